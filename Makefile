@@ -1,0 +1,33 @@
+# Two commands on a fresh machine with Python 3.11, make and a package index: `make demo`, `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+OLDEST := 8.2.103
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+# uv resolves and installs the whole stack in half a minute; the file marks a finished installation.
+.venv/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The oldest supported Ultralytics, beside the newest: tests put it first on the import path.
+.venv/oldest: .venv/installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $@ ultralytics==$(OLDEST)
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/dualvit demo
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: .venv/installed .venv/oldest lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,1 @@
+"""Whole networks, one file a family: config table, model, timm entry points."""

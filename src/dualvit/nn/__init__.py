@@ -1,0 +1,1 @@
+"""The parts of a dual vision transformer, in the order in which data meets them."""

@@ -1,0 +1,70 @@
+"""Attention: one `attend` on PyTorch's fused kernel, and the three ways the network uses it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:
+    batch, length, dim = tokens.shape
+    return tokens.view(batch, length, num_heads, dim // num_heads).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """Multi-head scaled dot-product attention on flat tokens.
+
+    Args:
+        q: Queries, (B, Nq, C).
+        k: Keys, (B, Nk, C).
+        v: Values, (B, Nk, C).
+        num_heads: Number of heads; C must be a multiple of it.
+
+    Returns:
+        The attended values, (B, Nq, C).
+
+    Example:
+        >>> q, kv = torch.randn(2, 64, 32), torch.randn(2, 100, 32)
+        >>> attend(q, kv, kv, num_heads=4).shape
+        torch.Size([2, 64, 32])
+    """
+    out = F.scaled_dot_product_attention(
+        _split_heads(q, num_heads), _split_heads(k, num_heads), _split_heads(v, num_heads)
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Tokens attend to each other: one qkv Linear, no output projection (the semantic pathway).
+
+    Shapes: (B, N, C) to (B, N, C). Source: Dual-ViT, section 3.2, the semantic pathway.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        return attend(q, k, v, self.num_heads)
+
+
+class CrossAttention(nn.Module):
+    """Tokens consult a context: keys and values are one Linear of the context.
+
+    Given the same tokens twice it is plain self-attention (the merge blocks); given one token it
+    is class attention. `project` adds the output Linear.
+
+    Shapes: tokens (B, Nq, C) and context (B, Nk, C) to (B, Nq, C).
+    """
+
+    def __init__(self, dim: int, num_heads: int, project: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim) if project else nn.Identity()
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        k, v = self.kv(context).chunk(2, dim=-1)
+        return self.proj(attend(self.q(tokens), k, v, self.num_heads))

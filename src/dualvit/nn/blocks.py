@@ -1,0 +1,132 @@
+"""The blocks: dual (two pathways), merge (one sequence of both) and class.
+
+Each takes and returns `pixels` (B, H, W, C) and `semantics` (B, M, C).
+"""
+
+import torch
+from timm.layers import DropPath, LayerScale
+from torch import Tensor, nn
+
+from dualvit.nn.attention import CrossAttention, SelfAttention
+from dualvit.nn.layers import ConvFFN, TokenFFN
+
+BLOCK_EPS = 1e-6  # of a block's two norms; every norm inside a pathway keeps PyTorch's 1e-5
+
+
+class SemanticUpdate(nn.Module):
+    """The semantic pathway of a dual block: refine the tokens, consult the pixels, feed forward.
+
+    Shapes: semantics (B, M, C) and normalised pixels (B, N, C) to semantics (B, M, C).
+    """
+
+    def __init__(self, dim: int, num_heads: int, drop_path: float, layer_scale: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.self_attention = SelfAttention(dim, num_heads)
+        self.scale1 = LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim)
+        self.cross_attention = CrossAttention(dim, num_heads, project=False)
+        self.scale2 = LayerScale(dim, layer_scale)
+        self.norm3 = nn.LayerNorm(dim)
+        self.ffn = TokenFFN(dim, 4 * dim, nn.ReLU)
+        self.scale3 = LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, semantics: Tensor, pixels: Tensor) -> Tensor:
+        semantics = semantics + self.drop_path(self.scale1(self.self_attention(self.norm1(semantics))))
+        semantics = semantics + self.drop_path(self.scale2(self.cross_attention(self.norm2(semantics), pixels)))
+        return semantics + self.drop_path(self.scale3(self.ffn(self.norm3(semantics))))
+
+
+class DualBlock(nn.Module):
+    """The dual block: semantics are updated from the pixels, then pixels consult the semantics.
+
+    The cost is linear in the number of pixels: no pixel attends to another one.
+
+    Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
+    3.2 and figure 2.
+
+    Example:
+        >>> block = DualBlock(64, num_heads=2, hidden=512)
+        >>> pixels, semantics = block(torch.randn(1, 56, 56, 64), torch.randn(1, 64, 64))
+        >>> pixels.shape, semantics.shape
+        (torch.Size([1, 56, 56, 64]), torch.Size([1, 64, 64]))
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, hidden: int, drop_path: float = 0.0, layer_scale: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale)
+        self.semantic_norm = nn.LayerNorm(dim)
+        self.attention = CrossAttention(dim, num_heads, project=True)
+        self.scale1 = LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.ffn = ConvFFN(dim, hidden)
+        self.scale2 = LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
+        queries = self.norm1(pixels).flatten(1, 2)
+        semantics = self.semantic_update(semantics, queries)
+        attended = self.attention(queries, self.semantic_norm(semantics)).view(pixels.shape)
+        pixels = pixels + self.drop_path(self.scale1(attended))
+        pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
+        return pixels, semantics
+
+
+class MergeBlock(nn.Module):
+    """The merge block: pixels and semantics attend to each other as one sequence.
+
+    Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
+    3.3. `semantic_ffn` may be set to None where nothing reads the semantics any more (the last
+    block of a feature extractor).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, hidden: int, drop_path: float = 0.0, layer_scale: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.attention = CrossAttention(dim, num_heads, project=True)
+        self.scale1 = LayerScale(dim, layer_scale)
+        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.ffn = ConvFFN(dim, hidden)
+        self.semantic_ffn: nn.Module | None = TokenFFN(dim, 2 * dim)
+        self.scale2 = LayerScale(dim, layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = torch.cat([pixels.flatten(1, 2), semantics], dim=1)
+        normed = self.norm1(tokens)
+        tokens = tokens + self.drop_path(self.scale1(self.attention(normed, normed)))
+        split = pixels.shape[1] * pixels.shape[2]
+        pixels = tokens[:, :split].view(pixels.shape)
+        semantics = tokens[:, split:]
+        pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
+        if self.semantic_ffn is not None:
+            semantics = semantics + self.drop_path(self.scale2(self.semantic_ffn(self.norm2(semantics))))
+        return pixels, semantics
+
+
+class ClassBlock(nn.Module):
+    """The class block: the mean of all tokens becomes a class token, which attends to them once.
+
+    Shapes: pixels (B, H, W, C) and semantics (B, M, C) to the class token (B, 1, C). Source:
+    the class attention of CaiT, as VOLO uses it.
+    """
+
+    def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.attention = CrossAttention(dim, num_heads, project=True)
+        self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.ffn = TokenFFN(dim, hidden)
+
+    def forward(self, pixels: Tensor, semantics: Tensor) -> Tensor:
+        tokens = torch.cat([pixels.flatten(1, 2), semantics], dim=1)
+        token = tokens.mean(1, keepdim=True)
+        context = self.norm1(torch.cat([token, tokens], dim=1))
+        token = token + self.attention(context[:, :1], context)
+        return token + self.ffn(self.norm2(token))

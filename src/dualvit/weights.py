@@ -1,0 +1,203 @@
+"""Checkpoints: safe reading, both layouts, key reports, sha256.
+
+No function here executes pickled code: tensors, containers, `argparse.Namespace` and NumPy scalars
+are let through, anything else is refused by name.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from dualvit.models.dual_vit import CONFIGS, DualViT
+from dualvit.models.published import is_published, to_native
+
+_HEADS = ("head.", "aux_head.", "class_block.")  # a feature extractor has none of these
+_NUMPY_SCALARS = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """What of a checkpoint fits a model.
+
+    Attributes:
+        path: The checkpoint file.
+        loaded: Model entries that the checkpoint fills.
+        total: Entries that the model has.
+        missing: Model entries that the checkpoint lacks.
+        unexpected: Checkpoint entries that the model lacks.
+        left_out: Checkpoint entries left out by name (heads, for a feature extractor).
+    """
+
+    path: Path
+    loaded: int
+    total: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.loaded} of {self.total} loaded from {self.path}"
+        if self.left_out:
+            text += f" ({len(self.left_out)} of the heads left out)"
+        for kind, names in (("missing", self.missing), ("unexpected", self.unexpected)):
+            if names:
+                text += f"; {len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        return text
+
+
+def sha256(path: str | Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, in this package's names, without executing pickled code.
+
+    Takes `.safetensors`, and `.pth`, `.pt` or `.pth.tar` that hold a state dict or keep one under
+    `state_dict` or `model` beside optimizer and arguments; an EMA copy (`state_dict_ema`,
+    `model_ema`) is preferred, as timm does.
+
+    Raises:
+        CheckpointError: no such file, a truncated or foreign file, or a pickle that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; give the path of a .pth, .pth.tar or .safetensors file")
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            state = load_state_dict(str(path))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        if "non-allowlisted" in str(error):
+            raise CheckpointError(
+                f"{path} wants to run code when it is unpickled, so it was not loaded; "
+                "save its state dict alone, or as .safetensors"
+            ) from None
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is truncated or no checkpoint ({line[:120]}); fetch it again") from None
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors or len(tensors) < len(state):
+        raise CheckpointError(f"{path} holds no state dict; give a file with names and tensors")
+    return to_native(tensors)
+
+
+def compare_keys(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> KeyReport:
+    """Compare a state dict's names and shapes with a model's."""
+    own = model.state_dict()
+    fits = [name for name, value in own.items() if name in state and state[name].shape == value.shape]
+    # An entry of another shape is both missing and unexpected.
+    missing = tuple(name for name in own if name not in fits)
+    unexpected = tuple(name for name in state if name not in own or state[name].shape != own[name].shape)
+    return KeyReport(path, len(fits), len(own), missing, unexpected)
+
+
+def load_weights(model: nn.Module, path: str | Path, partial: bool = False) -> KeyReport:
+    """Load a checkpoint into a model: all keys, or, with `partial`, those that fit.
+
+    Raises:
+        CheckpointError: an unusable file, or keys that do not match and `partial` was not asked for.
+    """
+    return _load(model, read_checkpoint(path), Path(path), (), partial)
+
+
+def load_backbone(model: nn.Module, path: str | Path) -> KeyReport:
+    """Load a classification checkpoint into a feature extractor; the heads alone are left out.
+
+    Raises:
+        CheckpointError: an unusable file, or any other key that does not match.
+    """
+    state = read_checkpoint(path)
+    wanted = set(model.state_dict())
+    # The last block's semantics feed the class block alone, so their branch goes with it.
+    branches = {name.rsplit("semantic_ffn.", 1)[0] + "semantic_ffn." for name in state if "semantic_ffn." in name}
+    gone = tuple(branch for branch in branches if not any(name.startswith(branch) for name in wanted))
+    prefixes = (*_HEADS, *gone) if isinstance(model, DualViT) else ("head.", "fc.", "classifier.")
+    left_out = tuple(name for name in state if name.startswith(prefixes) and name not in wanted)
+    return _load(model, {name: v for name, v in state.items() if name not in left_out}, Path(path), left_out)
+
+
+def _load(
+    model: nn.Module, state: dict[str, Tensor], path: Path, left_out: tuple[str, ...] = (), partial: bool = False
+) -> KeyReport:
+    keys = compare_keys(model, state, path)
+    report = KeyReport(path, keys.loaded, keys.total, keys.missing, keys.unexpected, left_out)
+    if (report.missing or report.unexpected) and not partial:
+        found = identify(state)
+        hint = f"it is a checkpoint of {found}" if found else "give a checkpoint of this very model"
+        raise CheckpointError(f"weights do not match: {report}; {hint}")
+    model.load_state_dict({name: state[name] for name in model.state_dict() if name not in keys.missing}, strict=False)
+    return report
+
+
+def identify(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the Dual-ViT size that a state dict belongs to, or None; heads do not count."""
+    for name in CONFIGS:
+        with torch.device("meta"):
+            own = timm.create_model(name, num_classes=0).state_dict()
+        if all(key in state and state[key].shape == value.shape for key, value in own.items() if key.startswith("st")):
+            return name
+    return None
+
+
+def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str]:
+    """Write a checkpoint as safetensors in this package's names.
+
+    The result loads through `timm.create_model(name, checkpoint_path=target)` and `YOLO(...,
+    backbone_weights=target)`. An existing target is replaced only once the new file is complete.
+
+    Returns:
+        The key report against the model, the model's name, and the target's SHA-256.
+
+    Raises:
+        CheckpointError: an unusable source, no Dual-ViT in it, or keys that do not match.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+    state = read_checkpoint(source)
+    name = identify(state)
+    if name is None:
+        raise CheckpointError(f"{source} holds no Dual-ViT of a known size ({', '.join(CONFIGS)})")
+    classes = state["head.weight"].shape[0] if "head.weight" in state else 0
+    in_chans = state["stem.conv.0.weight"].shape[1]
+    with torch.device("meta"):
+        model = timm.create_model(
+            name, num_classes=classes, in_chans=in_chans, token_label="aux_head.weight" in state
+        )
+    report = compare_keys(model, state, source)
+    if report.missing or report.unexpected:
+        raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")
+    metadata = {"format": "pt", "architecture": name, "num_classes": str(classes), "source": source.name}
+    unfinished = target.with_name(target.name + ".part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, unfinished, metadata)
+    unfinished.replace(target)
+    return report, name, sha256(target)
+
+
+__all__ = [
+    "CheckpointError",
+    "KeyReport",
+    "convert",
+    "identify",
+    "is_published",
+    "load_backbone",
+    "load_weights",
+    "read_checkpoint",
+    "sha256",
+]

@@ -1,0 +1,146 @@
+"""Dual-ViT as rows of an Ultralytics model YAML: the backbone, its maps and the C2fDual block.
+
+Importing this module registers the rows with Ultralytics. The classes that end up in checkpoints
+live here, so that unpickling one, in a fresh process, a resumed run or a DDP worker, registers
+them by itself.
+"""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules.block import C2f, HGStem
+from ultralytics.nn.modules.conv import Conv
+
+import dualvit  # noqa: F401  (registers our backbones with timm)
+from dualvit.nn.blocks import DualBlock
+from dualvit.nn.semantics import SemanticSeed
+from dualvit.yolo.register import parses_like, register
+
+DETECTION_STRIDES = (8, 16, 32)
+GRID = (4, 4)  # semantic tokens of a C2fDual block
+
+
+class BackboneBatchNorm(nn.BatchNorm2d):
+    """BatchNorm that keeps its own eps and momentum.
+
+    Ultralytics sets both on every exact `nn.BatchNorm2d` after the build, which would change what
+    a pretrained backbone computes.
+    """
+
+
+class TimmBackbone(nn.Module):
+    """Any timm model as the first row of a YAML: image to its maps at strides 8, 16 and 32.
+
+    Args:
+        spec: `name` (a timm model) and `in_chans`; further keys go to `timm.create_model`.
+
+    Shapes: image (B, in_chans, H, W) to a list of three maps (B, C, H/8, W/8), (B, C', H/16, W/16)
+    and (B, C'', H/32, W/32).
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__()
+        options = dict(spec)
+        name = options.pop("name")
+        indices = [level for level, _ in detection_levels(name)]
+        self.model = timm.create_model(name, features_only=True, out_indices=indices, **options)
+        for module in self.model.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = BackboneBatchNorm
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return list(self.model(image))
+
+
+def detection_levels(name: str) -> list[tuple[int, int]]:
+    """The (index, channels) of a timm model's maps at strides 8, 16 and 32.
+
+    Raises:
+        ValueError: an unknown model, or one without a map at each of these strides.
+    """
+    if not timm.is_model(name):
+        raise ValueError(unknown_name("timm model", name, timm.list_models()))
+    with torch.device("meta"):
+        info = timm.create_model(name, features_only=True).feature_info
+    by_stride = {
+        reduction: (index, channels)
+        for index, reduction, channels in zip(info.out_indices, info.reduction(), info.channels(), strict=True)
+    }
+    missing = [stride for stride in DETECTION_STRIDES if stride not in by_stride]
+    if missing:
+        raise ValueError(
+            f"timm model {name!r} has no map at stride {missing[0]}; choose one with strides 8, 16 and 32"
+        )
+    return [by_stride[stride] for stride in DETECTION_STRIDES]
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> str:
+    """One line for a name that does not exist, with the nearest ones that do."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=3)
+    return f"unknown {kind} {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+
+
+class FeatureMap(nn.Module, metaclass=parses_like(HGStem)):
+    """One map of a backbone row: `[0, 1, FeatureMap, [0]]` is P3 of row 0, 1 is P4, 2 is P5.
+
+    (Its channels are filled in when the YAML is parsed; it parses like HGStem, whose second
+    argument Ultralytics takes as the output channels, unscaled.)
+    """
+
+    def __init__(self, _: int, level: int, channels: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[self.level]
+
+
+class C2fDual(nn.Module, metaclass=parses_like(C2f)):
+    """C2f with dual blocks inside: a drop-in row for any backbone or neck.
+
+    As in C2f, a 1x1 convolution splits the map in two, one half runs through `n` blocks, and all
+    intermediate results are fused by a 1x1 convolution. The blocks share a small set of semantic
+    tokens of their own, read off the half that they work on, so each has the global picture at a
+    cost linear in the number of pixels.
+
+    Args:
+        c1, c2: Input and output channels.
+        n: Dual blocks.
+        grid: Rows and columns of the semantic tokens.
+        ratio: Hidden width of the pixels' feed-forward network over its channels.
+        e: Channels inside over c2.
+
+    Shapes: (B, c1, H, W) to (B, c2, H, W), any H and W.
+
+    Example:
+        >>> C2fDual(64, 128, n=2)(torch.randn(1, 64, 20, 20)).shape
+        torch.Size([1, 128, 20, 20])
+    """
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.c = int(c2 * e)
+        heads = next(h for h in range(max(self.c // 32, 1), 0, -1) if self.c % h == 0)
+        self.cv1 = Conv(c1, 2 * self.c, 1, 1)
+        self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
+        self.m = nn.ModuleList(DualBlock(self.c, heads, ratio * self.c, layer_scale=0.1) for _ in range(n))
+        self.cv2 = Conv((2 + n) * self.c, c2, 1)
+        nn.init.trunc_normal_(self.seed.queries, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = list(self.cv1(x).chunk(2, 1))
+        pixels = maps[-1].permute(0, 2, 3, 1)
+        semantics = self.seed(pixels)
+        for block in self.m:
+            pixels, semantics = block(pixels, semantics)
+            maps.append(pixels.permute(0, 3, 1, 2))
+        return self.cv2(torch.cat(maps, 1))
+
+
+register(TimmBackbone, FeatureMap, C2fDual)

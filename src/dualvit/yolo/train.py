@@ -1,0 +1,217 @@
+"""Ultralytics' five trainers with what a transformer backbone needs: weights, groups, a finite loss.
+
+Differences from the stock trainers, each for models with our rows alone:
+- backbone weights are loaded where the model is built for training, all keys or an error;
+- no weight decay on layer scales, queries, norms and biases; optional layer-wise lr decay and a
+  lower backbone lr; no bias warm-up from a high lr under Adam-like optimizers;
+- a non-finite loss stops the run before the step, and names the first module that produced it.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from ultralytics.models import yolo
+from ultralytics.utils import LOGGER
+
+from dualvit.weights import load_backbone
+from dualvit.yolo.modules import C2fDual, TimmBackbone
+
+OPTIONS = ("backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
+YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
+ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; the message names the first module that produced it."""
+
+
+def backbone_of(model: nn.Module) -> TimmBackbone | None:
+    """The TimmBackbone of a YOLO model, or None."""
+    return next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)
+
+
+def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
+    """Load a checkpoint into the backbone of a YOLO model, all keys or an error; returns the report."""
+    backbone = backbone_of(model)
+    if backbone is None:
+        raise ValueError("backbone_weights is given, but the model YAML has no TimmBackbone row")
+    report = load_backbone(backbone.model.model, path)
+    LOGGER.info(f"backbone weights: {report}")
+    return str(report)
+
+
+class DualTrainer:
+    """Mixin in front of a stock trainer."""
+
+    args: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
+        """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
+        if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
+            cfg = json.loads(os.environ[YAML_ENV])
+        model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
+        path = model.yaml.get("backbone_weights")  # type: ignore[union-attr,operator]
+        if path and weights is None:
+            load_backbone_weights(model, path)
+        return model
+
+    def build_optimizer(
+        self, model: nn.Module, name: str = "auto", lr: float = 0.001, momentum: float = 0.9,
+        decay: float = 1e-5, iterations: float = 1e5,
+    ) -> torch.optim.Optimizer:  # fmt: skip
+        """The stock optimizer, its groups split by layer-wise lr and by who needs weight decay."""
+        stock: torch.optim.Optimizer = super().build_optimizer(  # type: ignore[misc]
+            model=model, name=name, lr=lr, momentum=momentum, decay=decay, iterations=iterations
+        )
+        bare = model.module if hasattr(model, "module") else model
+        if not any(isinstance(m, TimmBackbone | C2fDual) for m in bare.modules()):
+            return stock
+        if type(stock).__name__ in ADAM_LIKE and self.args.warmup_bias_lr:
+            LOGGER.info(f"optimizer: warmup_bias_lr {self.args.warmup_bias_lr} -> 0.0, as {type(stock).__name__} needs")
+            self.args.warmup_bias_lr = 0.0
+        regroup(stock, bare, decay)
+        return stock
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Keep the batch, to find the culprit should its loss be non-finite."""
+        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        return self._batch
+
+    def optimizer_step(self) -> None:
+        """Step, unless the loss is non-finite."""
+        require_finite(self)
+        super().optimizer_step()  # type: ignore[misc]
+
+    def run_callbacks(self, event: str) -> None:
+        """Check the loss of batches that only accumulate gradients too."""
+        if event == "on_train_batch_end":
+            require_finite(self)
+        super().run_callbacks(event)  # type: ignore[misc]
+
+
+def require_finite(trainer: Any) -> None:
+    """Raise NonFiniteLossError when the trainer's last loss is NaN or infinite."""
+    if trainer.loss is None or bool(torch.isfinite(trainer.loss).all()):
+        return
+    batch = trainer._batch
+    culprit = first_non_finite(trainer.model, batch)
+    raise NonFiniteLossError(
+        f"loss is {float(trainer.loss):g} in epoch {trainer.epoch + 1}: first non-finite value in {culprit}. "
+        f"Stopped before the optimizer step; checkpoints of earlier epochs are in {trainer.wdir}. "
+        "Lower lr0, train with amp=False or amp='bf16', or check these images"
+    )
+
+
+def first_non_finite(model: nn.Module, batch: dict[str, Any]) -> str:
+    """Where a non-finite value first appears when `batch` runs through `model` once more."""
+    if not bool(torch.isfinite(batch["img"]).all()):
+        bad = [i for i, image in enumerate(batch["img"]) if not bool(torch.isfinite(image).all())]
+        files = batch.get("im_file") or []
+        return "the input image " + ", ".join(str(files[i]) if i < len(files) else f"#{i}" for i in bad)
+    found: list[str] = []
+
+    def tensors(value: Any) -> list[Tensor]:
+        if isinstance(value, Tensor):
+            return [value]
+        if isinstance(value, list | tuple):
+            return [t for item in value for t in tensors(item)]
+        return []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            if not found and any(not bool(torch.isfinite(t).all()) for t in tensors(output)):
+                found.append(f"{name} ({type(module).__name__})")
+
+        return hook
+
+    bare = model.module if isinstance(getattr(model, "module", None), nn.Module) else model
+    handles = [module.register_forward_hook(watch(name)) for name, module in bare.named_modules() if name]
+    try:
+        with torch.no_grad():
+            bare(batch["img"])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if found:
+        return found[0]
+    bad_weights = [name for name, p in bare.named_parameters() if not bool(torch.isfinite(p).all())]
+    return f"parameter {bad_weights[0]}" if bad_weights else "the loss itself (all module outputs are finite)"
+
+
+def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) -> None:
+    """Split an optimizer's groups in place, so that each parameter is in exactly one right group.
+
+    - No weight decay on anything with fewer than two dimensions, nor on the backbone's queries.
+    - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
+      `backbone_lr` multiplies the lr of the whole backbone.
+
+    Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
+    """
+    options = getattr(model, "yaml", {})
+    names = {id(p): name for name, p in model.named_parameters()}
+    no_decay = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(".queries")}
+    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"))
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for p in group["params"]:
+            undecayed = id(p) in no_decay or group["weight_decay"] == 0
+            parts.setdefault((scales.get(id(p), 1.0), undecayed), []).append(p)
+        for (scale, undecayed), params in sorted(parts.items(), key=lambda item: item[0], reverse=True):
+            kind = {"param_group": "bn"} if undecayed and group.get("param_group") == "weight" else {}
+            part = {**group, "params": params, "lr": group["lr"] * scale, **kind}
+            part["initial_lr"] = part["lr"]
+            part["weight_decay"] = 0.0 if undecayed else decay
+            groups.append(part)
+    optimizer.param_groups.clear()
+    for part in groups:
+        optimizer.add_param_group(part)
+    assert sorted(names) == sorted(id(p) for g in optimizer.param_groups for p in g["params"])
+    kept = sum(len(g["params"]) for g in groups if g["weight_decay"])
+    lrs = [g["lr"] for g in groups]
+    LOGGER.info(
+        f"optimizer: {len(groups)} groups, lr {min(lrs):.3g} to {max(lrs):.3g}, weight decay {decay:g} on {kept} of "
+        f"{len(names)} parameters (none on layer scales, queries, norms and biases)"
+    )
+
+
+def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float | None) -> dict[int, float]:
+    """The lr multiplier of each backbone parameter, by id."""
+    backbone = backbone_of(model)
+    if backbone is None or (layer_decay is None and backbone_lr is None):
+        return {}
+    for name, value in (("layer_decay", layer_decay), ("backbone_lr", backbone_lr)):
+        if value is not None and not (math.isfinite(value) and 0 < value <= 1):
+            raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
+    inner = backbone.model.model
+    groups = param_groups_layer_decay(inner, layer_decay=layer_decay or 1.0, weight_decay=0.0)
+    return {id(p): group["lr_scale"] * (backbone_lr or 1.0) for group in groups for p in group["params"]}
+
+
+class DetectionTrainer(DualTrainer, yolo.detect.DetectionTrainer):
+    """Ultralytics' detection trainer for Dual-ViT models."""
+
+
+class SegmentationTrainer(DualTrainer, yolo.segment.SegmentationTrainer):
+    """Ultralytics' segmentation trainer for Dual-ViT models."""
+
+
+class ClassificationTrainer(DualTrainer, yolo.classify.ClassificationTrainer):
+    """Ultralytics' classification trainer for Dual-ViT models."""
+
+
+class PoseTrainer(DualTrainer, yolo.pose.PoseTrainer):
+    """Ultralytics' pose trainer for Dual-ViT models."""
+
+
+class OBBTrainer(DualTrainer, yolo.obb.OBBTrainer):
+    """Ultralytics' oriented-box trainer for Dual-ViT models."""
