@@ -3,8 +3,7 @@
 Importing this package registers its models with timm. It imports torch and timm alone.
 """
 
-from timm import create_model
-
+from dualvit.models import create_model
 from dualvit.models.dual_vit import CONFIGS, DualViT, DualViTConfig
 
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -21,7 +22,9 @@ from dualvit.models.dual_vit import CONFIGS, DualViT
 from dualvit.models.published import is_published, to_native
 
 _HEADS = ("head.", "aux_head.", "class_block.")  # a feature extractor has none of these
-_NUMPY_SCALARS = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+# What unpickling a NumPy scalar calls, wherever this NumPy version keeps it.
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_NUMPY_SCALARS = [_SCALAR, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
 
 
 class CheckpointError(ValueError):
@@ -60,7 +63,7 @@ class KeyReport:
 
 def sha256(path: str | Path) -> str:
     """The file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -176,9 +179,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     classes = state["head.weight"].shape[0] if "head.weight" in state else 0
     in_chans = state["stem.conv.0.weight"].shape[1]
     with torch.device("meta"):
-        model = timm.create_model(
-            name, num_classes=classes, in_chans=in_chans, token_label="aux_head.weight" in state
-        )
+        model = timm.create_model(name, num_classes=classes, in_chans=in_chans, token_label="aux_head.weight" in state)
     report = compare_keys(model, state, source)
     if report.missing or report.unexpected:
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")

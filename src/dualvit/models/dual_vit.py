@@ -1,8 +1,8 @@
 """Dual Vision Transformer (Yao et al., TPAMI 2023, arXiv 2207.04976): config table, model, timm entry points.
 
-    image --stem--> pixels ------> dual stages ------> merge stages --> class block --> head
-                      |             |       ^             |    ^
-                      +--seed--> semantics -+--> ... --> semantics
+image --stem--> pixels ------> dual stages ------> merge stages --> class block --> head
+                  |             |       ^             |    ^
+                  +--seed--> semantics -+--> ... --> semantics
 """
 
 import math
@@ -46,6 +46,9 @@ class DualViTConfig:
         semantic_grid: None for one semantic token per 28x28 image pixels, or (rows, columns).
         drop_path_rate: Drop path of the last block; it rises linearly from 0.
         layer_scale: Initial value of every layer scale.
+        linear_std: Standard deviation of a new Linear's weights; None for 1 / sqrt(inputs), with
+            which every branch is at work from the first step: for runs too short to wake branches
+            that start near zero.
         stem_kernel, stem_depth: Kernel of the first convolution, and further convolutions after it.
     """
 
@@ -57,6 +60,7 @@ class DualViTConfig:
     semantic_grid: tuple[int, int] | None = None
     drop_path_rate: float = 0.15
     layer_scale: float = 1e-6
+    linear_std: float | None = 0.02
     stem_kernel: int = 7
     stem_depth: int = 2
 
@@ -71,6 +75,7 @@ CONFIGS = {
         semantic_grid=(4, 4),
         drop_path_rate=0.0,
         layer_scale=1.0,
+        linear_std=None,
         stem_kernel=3,
         stem_depth=0,
     ),
@@ -83,6 +88,7 @@ CONFIGS = {
         semantic_grid=(4, 4),
         drop_path_rate=0.0,
         layer_scale=1.0,
+        linear_std=None,
         stem_kernel=3,
         stem_depth=0,
     ),
@@ -99,7 +105,9 @@ def check_image(image: Tensor, multiple: int = STRIDE) -> Tensor:
         raise ValueError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
     height, width = image.shape[2], image.shape[3]
     if height % multiple != 0 or width % multiple != 0 or height < multiple or width < multiple:
-        raise ValueError(f"image size {height}x{width} is not a multiple of {multiple}; resize or pad both sides to one")
+        raise ValueError(
+            f"image size {height}x{width} is not a multiple of {multiple}; resize or pad both sides to one"
+        )
     return image
 
 
@@ -124,7 +132,7 @@ class Stage(nn.Module):
         if self.downsample is not None:
             pixels, semantics = self.downsample(pixels, semantics)
         for block in self.blocks:
-            if self.grad_checkpointing and not torch.jit.is_scripting():
+            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
                 pixels, semantics = checkpoint(block, pixels, semantics)
             else:
                 pixels, semantics = block(pixels, semantics)
@@ -170,11 +178,11 @@ class DualViT(nn.Module):
     ) -> None:
         super().__init__()
         self.in_chans = in_chans
+        self.linear_std = config.linear_std
         self.token_label = token_label
         self.num_features = self.head_hidden_size = config.dims[-1]
         self.feature_info = [
-            dict(num_chs=dim, reduction=4 * 2**index, module=f"stages.{index}")
-            for index, dim in enumerate(config.dims)
+            {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(config.dims)
         ]
         self.stem = Stem(in_chans, config.stem_width, config.dims[0], config.stem_kernel, config.stem_depth)
         self.seed = SemanticSeed(config.dims[0], config.semantic_grid)
@@ -182,7 +190,7 @@ class DualViT(nn.Module):
         self.class_block: nn.Module | None = ClassBlock(
             self.num_features, self.num_features // HEAD_DIM, 2 * self.num_features
         )
-        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6)
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
         self.init_weights()
@@ -230,7 +238,7 @@ class DualViT(nn.Module):
             logits = logits + 0.5 * self.aux_head(features[:, 1:].flatten(1, 2)).amax(1)
         return logits
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def forward_intermediates(
         self,
         x: Tensor,
@@ -275,7 +283,7 @@ class DualViT(nn.Module):
         """
         take, last = feature_take_indices(len(self.stages), indices)
         self.stages = self.stages[: last + 1]
-        final = self.stages[-1]
+        final: Any = self.stages[-1]
         if last < len(self.feature_info) - 1:
             self.norm = nn.Identity()
         if prune_head:
@@ -287,12 +295,12 @@ class DualViT(nn.Module):
             self.reset_classifier(0, "")
         return list(take)
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
         """The classifier: `head`, or `(head, aux_head)` with the token-labelling head."""
         return self.head if self.aux_head is None else (self.head, self.aux_head)
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the heads by new ones for `num_classes`, 0 for none; optionally change the pooling."""
         if global_pool is not None:
@@ -304,23 +312,36 @@ class DualViT(nn.Module):
 
         def new_head() -> nn.Module:
             head = nn.Linear(self.num_features, num_classes, device=reference.device, dtype=reference.dtype)
-            _init_module(head)
+            self._init_module(head)
             return head.train(self.training)
 
         self.head = new_head() if num_classes > 0 else nn.Identity().train(self.training)
         self.aux_head: nn.Module | None = new_head() if num_classes > 0 and self.token_label else None
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def init_weights(self) -> None:
-        """Initialise as the paper does: truncated normal 0.02, convolutions by fan-out."""
-        self.apply(_init_module)
+        """Initialise Linears by a truncated normal, convolutions by fan-out, norms to 1 and 0."""
+        self.apply(self._init_module)
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
+    def _init_module(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            trunc_normal_(module.weight, std=self.linear_std or module.in_features**-0.5)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, SemanticSeed):
+            trunc_normal_(module.queries, std=0.02)
+
+    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names that weight decay must not shrink: the queries and every layer scale."""
         return {name for name, _ in self.named_parameters() if name.endswith((".queries", ".gamma"))}
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's layer groups, by stage (`coarse`) or by block, for layer-wise lr decay."""
         by_block = [
@@ -329,13 +350,13 @@ class DualViT(nn.Module):
             (r"^stages\.(\d+)\.(?:semantic_)?norm", (99998,)),
             (r"^(?:class_block|norm)", (99999,)),
         ]
-        return dict(stem=r"^(?:stem|seed)", blocks=r"^stages\.(\d+)" if coarse else by_block)
+        return {"stem": r"^(?:stem|seed)", "blocks": r"^stages\.(\d+)" if coarse else by_block}
 
-    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
+        for stage in self.stages.children():
+            stage.grad_checkpointing = enable  # type: ignore[assignment]
 
 
 def _build_stages(config: DualViTConfig) -> list[Stage]:
@@ -354,19 +375,6 @@ def _build_stages(config: DualViTConfig) -> list[Stage]:
         downsample = Downsample(config.dims[index - 1], dim) if index else None
         stages.append(Stage(downsample, blocks, None if last else dim))
     return stages
-
-
-def _init_module(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, SemanticSeed):
-        trunc_normal_(module.queries, std=0.02)
 
 
 def _pretrained_cfg(**kwargs: Any) -> dict[str, Any]:
@@ -391,7 +399,9 @@ default_cfgs = generate_default_cfgs({name: _pretrained_cfg() for name in CONFIG
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     """Build a named model; keywords that name a field of `DualViTConfig` change the config."""
-    shape = {field.name: kwargs.pop(field.name) for field in fields(DualViTConfig) if kwargs.get(field.name) is not None}
+    shape = {
+        field.name: kwargs.pop(field.name) for field in fields(DualViTConfig) if kwargs.get(field.name) is not None
+    }
     config = replace(CONFIGS[variant], **shape)
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
 
@@ -403,7 +413,7 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
         build,
         variant,
         pretrained,
-        feature_cfg=dict(out_indices=out_indices, feature_cls="getter"),
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
         **kwargs,
     )
     return model

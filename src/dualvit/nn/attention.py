@@ -1,6 +1,5 @@
 """Attention: one `attend` on PyTorch's fused kernel, and the three ways the network uses it."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

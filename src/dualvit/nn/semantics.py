@@ -23,7 +23,7 @@ def area_weights(size: int, cells: int, like: Tensor) -> Tensor:
     start = torch.arange(cells, device=like.device).unsqueeze(1)
     # Integer edges in units of 1 / cells of a pixel: exact at any size.
     overlap = torch.minimum((left + 1) * cells, (start + 1) * size) - torch.maximum(left * cells, start * size)
-    return (overlap.clamp(min=0) / float(size)).to(like.dtype)
+    return (overlap.clamp(min=0) / size).to(like.dtype)
 
 
 @register_notrace_function

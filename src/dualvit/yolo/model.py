@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import ultralytics
+from ultralytics.utils import DEFAULT_CFG_DICT
 
-from dualvit.yolo import train
+from dualvit.yolo import predict, train
+from dualvit.yolo.bundle import fill, read_bundle, write_bundle
 from dualvit.yolo.train import OPTIONS, YAML_ENV, load_backbone_weights
 
 
@@ -15,7 +17,7 @@ class YOLO(ultralytics.YOLO):
     """Ultralytics' YOLO that also knows `yolov8n-dualvit.yaml` and its relatives.
 
     Args:
-        model: A YAML name or file, or a checkpoint.
+        model: A YAML name or file, or a checkpoint (.pt, or .safetensors of `save_weights`).
         task: detect, segment, classify, pose or obb; read off the model when left out.
         verbose: Print the model's rows.
         backbone_weights: Checkpoint of the backbone (published .pth, .pth.tar or .safetensors).
@@ -31,6 +33,9 @@ class YOLO(ultralytics.YOLO):
         >>> model.task
         'detect'
     """
+
+    model: Any
+    ckpt: Any
 
     def __init__(
         self, model: str | Path = "yolov8n-dualvit.yaml", task: str | None = None, verbose: bool = False,
@@ -53,6 +58,29 @@ class YOLO(ultralytics.YOLO):
         if weights := self.model.yaml.get("backbone_weights"):
             load_backbone_weights(self.model, weights)
 
+    def _load(self, weights: str, task: str | None = None) -> None:
+        if Path(weights).suffix != ".safetensors":
+            super()._load(weights, task=task)
+            return
+        bundle = read_bundle(weights)
+        self.task = bundle.task
+        self.model = fill(self._smart_load("model")(bundle.yaml, verbose=False), bundle)
+        self.overrides = {"model": str(weights), "task": self.task}
+        self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+        self.model.pt_path = self.ckpt_path = self.model_name = str(weights)
+        self.ckpt = {"model": self.model}  # as with a .pt: training starts from these weights
+        self.cfg = None
+
+    def save_weights(self, path: str | Path, half: bool = True) -> Path:
+        """Write weights, YAML and class names to one .safetensors file, which `YOLO(path)` opens.
+
+        Raises:
+            ValueError: the path does not end in .safetensors.
+        """
+        if Path(path).suffix != ".safetensors":
+            raise ValueError(f"cannot write {path}: end its name in .safetensors")
+        return write_bundle(self.model, path, half)
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers."""
         if self.ckpt is None:  # a start from YAML: trainers know it by name alone
@@ -64,13 +92,15 @@ class YOLO(ultralytics.YOLO):
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
-        """Ultralytics' map from task to classes, with our trainers."""
+        """Ultralytics' map from task to classes, with our trainers and predictors."""
         tasks: dict[str, dict[str, Any]] = super().task_map
         ours = {
-            "detect": train.DetectionTrainer,
-            "segment": train.SegmentationTrainer,
-            "classify": train.ClassificationTrainer,
-            "pose": train.PoseTrainer,
-            "obb": train.OBBTrainer,
+            "detect": (train.DetectionTrainer, predict.DetectionPredictor),
+            "segment": (train.SegmentationTrainer, predict.SegmentationPredictor),
+            "classify": (train.ClassificationTrainer, predict.ClassificationPredictor),
+            "pose": (train.PoseTrainer, predict.PosePredictor),
+            "obb": (train.OBBTrainer, predict.OBBPredictor),
         }
-        return {task: {**classes, **({"trainer": ours[task]} if task in ours else {})} for task, classes in tasks.items()}
+        for task, (trainer, predictor) in ours.items():
+            tasks[task] |= {"trainer": trainer, "predictor": predictor}
+        return tasks

@@ -7,16 +7,15 @@ them by itself.
 
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.block import C2f, HGStem
 from ultralytics.nn.modules.conv import Conv
 
-import dualvit  # noqa: F401  (registers our backbones with timm)
+from dualvit.models import create_model, dual_vit  # noqa: F401  (dual_vit registers with timm)
 from dualvit.nn.blocks import DualBlock
 from dualvit.nn.semantics import SemanticSeed
-from dualvit.yolo.register import parses_like, register
+from dualvit.yolo.register import ParsesLike, register
 
 DETECTION_STRIDES = (8, 16, 32)
 GRID = (4, 4)  # semantic tokens of a C2fDual block
@@ -45,7 +44,7 @@ class TimmBackbone(nn.Module):
         options = dict(spec)
         name = options.pop("name")
         indices = [level for level, _ in detection_levels(name)]
-        self.model = timm.create_model(name, features_only=True, out_indices=indices, **options)
+        self.model = create_model(name, features_only=True, out_indices=indices, **options)
         for module in self.model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BackboneBatchNorm
@@ -60,36 +59,26 @@ def detection_levels(name: str) -> list[tuple[int, int]]:
     Raises:
         ValueError: an unknown model, or one without a map at each of these strides.
     """
-    if not timm.is_model(name):
-        raise ValueError(unknown_name("timm model", name, timm.list_models()))
     with torch.device("meta"):
-        info = timm.create_model(name, features_only=True).feature_info
+        info: Any = create_model(name, features_only=True).feature_info
     by_stride = {
         reduction: (index, channels)
         for index, reduction, channels in zip(info.out_indices, info.reduction(), info.channels(), strict=True)
     }
     missing = [stride for stride in DETECTION_STRIDES if stride not in by_stride]
     if missing:
-        raise ValueError(
-            f"timm model {name!r} has no map at stride {missing[0]}; choose one with strides 8, 16 and 32"
-        )
+        raise ValueError(f"timm model {name!r} has no map at stride {missing[0]}; choose one with strides 8, 16 and 32")
     return [by_stride[stride] for stride in DETECTION_STRIDES]
 
 
-def unknown_name(kind: str, name: str, known: list[str]) -> str:
-    """One line for a name that does not exist, with the nearest ones that do."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=3)
-    return f"unknown {kind} {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
-
-
-class FeatureMap(nn.Module, metaclass=parses_like(HGStem)):
+class FeatureMap(nn.Module, metaclass=ParsesLike):
     """One map of a backbone row: `[0, 1, FeatureMap, [0]]` is P3 of row 0, 1 is P4, 2 is P5.
 
     (Its channels are filled in when the YAML is parsed; it parses like HGStem, whose second
     argument Ultralytics takes as the output channels, unscaled.)
     """
+
+    parses_like = HGStem
 
     def __init__(self, _: int, level: int, channels: int) -> None:
         super().__init__()
@@ -99,7 +88,7 @@ class FeatureMap(nn.Module, metaclass=parses_like(HGStem)):
         return maps[self.level]
 
 
-class C2fDual(nn.Module, metaclass=parses_like(C2f)):
+class C2fDual(nn.Module, metaclass=ParsesLike):
     """C2f with dual blocks inside: a drop-in row for any backbone or neck.
 
     As in C2f, a 1x1 convolution splits the map in two, one half runs through `n` blocks, and all
@@ -121,6 +110,8 @@ class C2fDual(nn.Module, metaclass=parses_like(C2f)):
         torch.Size([1, 128, 20, 20])
     """
 
+    parses_like = C2f
+
     def __init__(
         self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
     ) -> None:
@@ -129,9 +120,11 @@ class C2fDual(nn.Module, metaclass=parses_like(C2f)):
         heads = next(h for h in range(max(self.c // 32, 1), 0, -1) if self.c % h == 0)
         self.cv1 = Conv(c1, 2 * self.c, 1, 1)
         self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
-        self.m = nn.ModuleList(DualBlock(self.c, heads, ratio * self.c, layer_scale=0.1) for _ in range(n))
+        self.m = nn.ModuleList(DualBlock(self.c, heads, ratio * self.c, layer_scale=1.0) for _ in range(n))
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
         nn.init.trunc_normal_(self.seed.queries, std=0.02)
+        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):  # as in dualvit_n, for short runs
+            nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = list(self.cv1(x).chunk(2, 1))
@@ -140,7 +133,8 @@ class C2fDual(nn.Module, metaclass=parses_like(C2f)):
         for block in self.m:
             pixels, semantics = block(pixels, semantics)
             maps.append(pixels.permute(0, 3, 1, 2))
-        return self.cv2(torch.cat(maps, 1))
+        out: Tensor = self.cv2(torch.cat(maps, 1))
+        return out
 
 
 register(TimmBackbone, FeatureMap, C2fDual)

@@ -3,9 +3,10 @@
 Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
 `ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
-stock class whose rule they follow, and (c) wraps two functions: `parse_model`, to fill in what a
-row cannot know (the scale's backbone, its channels), and `yaml_model_load`, to find our YAML files
-by name.
+stock class whose rule they follow, and (c) wraps three functions: `parse_model`, to fill in what a
+row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
+name, and `get_flops`, which in older versions extrapolates from one tiny image and so counts a fixed
+number of semantic tokens hundreds of times.
 """
 
 import copy
@@ -14,24 +15,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import ultralytics
 import ultralytics.engine.model as engine_model
 import ultralytics.nn.tasks as tasks
+import ultralytics.utils.torch_utils as torch_utils
+from torch import nn
+
+from dualvit.models import unknown_name
 
 CFG = Path(__file__).parent / "cfg"
 
 
-def parses_like(stock: type) -> type:
-    """A metaclass whose classes compare equal to `stock`, so that Ultralytics parses them by its rule."""
+class ParsesLike(type):
+    """Metaclass of rows that compare equal to `parses_like`, the stock class whose rule they follow."""
 
-    class ParsesLike(type):
-        def __eq__(cls, other: object) -> bool:
-            return other is stock or other is cls
+    parses_like: type
 
-        def __hash__(cls) -> int:
-            return hash(stock)
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is cls.parses_like
 
-    return ParsesLike
+    def __hash__(cls) -> int:
+        return hash(cls.parses_like)
 
 
 def register(*modules: type) -> None:
@@ -52,6 +57,7 @@ def register(*modules: type) -> None:
         tasks.parse_model = _wrap(tasks.parse_model, _parse_model)
         wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
+        torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
         _self_test()
 
 
@@ -92,15 +98,32 @@ def fill_rows(d: dict[str, Any], ch: int) -> dict[str, Any]:
 
 
 def _yaml_model_load(stock: Callable[..., Any], path: str | Path) -> Any:
-    if Path(path).exists():
-        return stock(path)
-    shipped = find_yaml(path)
+    shipped = None if Path(path).exists() else find_yaml(path)
     if shipped is None:
-        return stock(path)
+        try:
+            return stock(path)
+        except FileNotFoundError:
+            stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
+            names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
+            raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
     d = stock(shipped)
     d["scale"] = tasks.guess_model_scale(path)
     d["yaml_file"] = str(path)
     return d
+
+
+def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[int] = 640) -> Any:
+    from dualvit.yolo.modules import C2fDual, TimmBackbone
+
+    model = getattr(model, "module", model)
+    if not any(isinstance(m, TimmBackbone | C2fDual) for m in model.modules()):
+        return stock(model, imgsz)
+    import thop  # type: ignore[import-untyped]  # comes with ultralytics
+
+    height, width = imgsz if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
+    parameter = next(model.parameters())
+    image = torch.empty(1, parameter.shape[1], height, width, device=parameter.device, dtype=parameter.dtype)
+    return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
 
 
 def find_yaml(path: str | Path) -> Path | None:
@@ -120,8 +143,6 @@ def yaml_names() -> list[str]:
 
 def _self_test() -> None:
     """Parse a three-row YAML and compare channels, repeats and strides with what they must be."""
-    import torch
-
     rows = [
         [-1, 1, "TimmBackbone", [{"name": "dualvit_n"}]],
         [0, 1, "FeatureMap", [1]],

@@ -20,6 +20,7 @@ from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
 
 from dualvit.weights import load_backbone
+from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.modules import C2fDual, TimmBackbone
 
 OPTIONS = ("backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
@@ -41,9 +42,16 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
     backbone = backbone_of(model)
     if backbone is None:
         raise ValueError("backbone_weights is given, but the model YAML has no TimmBackbone row")
-    report = load_backbone(backbone.model.model, path)
+    inner: Any = backbone.model.model
+    report = load_backbone(inner, path)
     LOGGER.info(f"backbone weights: {report}")
     return str(report)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a DDP wrapper, or the model itself."""
+    inner = getattr(model, "module", None)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 class DualTrainer:
@@ -56,13 +64,43 @@ class DualTrainer:
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
+        bundle = None
         if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
             cfg = json.loads(os.environ[YAML_ENV])
+        elif isinstance(cfg, str | Path) and Path(cfg).suffix == ".safetensors":
+            bundle = read_bundle(cfg)  # a DDP worker that knows its model by name
+            cfg = bundle.yaml
         model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
+        if bundle is not None:
+            model.load(bundle.weights)  # type: ignore[operator]
         path = model.yaml.get("backbone_weights")  # type: ignore[union-attr,operator]
         if path and weights is None:
             load_backbone_weights(model, path)
         return model
+
+    def get_dataset(self) -> Any:
+        """Read the data YAML; a missing file or folder is one line."""
+        try:
+            return super().get_dataset()  # type: ignore[misc]
+        except (RuntimeError, FileNotFoundError) as error:
+            lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+            raise FileNotFoundError(
+                f"data {self.args.data}: {lines[0] if lines else error}; "
+                "make its folders, or correct `path`, `train` and `val` in it"
+            ) from error
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Build the data set, and stop where an image or label file would be left out unnoticed."""
+        dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        kept = dataset.im_files if hasattr(dataset, "im_files") else [sample[0] for sample in dataset.samples]
+        listed = dataset.get_img_files(img_path) if hasattr(dataset, "im_files") else kept
+        lost = sorted(set(map(str, listed)) - set(map(str, kept)))
+        if lost:
+            raise ValueError(
+                f"{len(lost)} of {len(listed)} {mode} images or their labels cannot be read: {', '.join(lost[:3])}"
+                f"{', ...' if len(lost) > 3 else ''}; repair or remove them"
+            )
+        return dataset
 
     def build_optimizer(
         self, model: nn.Module, name: str = "auto", lr: float = 0.001, momentum: float = 0.9,
@@ -72,7 +110,7 @@ class DualTrainer:
         stock: torch.optim.Optimizer = super().build_optimizer(  # type: ignore[misc]
             model=model, name=name, lr=lr, momentum=momentum, decay=decay, iterations=iterations
         )
-        bare = model.module if hasattr(model, "module") else model
+        bare = unwrap(model)
         if not any(isinstance(m, TimmBackbone | C2fDual) for m in bare.modules()):
             return stock
         if type(stock).__name__ in ADAM_LIKE and self.args.warmup_bias_lr:
@@ -133,7 +171,7 @@ def first_non_finite(model: nn.Module, batch: dict[str, Any]) -> str:
 
         return hook
 
-    bare = model.module if isinstance(getattr(model, "module", None), nn.Module) else model
+    bare = unwrap(model)
     handles = [module.register_forward_hook(watch(name)) for name, module in bare.named_modules() if name]
     try:
         with torch.no_grad():

@@ -1,0 +1,114 @@
+"""The command line: `dualvit yolo | convert | data | demo | models`. Errors are one line, with the remedy."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Dual Vision Transformer: weights, data, and YOLOv8 on top of it.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
+app.add_typer(data_app, name="data")
+console = Console()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def yolo(context: typer.Context) -> None:
+    """The Ultralytics command line with Dual-ViT registered: dualvit yolo detect train model=...
+
+    Models: yolov8n-dualvit.yaml, also -seg, -cls, -pose, -obb, and scales n s m l x.
+    Further options: backbone_weights=, backbone_lr=, layer_decay=, drop_path_rate=.
+    """
+    from dualvit.yolo.cli import run
+
+    run(context.args)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Published checkpoint: .pth, .pth.tar or .safetensors.")],
+    target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
+) -> None:
+    """Convert a checkpoint to safetensors in this package's names, and report its keys."""
+    from dualvit.weights import convert as convert_checkpoint
+
+    report, name, digest = convert_checkpoint(source, target)
+    console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
+    console.print(
+        f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}"
+    )
+    console.print(f"sha256 {digest}  {target}", highlight=False, soft_wrap=True)
+
+
+@data_app.command()
+def digits(
+    folder: Annotated[Path, typer.Argument(help="Where the data set goes; a new folder.")],
+    images: Annotated[int, typer.Option(help="Images, training and validation together.")] = 400,
+    size: Annotated[int, typer.Option(help="Sides of an image in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
+) -> None:
+    """Real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
+    from dualvit.data.digits import write_digits
+
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("drawing")
+        yaml = write_digits(
+            folder, images, size, seed, progress=lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    console.print(f"{images} images in {folder}; train on it with data={yaml}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where data, run and pictures go.")] = Path("demo"),
+) -> None:
+    """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw what it finds."""
+    from dualvit.yolo.demo import run
+
+    run(folder, console)
+
+
+@app.command()
+def models() -> None:
+    """List the networks and YOLO files that this package adds."""
+    from dualvit.models import create_model
+    from dualvit.models.dual_vit import CONFIGS
+
+    table = Table("name", "parameters", "channels", "depths", "semantic tokens", box=None, header_style="bold")
+    for name, config in CONFIGS.items():
+        parameters = sum(p.numel() for p in create_model(name).parameters())
+        grid = config.semantic_grid
+        table.add_row(
+            name,
+            f"{parameters / 1e6:.1f} M",
+            " ".join(map(str, config.dims)),
+            " ".join(map(str, config.depths)),
+            f"{grid[0]}x{grid[1]}" if grid else "one per 28x28 pixels",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and exit status 1, without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("DUALVIT_DEBUG"):
+            raise
+        line = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name == "ultralytics":
+            line = "this command needs Ultralytics; install dualvit[yolo]"
+        print(f"error: {line}  (DUALVIT_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Data: the embedded set of handwritten digits."""

@@ -1,0 +1,83 @@
+"""Fixtures of all tests: the shared files, the golden filler, and a network that is out of reach."""
+
+import importlib.util
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(2)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+class NetworkTouched(RuntimeError):
+    """A test tried to reach the network."""
+
+
+def _is_local(host):
+    if host in (None, "", b"", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def network_attempts():
+    """Let every connection beyond this machine raise; the list names those that were tried."""
+    attempts = []
+    real = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
+    real_getaddrinfo = socket.getaddrinfo
+
+    def check(host):
+        if not _is_local(host):
+            attempts.append(host)
+            raise NetworkTouched(f"a test tried to reach {host!r}; tests work offline")
+
+    def guarded(name):
+        def method(self, *args):
+            address = args[-1]  # (host, port, ...); a path for a socket within this machine
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                check(address[0])
+            return real[name](self, *args)
+
+        return method
+
+    def getaddrinfo(host, *args, **kwargs):
+        check(host)
+        return real_getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in real:
+            patch.setattr(socket.socket, name, guarded(name))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield attempts
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The files that every developer has beside the project, or a skip."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: golden arrays and small data sets live there")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared) -> ModuleType:
+    """`shared/golden/fill.py`: `state_dict(manifest)` and `image(batch, height, width)`, made by formula."""
+    spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

@@ -1,0 +1,160 @@
+"""The models inside other software: segmentation_models_pytorch, transformers, torch.compile, torch.export, autocast."""
+
+import pytest
+import timm
+import torch
+from torch.export import Dim, export
+from torch.testing import assert_close
+
+import dualvit  # noqa: F401
+
+PAPER = {"stem_width": 8, "dims": (32, 64, 96, 128), "depths": (1, 1, 2, 1), "layer_scale": 0.5, "num_classes": 10}
+BOTH = pytest.mark.parametrize(("name", "kwargs"), [("dualvit_n", {"num_classes": 10}), ("dualvit_s", PAPER)])
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+
+
+# ---- libraries
+
+
+def test_segmentation_models_pytorch():
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    model = smp.Unet("tu-dualvit_s", encoder_weights=None, classes=3, depths=(1, 1, 1, 1))
+    masks = model(torch.randn(2, 3, 64, 64))
+    assert masks.shape == (2, 3, 64, 64)
+    masks.square().mean().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+
+
+
+def detector(kind, backbone):
+    """A small transformers detector on one of our backbones, from its config alone.
+
+    The short form, backbone="dualvit_n", is closed to every timm model with four maps: transformers
+    5.23 fills in out_indices up to 4 there, so the backbone's config is given.
+    """
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(
+        backbone_config=transformers.TimmBackboneConfig(backbone=backbone, out_indices=[1, 2, 3]),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_queries=5,
+        num_labels=3,
+    )
+    return getattr(transformers, f"{kind}ForObjectDetection")(config)
+
+
+@pytest.mark.parametrize("kind", ["Detr", "ConditionalDetr", "DeformableDetr"])
+def test_transformers_detectors(kind):
+    if kind == "Detr":
+        pytest.importorskip("scipy")
+    model = detector(kind, "dualvit_n")
+    labels = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.3]])}] * 2
+    out = model(pixel_values=torch.randn(2, 3, 64, 96), labels=labels)
+    assert out.logits.shape[:2] == (2, 5)
+    assert out.pred_boxes.shape == (2, 5, 4)
+    assert out.loss.isfinite()
+    out.loss.backward()
+    backbone = {n: p for n, p in model.named_parameters() if "backbone" in n and "stages.1" in n and p.requires_grad}
+    assert backbone
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.values())
+
+
+def test_transformers_backbone_gives_our_maps():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.TimmBackboneConfig(backbone="dualvit_n", out_indices=[0, 1, 2, 3])
+    backbone = transformers.TimmBackbone(config).eval()
+    assert backbone.channels == [32, 64, 96, 160]
+    image = torch.randn(1, 3, 64, 64)
+    expected = backbone._backbone.model.forward_intermediates(image, intermediates_only=True)
+    for out, same in zip(backbone(image).feature_maps, expected, strict=True):
+        assert torch.equal(out, same)
+
+
+# ---- compilers
+
+
+@BOTH
+def test_compile_in_one_graph_equals_eager(name, kwargs):
+    model = timm.create_model(name, **kwargs).eval()
+    image = torch.randn(2, 3, 64, 64)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        assert_close(compiled(image), model(image), rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_backward_equals_eager():
+    model = timm.create_model("dualvit_n", num_classes=10).eval()
+    image, parameters = torch.randn(2, 3, 64, 64), list(model.parameters())
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    out, plain = compiled(image), model(image)
+    assert_close(out, plain, rtol=1e-5, atol=1e-5)
+    gradients = torch.autograd.grad(out.square().mean(), parameters)
+    assert_close(gradients, torch.autograd.grad(plain.square().mean(), parameters), rtol=1e-3, atol=1e-5)
+
+
+def assert_export_equals_eager(model, program, *shapes):
+    for shape in shapes:
+        image = torch.randn(shape)
+        with torch.no_grad():
+            assert_close(program.module()(image), model(image), rtol=1e-5, atol=1e-5)
+
+
+@BOTH
+def test_export_with_dynamic_batch_height_and_width(name, kwargs):
+    model = timm.create_model(name, **kwargs).eval()
+    sizes = {0: Dim("batch", max=8), 2: 32 * Dim("rows", max=40), 3: 32 * Dim("columns", max=40)}
+    program = export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=(sizes,))
+    assert_export_equals_eager(model, program, (2, 3, 64, 96), (1, 3, 32, 32), (3, 3, 128, 64), (1, 3, 224, 224))
+
+
+def test_export_with_dynamic_batch():
+    model = timm.create_model("dualvit_n", num_classes=10).eval()
+    program = export(model, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: Dim("batch", max=8)},))
+    assert_export_equals_eager(model, program, (1, 3, 64, 64), (5, 3, 64, 64))
+
+
+def test_export_static_and_back_from_a_file(tmp_path):
+    model = timm.create_model("dualvit_s", **PAPER).eval()
+    torch.export.save(export(model, (torch.randn(1, 3, 96, 64),)), tmp_path / "model.pt2")
+    assert_export_equals_eager(model, torch.export.load(tmp_path / "model.pt2"), (1, 3, 96, 64))
+
+
+# ---- precision
+
+
+@BOTH
+def test_bf16_autocast_is_close(name, kwargs):
+    model = timm.create_model(name, **kwargs).eval()
+    image = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        plain = model(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(image).float()
+    assert half.isfinite().all()
+    assert (half - plain).abs().max() <= 0.05 * plain.abs().max()
+
+
+@pytest.mark.slow
+def test_200_bf16_steps_stay_finite():
+    model = timm.create_model("dualvit_n", num_classes=4).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
+    images, labels = torch.randn(2, 3, 64, 64), torch.tensor([1, 2])
+    for step in range(200):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(model(images + 0.1 * torch.randn_like(images)), labels)
+        assert loss.isfinite(), f"loss is {loss} in step {step}"
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert loss < 0.5

@@ -1,0 +1,444 @@
+"""What timm and its users expect of a model, for each of our names.
+
+`paper` below is a small network of the paper's kind (merge blocks from stage 3 on, a grid that grows
+with the image, the deep stem), for tests in which the size does not matter.
+"""
+
+import ast
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from timm.models import get_notrace_functions, get_notrace_modules
+from timm.optim import param_groups_layer_decay
+from torch.testing import assert_close
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import dualvit
+from dualvit.models.dual_vit import CONFIGS
+
+NAMES = dualvit.list_models()
+SOURCE = Path(dualvit.__file__).parent
+
+
+def paper(**kwargs):
+    """A small network of the paper's kind, with layer scales at which each branch shows."""
+    shape = {"stem_width": 8, "dims": (32, 64, 96, 128), "depths": (1, 2, 2, 1), "layer_scale": 0.5}
+    return timm.create_model("dualvit_s", **{"num_classes": 10, "drop_path_rate": 0.0, **shape, **kwargs}).eval()
+
+
+def nano(**kwargs):
+    return timm.create_model("dualvit_n", **{"num_classes": 10, **kwargs}).eval()
+
+
+BOTH = pytest.mark.parametrize("build", [paper, nano])
+
+
+def image(*size, batch=2):
+    return torch.randn(batch, 3, *(size or (64, 64)))
+
+
+def fresh(code, *options):
+    """Run code in a fresh interpreter, which must succeed; return what it printed."""
+    env = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ---- registration and import
+
+
+def test_all_names_are_registered_with_timm():
+    assert NAMES == ["dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"]
+    assert set(NAMES) == set(timm.list_models("dualvit*"))
+    assert not timm.list_models("dualvit*", pretrained=True)
+
+
+def test_import_brings_nothing_optional_and_no_future_warning():
+    modules = fresh("import dualvit, sys; print(*sys.modules)", "-W", "error::FutureWarning").split()
+    assert "timm" in modules
+    assert not {"ultralytics", "sklearn", "transformers", "cloudpickle", "onnx", "pandas"} & set(modules)
+
+
+def imports_of(file):
+    """All modules that a file imports, wherever in the file, as absolute names."""
+    package = ("dualvit", *file.relative_to(SOURCE).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_flow_one_way(file):
+    """nn < models < weights < {data, yolo} < cli; only yolo/ imports ultralytics."""
+    forbidden = {
+        "nn": ("models", "weights", "data", "yolo", "cli"),
+        "models": ("weights", "data", "yolo", "cli"),
+        "weights.py": ("data", "yolo", "cli"),
+        "__init__.py": ("data", "yolo", "cli"),
+        "data": ("yolo", "cli"),
+        "yolo": ("cli",),
+    }
+    part = file.relative_to(SOURCE).parts[0]
+    names = set(imports_of(file))
+    for layer in forbidden.get(part, ()):
+        upward = f"dualvit.{layer}"
+        assert not [name for name in names if name == upward or name.startswith(upward + ".")]
+    if part != "yolo":
+        assert not [name for name in names if name.split(".")[0] == "ultralytics"]
+
+
+# ---- forward and backward
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name):
+    """With one block of each kind; the whole depth of the paper's sizes is in test_golden.py."""
+    depths = (1, 1, 2, 1) if name in NAMES[2:] else CONFIGS[name].depths
+    model = timm.create_model(name, num_classes=7, drop_path_rate=0.0, depths=depths).train()
+    out = model(image(64, 64))
+    assert out.shape == (2, 7)
+    assert out.isfinite().all()
+    out.square().mean().backward()
+    norms = {n: torch.zeros(()) if p.grad is None else p.grad.norm() for n, p in model.named_parameters()}
+    assert not [n for n, norm in norms.items() if not norm.isfinite() or norm == 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_meta_build_knows_its_config(name):
+    model = timm.create_model(name, device="meta")
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert model.pretrained_cfg["architecture"] == name
+    assert model.pretrained_cfg["input_size"] == (3, 224, 224)
+    assert model.num_classes == 1000
+    assert model.num_features == model.head_hidden_size == CONFIGS[name].dims[-1]
+    modules = dict(model.named_modules())
+    assert model.pretrained_cfg["first_conv"] in modules
+    assert all(part in modules for part in model.pretrained_cfg["classifier"])
+
+
+@BOTH
+@pytest.mark.parametrize("size", [(32, 32), (96, 64), (112, 448), (128, 448), (224, 224)])
+def test_sizes(build, size):
+    """Multiples of 32, and 112x448: its maps have 28, 14, 7 and 4 rows."""
+    model, picture = build(), image(*size, batch=1)
+    assert model(picture).shape == (1, 10)
+    maps = model.forward_intermediates(picture, intermediates_only=True)
+    expected = [tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32)]
+    assert [tuple(out.shape[2:]) for out in maps] == expected
+
+
+def test_nano_takes_800x1344():
+    with torch.no_grad():
+        out = nano()(image(800, 1344, batch=1))
+    assert out.isfinite().all()
+
+
+def test_training_mode_with_drop_path_and_dropout_is_finite():
+    model = paper(drop_path_rate=0.3, drop_rate=0.2).train()
+    assert model(image()).isfinite().all()
+    assert model.head_drop.p == 0.2
+
+
+def test_drop_path_rises_linearly_over_all_blocks():
+    model = paper(drop_path_rate=0.3)
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage.blocks]
+    assert rates == pytest.approx([0.3 * i / 5 for i in range(6)], abs=1e-6)
+
+
+@BOTH
+def test_a_batch_equals_its_images(build):
+    model, batch = build(), image(96, 64, batch=3)
+    with torch.no_grad():
+        assert_close(model(batch), torch.cat([model(one[None]) for one in batch]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(1, 3, 100, 100), "100x100 is not a multiple of 32"),
+        (torch.zeros(1, 3, 64, 72), "64x72 is not a multiple of 32"),
+        (torch.zeros(3, 64, 64), "3 dimensions"),
+    ],
+)
+@BOTH
+def test_unusable_images_raise_one_clear_line(build, tensor, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build()(tensor)
+    assert "\n" not in str(error.value)
+
+
+# ---- the semantic grid
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"), [((32, 32), 1), ((96, 64), 3 * 2), ((128, 448), 4 * 16), ((224, 224), 64)]
+)
+def test_the_papers_grid_grows_with_the_image(size, cells):
+    assert paper().forward_seed(image(*size))[1].shape == (2, cells, 32)
+
+
+@pytest.mark.parametrize("size", [(112, 448), (128, 448)])
+def test_64_cells_on_another_grid_are_resampled(size):
+    """4x16 cells: the queries are resampled by shape, which the published code forgets there."""
+    model = paper()
+    seen = {}
+    model.seed.query_norm.register_forward_pre_hook(lambda _m, i: seen.update(queries=i[0]))
+    model.forward_seed(image(*size, batch=1))
+    grid = model.seed.queries.T.reshape(1, 32, 8, 8)
+    resampled = torch.nn.functional.interpolate(grid, (4, 16), mode="bicubic", align_corners=False)
+    assert_close(seen["queries"], resampled.flatten(2).mT)
+    assert not torch.allclose(seen["queries"][0], model.seed.queries, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 64), (128, 448)])
+def test_a_fixed_grid_stays(size):
+    assert paper(semantic_grid=(8, 8)).forward_seed(image(*size))[1].shape == (2, 64, 32)
+
+
+def test_fixed_8x8_equals_the_papers_grid_at_224():
+    grown, fixed, picture = paper(), paper(semantic_grid=(8, 8)), image(224, 224, batch=1)
+    fixed.load_state_dict(grown.state_dict())
+    with torch.no_grad():
+        assert_close(grown(picture), fixed(picture), rtol=1e-4, atol=1e-5)
+
+
+# ---- features
+
+
+@BOTH
+@pytest.mark.parametrize("indices", [(0, 1, 2, 3), (1, 2, 3), (1, 2), (3,)])
+def test_features_only(build, indices):
+    whole = build()
+    features = build(features_only=True, out_indices=indices)
+    loaded = features.load_state_dict({f"model.{k}": v for k, v in whole.state_dict().items()}, strict=False)
+    assert not loaded.missing_keys
+    channels = features.feature_info.channels()
+    assert features.feature_info.reduction() == [4 * 2**i for i in indices]
+    picture = image(96, 64)
+    maps = features(picture)
+    expected = whole.forward_intermediates(picture, indices=list(indices), intermediates_only=True)
+    for out, same, dim, stride in zip(maps, expected, channels, features.feature_info.reduction(), strict=True):
+        assert out.shape == (2, dim, 96 // stride, 64 // stride)
+        assert_close(out, same, rtol=1e-5, atol=1e-5)
+    sum(out.mean() * out.square().mean() for out in maps).backward()
+    assert not [name for name, parameter in features.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_feature_info(name):
+    with torch.device("meta"):
+        info = timm.create_model(name, features_only=True).feature_info
+    assert info.channels() == list(CONFIGS[name].dims)
+    assert info.reduction() == [4, 8, 16, 32]
+    assert info.module_name() == [f"stages.{i}" for i in range(4)]
+
+
+@BOTH
+def test_intermediates_agree_with_forward_features(build):
+    model, picture = build(), image(96, 64)
+    final, maps = model.forward_intermediates(picture)
+    features = model.forward_features(picture)
+    assert features.shape == (2, 1 + 3, 2, model.num_features)
+    assert torch.equal(final, features)
+    assert torch.equal(maps[-1].permute(0, 2, 3, 1), features[:, 1:])
+    nhwc = model.forward_intermediates(picture, output_fmt="NHWC", intermediates_only=True)
+    for one, other in zip(maps, nhwc, strict=True):
+        assert torch.equal(one, other.permute(0, 3, 1, 2))
+    last_two = model.forward_intermediates(picture, indices=2, intermediates_only=True)
+    assert all(torch.equal(one, other) for one, other in zip(last_two, maps[2:], strict=True))
+    with pytest.raises(ValueError, match="NCHW"):
+        model.forward_intermediates(picture, output_fmt="NLC")
+
+
+@BOTH
+def test_stop_early_runs_no_later_stage(build):
+    model, picture = build(), image()
+    expected = model.forward_intermediates(picture, indices=[0, 1], intermediates_only=True)
+    ran = []
+    model.stages[2].register_forward_pre_hook(lambda *_: ran.append(2))
+    early = model.forward_intermediates(picture, indices=[0, 1], stop_early=True, intermediates_only=True)
+    assert not ran
+    assert all(torch.equal(one, other) for one, other in zip(early, expected, strict=True))
+
+
+# ---- heads
+
+
+@BOTH
+def test_forward_is_features_then_head(build):
+    model, picture = build(), image()
+    features = model.forward_features(picture)
+    assert torch.equal(model.forward_head(features), model(picture))
+    pooled = model.forward_head(features, pre_logits=True)
+    assert torch.equal(pooled, features[:, 0, 0])
+    assert torch.equal(features[:, 0, 0], features[:, 0, -1])
+    tokens = model.aux_head(features[:, 1:].flatten(1, 2))
+    assert_close(model(picture), model.head(pooled) + 0.5 * tokens.amax(1))
+
+
+def test_average_pooling_and_none():
+    model, picture = paper(global_pool="avg"), image()
+    features = model.forward_features(picture)
+    assert_close(model.forward_head(features, pre_logits=True), features[:, 1:].mean((1, 2)))
+    assert model(picture).shape == (2, 10)
+    model.reset_classifier(0, "")
+    assert torch.equal(model(picture), features)
+    with pytest.raises(ValueError, match="global_pool"):
+        model.reset_classifier(3, "max")
+
+
+def test_reset_classifier_and_num_classes_0():
+    model, picture = paper(), image()
+    pooled = model.forward_head(model.forward_features(picture), pre_logits=True)
+    assert model.get_classifier() == (model.head, model.aux_head)
+    model.reset_classifier(0)
+    assert torch.equal(model(picture), pooled)
+    assert model.aux_head is None
+    assert model.num_classes == 0
+    model.reset_classifier(5)
+    assert model(picture).shape == (2, 5)
+    assert model.num_classes == model.aux_head.out_features == 5
+    assert paper(num_classes=0)(picture).shape == (2, 128)
+
+
+def test_without_token_labels():
+    """No token-labelling head; a checkpoint that has one still loads, and the class logits are the same."""
+    plain, whole, picture = paper(token_label=False), paper(), image()
+    assert plain.aux_head is None
+    assert plain.get_classifier() is plain.head
+    assert not [name for name in plain.state_dict() if name.startswith("aux_head")]
+    plain.load_state_dict(whole.state_dict())
+    assert torch.equal(plain(picture), whole.head(whole.forward_features(picture)[:, 0, 0]))
+
+
+def test_without_token_labels_a_published_checkpoint_loads(golden):
+    state = {name: torch.from_numpy(value) for name, value in golden.state_dict("dualvit_s").items()}
+    with torch.device("meta"):
+        model = timm.create_model("dualvit_s", token_label=False)
+    model.load_state_dict(state, assign=True)
+    assert torch.equal(model.head.weight, state["head.weight"])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_in_chans(channels):
+    assert paper(in_chans=channels)(torch.randn(1, channels, 64, 64)).shape == (1, 10)
+
+
+def test_an_unknown_argument_is_a_type_error():
+    with pytest.raises(TypeError, match="depth_of_field"):
+        timm.create_model("dualvit_n", depth_of_field=3)
+
+
+def test_channels_that_heads_do_not_divide_are_an_error():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        paper(dims=(32, 48, 96, 128))
+
+
+# ---- optimisation
+
+
+@BOTH
+def test_layer_decay_puts_each_parameter_in_one_group_and_rises(build):
+    model = build()
+    groups = param_groups_layer_decay(model, no_weight_decay_list=model.no_weight_decay(), layer_decay=0.5)
+    scale, decay = {}, {}
+    for group in groups:
+        for parameter in group["params"]:
+            assert id(parameter) not in scale
+            scale[id(parameter)], decay[id(parameter)] = group["lr_scale"], group["weight_decay"]
+    names = {name: id(parameter) for name, parameter in model.named_parameters()}
+    assert set(scale) == set(names.values())
+    order = ["stem.conv.0.weight", "seed.queries"]
+    order += [f"stages.{i}.blocks.{j}.norm1.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))]
+    by_order = [scale[names[name]] for name in [*order, "head.weight"]]
+    assert by_order[0] == by_order[1]
+    assert all(low < high for low, high in zip(by_order[1:-1], by_order[2:], strict=True))
+    assert scale[names["head.weight"]] == scale[names["aux_head.weight"]] == 1.0
+    assert len(set(scale.values())) >= 2 + len(order) - 2
+    undecayed = {name for name, key in names.items() if decay[key] == 0}
+    assert undecayed == {n for n, p in model.named_parameters() if p.ndim <= 1} | {"seed.queries"}
+
+
+@BOTH
+def test_no_weight_decay_is_queries_and_layer_scales(build):
+    model = build()
+    scales = {
+        f"{name}.gamma" for name, module in model.named_modules() if type(module).__name__ == "LayerScale"
+    }
+    blocks = sum(len(stage.blocks) for stage in model.stages)
+    assert len(scales) >= 2 * blocks
+    assert model.no_weight_decay() == scales | {"seed.queries"}
+
+
+@BOTH
+def test_checkpointing_equals_plain(build):
+    model, picture = build().train(), image()
+    for module in model.modules():  # the recomputation must not move the running statistics
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+    def run():
+        out = model(picture)
+        return out, torch.autograd.grad(out.square().mean(), list(model.parameters()))
+
+    plain = run()
+    model.set_grad_checkpointing()
+    calls = []
+    model.stages[0].blocks[0].register_forward_pre_hook(lambda *_: calls.append(0))
+    recomputed = run()
+    assert len(calls) == 2
+    assert_close(recomputed, plain, rtol=0, atol=1e-6)
+    model.set_grad_checkpointing(False)
+    run()
+    assert len(calls) == 3
+
+
+# ---- copies, scripts and graphs
+
+
+@BOTH
+def test_copies_answer_the_same(build):
+    model, picture = build(), image()
+    twin = build()
+    twin.load_state_dict(model.state_dict(), strict=True)
+    expected = model(picture)
+    for other in (twin, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(picture), expected)
+
+
+@BOTH
+def test_torchscript_equals_eager(build, tmp_path):
+    model = build()
+    scripted = torch.jit.script(model)
+    scripted.save(tmp_path / "model.pt")
+    loaded = torch.jit.load(tmp_path / "model.pt")
+    for picture in (image(), image(96, 64, batch=1)):
+        with torch.no_grad():
+            assert_close(loaded(picture), model(picture), rtol=1e-5, atol=1e-5)
+
+
+@BOTH
+def test_fx_feature_extractor_equals_eager(build):
+    model, picture = build(), image()
+    leaves = {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
+    nodes = {"stages.1.norm": "pixels", "stages.1.semantic_norm": "semantics", "head": "class_logits"}
+    out = create_feature_extractor(model, nodes, tracer_kwargs=leaves)(picture)
+    pixels, semantics = model.forward_seed(picture)
+    for stage in model.stages[:2]:
+        pixels, semantics = stage(pixels, semantics)
+    assert_close(out["pixels"], pixels)
+    assert_close(out["semantics"], semantics)
+    assert_close(out["class_logits"], model.head(model.forward_features(picture)[:, 0, 0]))

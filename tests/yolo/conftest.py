@@ -1,0 +1,74 @@
+"""Fixtures of the YOLO tests: a tiny data set, and fresh interpreters on two Ultralytics versions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+
+OLDEST = Path(sys.prefix) / "oldest"
+HERE = Path(__file__).parent
+NO_NETWORK = """
+import socket
+def refuse(self, address, *rest):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(("127.", "localhost", "::1")):
+        raise RuntimeError(f"a test tried to reach {address}")
+    return connect(self, address, *rest)
+connect = socket.socket.connect
+socket.socket.connect = refuse
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ultralytics_settings(tmp_path_factory):
+    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("settings"))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The data.yaml of 12 images of 64x64."""
+    from dualvit.data.digits import write_digits
+
+    return write_digits(tmp_path_factory.mktemp("data") / "digits", images=12, size=64)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """Run a Python script in a fresh interpreter, on the newest or oldest Ultralytics, without a network."""
+    guard = tmp_path_factory.mktemp("guard")
+    (guard / "sitecustomize.py").write_text(NO_NETWORK)
+
+    def run(*command: str, version: str = "newest", check: bool = True, **env: str) -> subprocess.CompletedProcess:
+        if version == "oldest" and not OLDEST.exists():
+            pytest.skip(f"the oldest Ultralytics is not in {OLDEST}; `make test` puts it there")
+        path = [str(guard), *([str(OLDEST)] if version == "oldest" else [])]
+        settings = tmp_path_factory.getbasetemp() / f"settings-{version}"
+        settings.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            timeout=500,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLO_CONFIG_DIR": str(settings), **env},
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} ended in {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+        return done
+
+    return run
+
+
+@pytest.fixture
+def stage(fresh):
+    """Run one stage of end_to_end.py in a fresh interpreter and return what it reports."""
+
+    def run(name: str, version: str, **options: str) -> dict:
+        done = fresh(str(HERE / "end_to_end.py"), name, json.dumps(options), version=version)
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return run

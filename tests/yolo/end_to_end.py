@@ -1,0 +1,93 @@
+"""Stages of a run, each for an interpreter of its own: `python end_to_end.py STAGE OPTIONS_AS_JSON`."""
+
+import json
+import sys
+from pathlib import Path
+
+YAMLS = {"detect": "yolov8n-dualvit.yaml", "segment": "yolov8n-dualvit-seg.yaml"}
+SETTINGS = dict(imgsz=64, batch=4, epochs=2, device="cpu", workers=0, plots=False, optimizer="AdamW", amp=False)
+
+
+class Killed(Exception):
+    """Stands for a run that ends after its first epoch."""
+
+
+def boxes(result) -> list:
+    return [] if result.boxes is None else result.boxes.data.tolist()
+
+
+def train(task: str, data: str, out: str) -> dict:
+    """Build, train one epoch of two, then validate and predict with best.pt."""
+    import torch
+    import ultralytics
+
+    from dualvit.yolo import YOLO
+
+    def kill(trainer):
+        raise Killed
+
+    model = YOLO(YAMLS[task], layer_decay=0.8)
+    model.add_callback("on_model_save", kill)
+    try:
+        model.train(data=data, project=out, name=task, exist_ok=True, **SETTINGS)
+    except Killed:
+        pass
+    weights = Path(out) / task / "weights"
+    best = YOLO(weights / "best.pt")
+    metrics = best.val(data=data, imgsz=64, device="cpu", workers=0, plots=False, project=out, name=f"{task}-val")
+    image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
+    result = best.predict(image, imgsz=64, device="cpu", conf=0.0001, project=out)[0]
+    return {
+        "ultralytics": ultralytics.__version__,
+        "epochs": len((Path(out) / task / "results.csv").read_text().splitlines()) - 1,
+        "map50": float(metrics.box.map50),
+        "boxes": boxes(result),
+        "groups": [
+            [group["weight_decay"], round(group["initial_lr"], 10), len(group["params"])]
+            for group in torch.load(weights / "last.pt", weights_only=False)["optimizer"]["param_groups"]
+        ],
+    }
+
+
+def load(task: str, data: str, out: str) -> dict:
+    """Load best.pt with stock Ultralytics, in a process that never imported dualvit itself."""
+    import ultralytics
+
+    assert "dualvit" not in sys.modules
+    model = ultralytics.YOLO(Path(out) / task / "weights" / "best.pt")
+    image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
+    return {"boxes": boxes(model.predict(image, imgsz=64, device="cpu", conf=0.0001, project=out)[0])}
+
+
+def resume(task: str, data: str, out: str) -> dict:
+    """Resume last.pt and train the second epoch."""
+    from dualvit.yolo import YOLO
+
+    model = YOLO(Path(out) / task / "weights" / "last.pt")
+    model.train(resume=True)
+    trainer = model.trainer
+    return {
+        "start": trainer.start_epoch,
+        "epochs": len((Path(out) / task / "results.csv").read_text().splitlines()) - 1,
+        "groups": [
+            [group["weight_decay"], round(group["initial_lr"], 10), len(group["params"])]
+            for group in trainer.optimizer.param_groups
+        ],
+    }
+
+
+def ddp(task: str, data: str, out: str) -> dict:
+    """Write the script that Ultralytics starts for each DDP worker."""
+    from ultralytics.utils.dist import generate_ddp_file
+
+    import dualvit.yolo.train as trainers
+
+    trainer_class = {"detect": trainers.DetectionTrainer, "segment": trainers.SegmentationTrainer}[task]
+    overrides = {**SETTINGS, "epochs": 1, "model": YAMLS[task], "data": data, "project": out, "name": f"{task}-ddp"}
+    trainer = trainer_class(overrides={**overrides, "task": task, "exist_ok": True})
+    return {"script": str(generate_ddp_file(trainer)), "weights": str(trainer.wdir)}
+
+
+if __name__ == "__main__":
+    report = globals()[sys.argv[1]](**json.loads(sys.argv[2]))
+    print(json.dumps(report))
