@@ -79,9 +79,7 @@ def state():
     """Our names and values of a nano model in which every value differs from a fresh one."""
     torch.manual_seed(1)
     model = timm.create_model(NAME)
-    return {
-        name: torch.randn_like(v) if v.is_floating_point() else v + 3 for name, v in model.state_dict().items()
-    }
+    return {name: torch.randn_like(v) if v.is_floating_point() else v + 3 for name, v in model.state_dict().items()}
 
 
 class Metric:
@@ -232,8 +230,11 @@ def test_load_backbone_leaves_the_heads_out_by_name(files, state):
     report = load_backbone(model, files / "trainer.pth.tar")
     assert_same(model, state)
     assert report.loaded == report.total == len(model.state_dict())
-    assert {name.split(".")[0] for name in report.left_out} == {"head", "aux_head", "class_block"}
-    assert report.loaded + len(report.left_out) == len(state) - len(report.unexpected)
+    heads = {name for name in state if name.split(".")[0] in ("head", "aux_head", "class_block")}
+    branch = {name for name in state if name.startswith("stages.3.blocks.0.semantic_ffn.")}
+    assert set(report.left_out) == heads | branch  # nothing reads the last block's semantics but the class block
+    assert report.loaded + len(report.left_out) == len(state)
+    assert report.missing == report.unexpected == ()
     assert f"({len(report.left_out)} of the heads left out)" in str(report)
 
 
@@ -282,8 +283,12 @@ def test_identify(name):
     with torch.device("meta"):
         state = timm.create_model(name, num_classes=3).state_dict()
     assert identify(state) == name
-    assert identify({key: value for key, value in state.items() if not key.startswith("head")}) == name
-    assert identify({key: value for key, value in state.items() if not key.startswith("stages.1")}) is None
+
+
+def test_identify_needs_all_stages_and_nothing_else(state):
+    assert identify({key: value for key, value in state.items() if key.startswith("stages.")}) == NAME
+    assert identify({key: value for key, value in state.items() if not key.startswith("stages.1.")}) is None
+    assert identify({}) is None
 
 
 # ---- conversion

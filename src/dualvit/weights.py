@@ -85,7 +85,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             state = load_state_dict(str(path))
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         if "non-allowlisted" in str(error):
             raise CheckpointError(
                 f"{path} wants to run code when it is unpickled, so it was not loaded; "
@@ -131,13 +131,13 @@ def load_backbone(model: nn.Module, path: str | Path) -> KeyReport:
     gone = tuple(branch for branch in branches if not any(name.startswith(branch) for name in wanted))
     prefixes = (*_HEADS, *gone) if isinstance(model, DualViT) else ("head.", "fc.", "classifier.")
     left_out = tuple(name for name in state if name.startswith(prefixes) and name not in wanted)
-    return _load(model, {name: v for name, v in state.items() if name not in left_out}, Path(path), left_out)
+    return _load(model, state, Path(path), left_out)
 
 
 def _load(
     model: nn.Module, state: dict[str, Tensor], path: Path, left_out: tuple[str, ...] = (), partial: bool = False
 ) -> KeyReport:
-    keys = compare_keys(model, state, path)
+    keys = compare_keys(model, {name: value for name, value in state.items() if name not in left_out}, path)
     report = KeyReport(path, keys.loaded, keys.total, keys.missing, keys.unexpected, left_out)
     if (report.missing or report.unexpected) and not partial:
         found = identify(state)
@@ -152,7 +152,8 @@ def identify(state: Mapping[str, Tensor]) -> str | None:
     for name in CONFIGS:
         with torch.device("meta"):
             own = timm.create_model(name, num_classes=0).state_dict()
-        if all(key in state and state[key].shape == value.shape for key, value in own.items() if key.startswith("st")):
+        stages = {key: value.shape for key, value in own.items() if key.startswith("stages.")}
+        if all(key in state and state[key].shape == shape for key, shape in stages.items()):
             return name
     return None
 

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -168,8 +169,8 @@ def test_a_batch_equals_its_images(build):
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (torch.zeros(1, 3, 100, 100), "100x100 is not a multiple of 32"),
-        (torch.zeros(1, 3, 64, 72), "64x72 is not a multiple of 32"),
+        (torch.zeros(1, 3, 100, 100), "100x100: sides must be multiples of 32"),
+        (torch.zeros(1, 3, 64, 72), "64x72: sides must be multiples of 32"),
         (torch.zeros(3, 64, 64), "3 dimensions"),
     ],
 )
@@ -183,9 +184,7 @@ def test_unusable_images_raise_one_clear_line(build, tensor, message):
 # ---- the semantic grid
 
 
-@pytest.mark.parametrize(
-    ("size", "cells"), [((32, 32), 1), ((96, 64), 3 * 2), ((128, 448), 4 * 16), ((224, 224), 64)]
-)
+@pytest.mark.parametrize(("size", "cells"), [((32, 32), 1), ((96, 64), 3 * 2), ((128, 448), 4 * 16), ((224, 224), 64)])
 def test_the_papers_grid_grows_with_the_image(size, cells):
     assert paper().forward_seed(image(*size))[1].shape == (2, cells, 32)
 
@@ -343,7 +342,7 @@ def test_an_unknown_argument_is_a_type_error():
 
 
 def test_channels_that_heads_do_not_divide_are_an_error():
-    with pytest.raises(ValueError, match="multiple of 32"):
+    with pytest.raises(ValueError, match="multiples of 32"):
         paper(dims=(32, 48, 96, 128))
 
 
@@ -365,7 +364,7 @@ def test_layer_decay_puts_each_parameter_in_one_group_and_rises(build):
     order += [f"stages.{i}.blocks.{j}.norm1.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))]
     by_order = [scale[names[name]] for name in [*order, "head.weight"]]
     assert by_order[0] == by_order[1]
-    assert all(low < high for low, high in zip(by_order[1:-1], by_order[2:], strict=True))
+    assert all(low < high for low, high in pairwise(by_order[1:]))
     assert scale[names["head.weight"]] == scale[names["aux_head.weight"]] == 1.0
     assert len(set(scale.values())) >= 2 + len(order) - 2
     undecayed = {name for name, key in names.items() if decay[key] == 0}
@@ -375,9 +374,7 @@ def test_layer_decay_puts_each_parameter_in_one_group_and_rises(build):
 @BOTH
 def test_no_weight_decay_is_queries_and_layer_scales(build):
     model = build()
-    scales = {
-        f"{name}.gamma" for name, module in model.named_modules() if type(module).__name__ == "LayerScale"
-    }
+    scales = {f"{name}.gamma" for name, module in model.named_modules() if type(module).__name__ == "LayerScale"}
     blocks = sum(len(stage.blocks) for stage in model.stages)
     assert len(scales) >= 2 * blocks
     assert model.no_weight_decay() == scales | {"seed.queries"}

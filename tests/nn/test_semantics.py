@@ -14,7 +14,9 @@ def pool(pixels, rows, columns):
     return seed.pool(pixels)
 
 
-@pytest.mark.parametrize(("size", "grid"), [((56, 56), (8, 8)), ((8, 24), (4, 4)), ((4, 4), (4, 4)), ((20, 12), (5, 3))])
+@pytest.mark.parametrize(
+    ("size", "grid"), [((56, 56), (8, 8)), ((8, 24), (4, 4)), ((4, 4), (4, 4)), ((20, 12), (5, 3))]
+)
 def test_area_pooling_is_adaptive_average_pooling_where_divisible(size, grid):
     pixels = torch.randn(2, *size, 6)
     expected = F.adaptive_avg_pool2d(pixels.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)

@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 NO_NETWORK = """
 import socket
 def refuse(self, address, *rest):
-    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(("127.", "localhost", "::1")):
+    local = str(address[0]).startswith(("127.", "localhost", "::1"))
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not local:
         raise RuntimeError(f"a test tried to reach {address}")
     return connect(self, address, *rest)
 connect = socket.socket.connect

@@ -1,11 +1,15 @@
 """Stages of a run, each for an interpreter of its own: `python end_to_end.py STAGE OPTIONS_AS_JSON`."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 
 YAMLS = {"detect": "yolov8n-dualvit.yaml", "segment": "yolov8n-dualvit-seg.yaml"}
-SETTINGS = dict(imgsz=64, batch=4, epochs=2, device="cpu", workers=0, plots=False, optimizer="AdamW", amp=False)
+SETTINGS = {
+    "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "optimizer": "AdamW",
+    "amp": False,
+}  # fmt: skip
 
 
 class Killed(Exception):
@@ -28,10 +32,8 @@ def train(task: str, data: str, out: str) -> dict:
 
     model = YOLO(YAMLS[task], layer_decay=0.8)
     model.add_callback("on_model_save", kill)
-    try:
+    with contextlib.suppress(Killed):
         model.train(data=data, project=out, name=task, exist_ok=True, **SETTINGS)
-    except Killed:
-        pass
     weights = Path(out) / task / "weights"
     best = YOLO(weights / "best.pt")
     metrics = best.val(data=data, imgsz=64, device="cpu", workers=0, plots=False, project=out, name=f"{task}-val")

@@ -5,6 +5,7 @@ image --stem--> pixels ------> dual stages ------> merge stages --> class block 
                   +--seed--> semantics -+--> ... --> semantics
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -28,7 +29,10 @@ from dualvit.nn.blocks import ClassBlock, DualBlock, MergeBlock
 from dualvit.nn.layers import Downsample, Stem
 from dualvit.nn.semantics import SemanticSeed
 
+_logger = logging.getLogger(__name__)
+
 STRIDE = 32  # of the last stage; image sides are multiples of it
+WINDOWS = 112  # or of this: whole 28x28 semantic windows, and whole pixels down to stride 16
 HEAD_DIM = 32  # channels of an attention head
 
 
@@ -99,15 +103,19 @@ CONFIGS = {
 
 
 @register_notrace_function
-def check_image(image: Tensor, multiple: int = STRIDE) -> Tensor:
-    """Return `image` if it is (B, C, H, W) with sides that are multiples of 32; else raise ValueError."""
+def check_image(image: Tensor, stride: int = STRIDE, windows: int = WINDOWS) -> Tensor:
+    """Return `image` if it is (B, C, H, W) with sides that the network divides evenly; else raise ValueError.
+
+    These are multiples of 32, the last stage's stride, and of 112, whole semantic windows.
+    """
     if image.ndim != 4:
         raise ValueError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
-    height, width = image.shape[2], image.shape[3]
-    if height % multiple != 0 or width % multiple != 0 or height < multiple or width < multiple:
-        raise ValueError(
-            f"image size {height}x{width} is not a multiple of {multiple}; resize or pad both sides to one"
-        )
+    for side in image.shape[2:]:
+        if side == 0 or (side % stride != 0 and side % windows != 0):
+            size = f"{image.shape[2]}x{image.shape[3]}"
+            raise ValueError(
+                f"image size {size}: sides must be multiples of {stride} (or {windows}); resize or pad them"
+            )
     return image
 
 
@@ -151,11 +159,11 @@ class DualViT(nn.Module):
             added to the class logits, as with the published weights.
         drop_rate: Dropout before the heads.
 
-    Shapes: images (B, in_chans, H, W), normalised, H and W multiples of 32, to logits
+    Shapes: images (B, in_chans, H, W), normalised, H and W multiples of 32 or 112, to logits
     (B, num_classes).
 
     Raises:
-        ValueError: a size that is not a multiple of 32, or a bad option.
+        ValueError: a size that is no multiple of 32 or 112, or a bad option.
 
     Example:
         >>> import torch, dualvit
@@ -202,7 +210,7 @@ class DualViT(nn.Module):
     def forward_features(self, image: Tensor) -> Tensor:
         """Run all stages and the class block.
 
-        Shapes: (B, in_chans, H, W) to (B, 1 + H/32, W/32, C). Row 0 is the class token, the same
+        Shapes: (B, in_chans, H, W) to (B, 1 + ceil(H/32), ceil(W/32), C). Row 0 is the class token, the same
         in each column; the rows after it are the pixel map. One tensor holds all that the heads
         need, in timm's NHWC form.
         """
@@ -409,6 +417,11 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
         return DualViT(config, **model_args).to(device=device, dtype=dtype)
 
     out_indices = kwargs.pop("out_indices", (0, 1, 2, 3))
+    if isinstance(out_indices, list | tuple) and max(out_indices) == len(config.dims) and min(out_indices) > 0:
+        # Transformers' detectors ask for maps 1 to 4 of five, strides 2 to 32, as timm's ResNets have them.
+        shifted = [index - 1 for index in out_indices]
+        _logger.info("out_indices %s count from stride 2; %s has strides 4 to 32: %s", out_indices, variant, shifted)
+        out_indices = shifted
     model: nn.Module = build_model_with_cfg(
         build,
         variant,

@@ -62,11 +62,13 @@ def run(folder: Path, console: Console) -> dict[str, float]:
         for image in images:
             result = model.predict(image, imgsz=IMAGE_SIZE, conf=0.4, device="cpu", verbose=False)[0]
             (out / "predictions").mkdir(exist_ok=True)
-            Image.fromarray(result.plot(line_width=1, font_size=9)[..., ::-1]).save(out / "predictions" / f"{image.stem}.png")
+            Image.fromarray(result.plot(line_width=1, font_size=9)[..., ::-1]).save(
+                out / "predictions" / f"{image.stem}.png"
+            )
             progress.advance(drawn)
     sheet = contact_sheet(sorted((out / "predictions").iterdir()), out / "predictions.png")
     minutes = (time.perf_counter() - start) / 60
-    _, parameters, _, gflops = model.model.info(verbose=False) or (0, sum(p.numel() for p in model.model.parameters()), 0, 0)
+    parameters = sum(p.numel() for p in model.model.parameters())
     table = Table(box=None, header_style="bold")
     for column in ("model", "mAP50", "mAP50-95", "parameters", "minutes"):
         table.add_column(column, justify="left" if column == "model" else "right")

@@ -83,7 +83,7 @@ class YOLO(ultralytics.YOLO):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers."""
-        if self.ckpt is None:  # a start from YAML: trainers know it by name alone
+        if not self.ckpt:  # a start from YAML: trainers know it by name alone
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
         try:
             return super().train(*args, **kwargs)

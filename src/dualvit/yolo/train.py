@@ -4,6 +4,7 @@ Differences from the stock trainers, each for models with our rows alone:
 - backbone weights are loaded where the model is built for training, all keys or an error;
 - no weight decay on layer scales, queries, norms and biases; optional layer-wise lr decay and a
   lower backbone lr; no bias warm-up from a high lr under Adam-like optimizers;
+- under those, a higher lr for the weights of a Dual-ViT backbone that starts from scratch;
 - a non-finite loss stops the run before the step, and names the first module that produced it.
 """
 
@@ -19,12 +20,18 @@ from torch import Tensor, nn
 from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
 
+from dualvit.models.dual_vit import DualViT
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.modules import C2fDual, TimmBackbone
 
 OPTIONS = ("backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
+# Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
+# convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
+# them out), so at the same lr they change several times more slowly. In the ~160 steps of 30 short
+# epochs that decides the result: docs/results/detect.md has the comparison.
+SCRATCH_LR = 8.0
 ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
 
 
@@ -58,6 +65,7 @@ class DualTrainer:
     """Mixin in front of a stock trainer."""
 
     args: Any
+    resume: Any
     model: Any
     loss: Any
     optimizer: Any
@@ -73,9 +81,11 @@ class DualTrainer:
         model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
         if bundle is not None:
             model.load(bundle.weights)  # type: ignore[operator]
-        path = model.yaml.get("backbone_weights")  # type: ignore[union-attr,operator]
-        if path and weights is None:
-            load_backbone_weights(model, path)
+        yaml: dict[str, Any] = model.yaml  # type: ignore[assignment]
+        if weights is None and yaml.get("backbone_weights"):
+            load_backbone_weights(model, yaml["backbone_weights"])
+        if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
+            yaml["from_scratch"] = weights is None and bundle is None and not yaml.get("backbone_weights")
         return model
 
     def get_dataset(self) -> Any:
@@ -191,6 +201,8 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     - No weight decay on anything with fewer than two dimensions, nor on the backbone's queries.
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
       `backbone_lr` multiplies the lr of the whole backbone.
+    - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
+      Dual-ViT backbone that starts from scratch in the form made for short runs (N and T).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
     """
@@ -198,6 +210,9 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     names = {id(p): name for name, p in model.named_parameters()}
     no_decay = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(".queries")}
     scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"))
+    if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
+        for p in short_run_weights(model):
+            scales[id(p)] = scales.get(id(p), 1.0) * SCRATCH_LR
     groups = []
     for group in optimizer.param_groups:
         parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -233,6 +248,12 @@ def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float
     inner = backbone.model.model
     groups = param_groups_layer_decay(inner, layer_decay=layer_decay or 1.0, weight_decay=0.0)
     return {id(p): group["lr_scale"] * (backbone_lr or 1.0) for group in groups for p in group["params"]}
+
+
+def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices and kernels of every part that is initialised for short runs."""
+    parts = [m for m in model.modules() if isinstance(m, DualViT) and m.linear_std is None]
+    return [p for part in parts for p in part.parameters() if p.ndim >= 2]
 
 
 class DetectionTrainer(DualTrainer, yolo.detect.DetectionTrainer):

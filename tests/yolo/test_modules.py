@@ -1,0 +1,62 @@
+"""The rows: backbone, maps and the C2fDual block."""
+
+import timm
+import torch
+
+from dualvit.yolo import YOLO
+from dualvit.yolo.modules import BackboneBatchNorm, C2fDual, FeatureMap, TimmBackbone
+
+
+def test_backbone_equals_the_timm_model_after_the_build():
+    """Ultralytics sets eps and momentum of every plain BatchNorm; ours keeps its own, and so its numbers."""
+    model = YOLO("yolov8n-dualvit.yaml").model.eval()
+    backbone = model.model[0]
+    assert isinstance(backbone, TimmBackbone)
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(type(m) is BackboneBatchNorm and m.eps == 1e-5 and m.momentum == 0.1 for m in norms)
+    reference = timm.create_model("dualvit_n", features_only=True, out_indices=(1, 2, 3)).eval()
+    reference.load_state_dict(backbone.model.state_dict())
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        for ours, theirs in zip(backbone(x), reference(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_feature_map_picks_its_level():
+    maps = [torch.zeros(1, c, 2, 2) for c in (3, 5, 7)]
+    assert FeatureMap(0, 1, 5)(maps).shape[1] == 5
+
+
+def test_c2fdual_is_global_and_trains():
+    block = C2fDual(16, 24, n=2).eval()
+    x = torch.randn(1, 16, 9, 7, requires_grad=True)
+    out = block(x)
+    assert out.shape == (1, 24, 9, 7)
+    # One output pixel depends on the far corner, which only the semantics can carry there.
+    (gradient,) = torch.autograd.grad(out[0, :, 0, 0].sum(), x, retain_graph=True)
+    assert gradient[0, :, -1, -1].abs().max() > 0
+    out.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in block.parameters())
+
+
+def test_c2fdual_batch_equals_single():
+    block = C2fDual(8, 16).eval()
+    x = torch.randn(3, 8, 12, 20)
+    with torch.no_grad():
+        together, alone = block(x), torch.cat([block(image[None]) for image in x])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_channels_and_repeats_follow_c2f():
+    model = YOLO("yolov8s-c2fdual.yaml").model
+    rows = [m for m in model.model if isinstance(m, C2fDual)]
+    assert [m.cv2.conv.out_channels for m in rows] == [256, 512]
+    assert [len(m.m) for m in rows] == [2, 1]
+
+
+def test_in_channels_of_the_data_reach_the_stem():
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov8n-dualvit.yaml", ch=1, nc=3, verbose=False)
+    assert next(model.parameters()).shape[1] == 1
