@@ -25,7 +25,8 @@ def main() -> None:
     yaml = write_digits(ROOT / "runs" / "demo-checkpoint-data", args.images, IMAGE_SIZE, seed=1)
     model = YOLO("yolov8n-dualvit.yaml")
     model.train(
-        data=str(yaml), imgsz=IMAGE_SIZE, epochs=args.epochs, batch=16, nbs=16, optimizer="AdamW", lr0=1e-3, cos_lr=True,
+        data=str(yaml), imgsz=IMAGE_SIZE, epochs=args.epochs, batch=16, nbs=16, optimizer="AdamW", lr0=1e-3,
+        cos_lr=True,
         warmup_epochs=1, close_mosaic=5, seed=0, device="cpu", amp=False, plots=False,
         project=str(ROOT / "runs"), name="demo-checkpoint", exist_ok=True,
     )  # fmt: skip

@@ -3,8 +3,9 @@
 Differences from the stock trainers, each for models with our rows alone:
 - backbone weights are loaded where the model is built for training, all keys or an error;
 - no weight decay on layer scales, queries, norms and biases; optional layer-wise lr decay and a
-  lower backbone lr; no bias warm-up from a high lr under Adam-like optimizers;
-- under those, a higher lr for the weights of a Dual-ViT backbone that starts from scratch;
+  lower backbone lr; biases of the backbone warm up from 0 (those of neck and head from the stock
+  `warmup_bias_lr`, which short runs live on);
+- under Adam-like optimizers, a higher lr for the weights of dual blocks that start from scratch;
 - a non-finite loss stops the run before the step, and names the first module that produced it.
 """
 
@@ -123,9 +124,6 @@ class DualTrainer:
         bare = unwrap(model)
         if not any(isinstance(m, TimmBackbone | C2fDual) for m in bare.modules()):
             return stock
-        if type(stock).__name__ in ADAM_LIKE and self.args.warmup_bias_lr:
-            LOGGER.info(f"optimizer: warmup_bias_lr {self.args.warmup_bias_lr} -> 0.0, as {type(stock).__name__} needs")
-            self.args.warmup_bias_lr = 0.0
         regroup(stock, bare, decay)
         return stock
 
@@ -199,10 +197,12 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     """Split an optimizer's groups in place, so that each parameter is in exactly one right group.
 
     - No weight decay on anything with fewer than two dimensions, nor on the backbone's queries.
+    - Biases inside the backbone or dual blocks leave the group "bias", whose warm-up starts at
+      `warmup_bias_lr`.
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
       `backbone_lr` multiplies the lr of the whole backbone.
     - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
-      Dual-ViT backbone that starts from scratch in the form made for short runs (N and T).
+      parts that start from scratch in the form made for short runs (N, T and C2fDual).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
     """
@@ -213,14 +213,18 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
         for p in short_run_weights(model):
             scales[id(p)] = scales.get(id(p), 1.0) * SCRATCH_LR
+    transformer = {id(p) for part in transformer_parts(model) for p in part.parameters()}
     groups = []
     for group in optimizer.param_groups:
-        parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        parts: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
         for p in group["params"]:
             undecayed = id(p) in no_decay or group["weight_decay"] == 0
-            parts.setdefault((scales.get(id(p), 1.0), undecayed), []).append(p)
-        for (scale, undecayed), params in sorted(parts.items(), key=lambda item: item[0], reverse=True):
-            kind = {"param_group": "bn"} if undecayed and group.get("param_group") == "weight" else {}
+            parts.setdefault((id(p) not in transformer, scales.get(id(p), 1.0), undecayed), []).append(p)
+        # Neck and head first: older versions warm up the biases of group 0, whatever it is called.
+        for (stock_part, scale, undecayed), params in sorted(parts.items(), key=lambda item: item[0], reverse=True):
+            kind = (
+                {"param_group": "bn"} if undecayed and (not stock_part or group.get("param_group") == "weight") else {}
+            )
             part = {**group, "params": params, "lr": group["lr"] * scale, **kind}
             part["initial_lr"] = part["lr"]
             part["weight_decay"] = 0.0 if undecayed else decay
@@ -250,10 +254,17 @@ def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float
     return {id(p): group["lr_scale"] * (backbone_lr or 1.0) for group in groups for p in group["params"]}
 
 
+def transformer_parts(model: nn.Module) -> list[nn.Module]:
+    """The parts that are no stock layers: backbones, and what is dual inside C2fDual blocks."""
+    backbones: list[nn.Module] = [m for m in model.modules() if isinstance(m, TimmBackbone)]
+    return backbones + [part for m in model.modules() if isinstance(m, C2fDual) for part in (m.seed, m.m)]
+
+
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
     """The matrices and kernels of every part that is initialised for short runs."""
     parts = [m for m in model.modules() if isinstance(m, DualViT) and m.linear_std is None]
-    return [p for part in parts for p in part.parameters() if p.ndim >= 2]
+    blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
+    return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]
 
 
 class DetectionTrainer(DualTrainer, yolo.detect.DetectionTrainer):
