@@ -11,7 +11,7 @@ import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two workers share two cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

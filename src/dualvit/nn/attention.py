@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 
 def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:
-    batch, length, dim = tokens.shape
-    return tokens.view(batch, length, num_heads, dim // num_heads).transpose(1, 2)
+    return tokens.unflatten(2, [num_heads, tokens.shape[2] // num_heads]).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:

@@ -1,0 +1,88 @@
+"""The command line: results, and errors that are one line with a non-zero exit."""
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+
+
+def dualvit(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-c", "from dualvit.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL, timeout=300,
+    )  # fmt: skip
+
+
+def fails(done, *words):
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(lines) == 1, done.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "n.pth"
+    torch.save({"state_dict": timm.create_model("dualvit_n", num_classes=5).state_dict()}, path)
+    return path
+
+
+def test_convert_reports_keys_and_hash(checkpoint, tmp_path):
+    from dualvit.weights import sha256
+
+    done = dualvit("convert", checkpoint, tmp_path / "n.safetensors")
+    assert done.returncode == 0, done.stderr
+    total = len(timm.create_model("dualvit_n").state_dict())
+    assert f"dualvit_n: {total} of {total} keys" in done.stdout
+    assert "missing: none" in done.stdout
+    assert "unexpected: none" in done.stdout
+    assert sha256(tmp_path / "n.safetensors") in done.stdout
+
+
+def test_convert_errors_leave_the_target(checkpoint, tmp_path):
+    target = tmp_path / "kept.safetensors"
+    target.write_bytes(b"earlier result")
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(checkpoint.read_bytes()[:1000])
+    fails(dualvit("convert", broken, target), "broken.pth is truncated", "fetch it again")
+    fails(dualvit("convert", tmp_path / "absent.pth", target), "no checkpoint at", "absent.pth")
+    assert target.read_bytes() == b"earlier result"
+
+
+def test_digits(tmp_path):
+    done = dualvit("data", "digits", tmp_path / "digits", "--images", "6", "--size", "64")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits" / "data.yaml").exists()
+    fails(dualvit("data", "digits", tmp_path / "other", "--size", "100"), "size is 100")
+
+
+@pytest.mark.slow
+def test_yolo_trains_and_reports_mistakes(tmp_path):
+    yaml = tmp_path / "digits" / "data.yaml"
+    assert dualvit("data", "digits", yaml.parent, "--images", "6", "--size", "64").returncode == 0
+    save_file(timm.create_model("dualvit_n").state_dict(), tmp_path / "backbone.safetensors")
+    common = [f"data={yaml}", "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "plots=False"]
+    done = dualvit(
+        "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, f"project={tmp_path}", "name=run",
+        f"backbone_weights={tmp_path / 'backbone.safetensors'}", "layer_decay=0.8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " of " in done.stdout + done.stderr
+    assert "loaded from" in done.stdout + done.stderr
+    best = tmp_path / "run" / "weights" / "best.pt"
+    before = best.read_bytes()
+    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dulavit.yaml", *common), "did you mean yolov8n-dualvit")
+    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", "data=absent.yaml", "device=cpu"), "absent")
+    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, "layer_decay=x"), "layer_decay=x")
+    assert best.read_bytes() == before
+
+
+def test_models_lists_all():
+    done = dualvit("models")
+    assert all(name in done.stdout for name in ("dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"))
