@@ -9,6 +9,7 @@ an interrupted comparison continues. The settings are the ones of docs/results/R
 import argparse
 import csv
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -83,7 +84,7 @@ def result_row(model_name: str, data: Path, args: argparse.Namespace, run: Path)
         "options": args.set,
         "torch": torch.__version__,
         "ultralytics": ultralytics.__version__,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} CPU threads",
+        "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
         ).stdout.strip(),

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
+
+import dualvit as package
 
 pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
 
@@ -29,7 +30,7 @@ def fails(done, *words):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "n.pth"
-    torch.save({"state_dict": timm.create_model("dualvit_n", num_classes=5).state_dict()}, path)
+    torch.save({"state_dict": package.create_model("dualvit_n", num_classes=5).state_dict()}, path)
     return path
 
 
@@ -38,7 +39,7 @@ def test_convert_reports_keys_and_hash(checkpoint, tmp_path):
 
     done = dualvit("convert", checkpoint, tmp_path / "n.safetensors")
     assert done.returncode == 0, done.stderr
-    total = len(timm.create_model("dualvit_n").state_dict())
+    total = len(package.create_model("dualvit_n").state_dict())
     assert f"dualvit_n: {total} of {total} keys" in done.stdout
     assert "missing: none" in done.stdout
     assert "unexpected: none" in done.stdout
@@ -66,7 +67,7 @@ def test_digits(tmp_path):
 def test_yolo_trains_and_reports_mistakes(tmp_path):
     yaml = tmp_path / "digits" / "data.yaml"
     assert dualvit("data", "digits", yaml.parent, "--images", "6", "--size", "64").returncode == 0
-    save_file(timm.create_model("dualvit_n").state_dict(), tmp_path / "backbone.safetensors")
+    save_file(package.create_model("dualvit_n").state_dict(), tmp_path / "backbone.safetensors")
     common = [f"data={yaml}", "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "plots=False"]
     done = dualvit(
         "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, f"project={tmp_path}", "name=run",
