@@ -165,6 +165,16 @@ def test_colours_stand_out_or_the_place_is_refused(sources, monkeypatch):
     np.testing.assert_array_equal(canvas.pixels, before)
 
 
+def test_a_digit_outside_the_picture_is_not_painted(sources):
+    rng = np.random.default_rng(0)
+    canvas = Canvas(rng, 96)
+    glyph = drawing._glyph(rng, sources.draw(rng, "train", 3), 40.0)
+    height, width = glyph.fill.shape
+    for left, top in ((-width - 10, 10), (10, -height - 10), (106, 10), (10, 106)):
+        assert not canvas.paint(glyph, 3, left, top)
+    assert not canvas.masks
+
+
 def test_train_and_val_share_no_source(sources):
     train, val = (np.concatenate(sources.indices[split]) for split in ("train", "val"))
     assert not set(train) & set(val)

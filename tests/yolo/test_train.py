@@ -190,6 +190,15 @@ def test_a_corrupt_training_image_stops_the_run(digits, tmp_path):
         YOLO("yolov8n-dualvit.yaml").train(data=str(data / "data.yaml"), project=str(tmp_path), **SETTINGS)
 
 
+def test_a_corrupt_classification_image_stops_the_run(digits, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digits.parent / "classify", data)
+    image = next((data / "train").rglob("*.png"))
+    image.write_bytes(image.read_bytes()[:40])
+    with pytest.raises(ValueError, match=rf"1 of \d+ train images or their labels cannot be read: .*{image.name}"):
+        YOLO("yolov8n-dualvit-cls.yaml").train(data=str(data), project=str(tmp_path), **SETTINGS)
+
+
 def test_a_data_yaml_without_its_folders_is_one_line(tmp_path):
     (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: a}\n")
     with pytest.raises(FileNotFoundError, match="make its folders, or correct") as error:

@@ -108,7 +108,9 @@ class Canvas:
     def paint(self, glyph: Glyph, digit: int, left: int, top: int) -> bool:
         """Paint a digit, unless too little would show of it or of one below, or no colour stands out."""
         (height, width), size = glyph.fill.shape, len(self.pixels)
-        rows, columns = slice(max(top, 0), min(top + height, size)), slice(max(left, 0), min(left + width, size))
+        # Clipped to the picture; a digit that lies outside has an empty mask, and is refused below.
+        rows = slice(min(max(top, 0), size), max(min(top + height, size), 0))
+        columns = slice(min(max(left, 0), size), max(min(left + width, size), 0))
         inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
         mask = np.zeros((size, size), dtype=np.bool_)
         mask[rows, columns] = glyph.outer[inside] > 0.5

@@ -16,7 +16,6 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import calculate_drop_path_rates, trunc_normal_
 from timm.models import (
     build_model_with_cfg,
-    checkpoint,
     generate_default_cfgs,
     register_model,
     register_notrace_function,
@@ -28,6 +27,7 @@ from dualvit.models.published import adopt_published
 from dualvit.nn.blocks import ClassBlock, DualBlock, MergeBlock
 from dualvit.nn.layers import Downsample, Stem
 from dualvit.nn.semantics import SemanticSeed
+from dualvit.nn.stage import Stage
 
 _logger = logging.getLogger(__name__)
 
@@ -117,34 +117,6 @@ def check_image(image: Tensor, stride: int = STRIDE, windows: int = WINDOWS) -> 
                 f"image size {size}: sides must be multiples of {stride} (or {windows}); resize or pad them"
             )
     return image
-
-
-class Stage(nn.Module):
-    """Blocks at one resolution, with the downsampling before and the norms after them.
-
-    The first stage has no downsampling; the last one's norm is the model's, applied after the
-    class block.
-
-    Shapes: pixels (B, H, W, C) and semantics (B, M, C) to (B, H/2, W/2, C') and (B, M, C').
-    """
-
-    def __init__(self, downsample: nn.Module | None, blocks: list[nn.Module], norm_dim: int | None) -> None:
-        super().__init__()
-        self.grad_checkpointing = False
-        self.downsample = downsample
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.Identity() if norm_dim is None else nn.LayerNorm(norm_dim, eps=1e-6)
-        self.semantic_norm = nn.Identity() if norm_dim is None else nn.LayerNorm(norm_dim, eps=1e-6)
-
-    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        if self.downsample is not None:
-            pixels, semantics = self.downsample(pixels, semantics)
-        for block in self.blocks:
-            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
-                pixels, semantics = checkpoint(block, pixels, semantics)
-            else:
-                pixels, semantics = block(pixels, semantics)
-        return self.norm(pixels), self.semantic_norm(semantics)
 
 
 class DualViT(nn.Module):

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
+from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.models.dual_vit import DualViT
 from dualvit.weights import load_backbone
@@ -31,7 +33,7 @@ YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into 
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
 # convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
 # them out), so at the same lr they change several times more slowly. In the ~160 steps of 30 short
-# epochs that decides the result: docs/results/detect.md has the comparison.
+# epochs that decides the result: docs/results/README.md has the comparison.
 SCRATCH_LR = 8.0
 ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
 
@@ -81,7 +83,7 @@ class DualTrainer:
             cfg = bundle.yaml
         model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
         if bundle is not None:
-            model.load(bundle.weights)  # type: ignore[operator]
+            model.load_state_dict(intersect_dicts(bundle.weights, model.state_dict()), strict=False)
         yaml: dict[str, Any] = model.yaml  # type: ignore[assignment]
         if weights is None and yaml.get("backbone_weights"):
             load_backbone_weights(model, yaml["backbone_weights"])
@@ -103,8 +105,12 @@ class DualTrainer:
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the data set, and stop where an image or label file would be left out unnoticed."""
         dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
-        kept = dataset.im_files if hasattr(dataset, "im_files") else [sample[0] for sample in dataset.samples]
-        listed = dataset.get_img_files(img_path) if hasattr(dataset, "im_files") else kept
+        if hasattr(dataset, "im_files"):
+            listed, kept = dataset.get_img_files(img_path), dataset.im_files
+        else:  # classification; a part of the files is wanted where `fraction` says so
+            kept = [sample[0] for sample in dataset.samples]
+            files = [file for file in Path(img_path).glob("*/*") if file.suffix[1:].lower() in IMG_FORMATS]
+            listed = files if self.args.fraction == 1 else kept
         lost = sorted(set(map(str, listed)) - set(map(str, kept)))
         if lost:
             raise ValueError(
