@@ -1,5 +1,6 @@
 """One safetensors file for a whole detector."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -59,3 +60,18 @@ def test_bad_files_are_one_line(bundle, tmp_path):
             read_bundle(tmp_path / f"{name}.safetensors")
     with pytest.raises(ValueError, match="end its name in"):
         bundle[0].save_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.slow
+def test_track_follows_an_object_over_frames():
+    """Frames of one picture that shifts: boxes that are kept get the same identity in each frame."""
+    model = YOLO("yolov8n-dualvit.yaml")
+    with torch.no_grad():  # an untrained head that is sure of one place
+        for branch in model.model.model[-1].cv3:
+            branch[-1].bias.fill_(4.0)
+    picture = (np.random.default_rng(0).random((64, 64, 3)) * 255).astype(np.uint8)
+    seen = []
+    for _ in range(3):
+        result = model.track(picture, imgsz=64, persist=True, device="cpu", conf=0.3, max_det=3, verbose=False)[0]
+        seen.append(set() if result.boxes.id is None else set(result.boxes.id.int().tolist()))
+    assert seen[1] and seen[1] & seen[2]

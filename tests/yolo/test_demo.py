@@ -1,0 +1,34 @@
+"""The demo on a handful of images: it trains, draws, and leaves earlier runs alone."""
+
+import io
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from dualvit.yolo import demo
+
+
+def test_the_checkpoint_is_small_and_knows_ten_digits():
+    from dualvit.yolo.bundle import read_bundle
+
+    assert demo.CHECKPOINT.stat().st_size <= 8_000_000
+    bundle = read_bundle(demo.CHECKPOINT)
+    assert bundle.task == "detect"
+    assert list(bundle.names.values()) == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.slow
+def test_the_demo_runs_twice(tmp_path, monkeypatch):
+    for name, value in {"IMAGES": 20, "IMAGE_SIZE": 64, "EPOCHS": 1, "PICTURES": 3}.items():
+        monkeypatch.setattr(demo, name, value)
+    screen = io.StringIO()
+    first = demo.run(tmp_path, Console(file=screen, width=100))
+    assert set(first) == {"mAP50", "mAP50-95", "minutes"}
+    assert 0 <= first["mAP50-95"] <= first["mAP50"] <= 1
+    assert Image.open(tmp_path / "run" / "predictions.png").size == (4 * 64, 64)
+    assert "yolov8n-dualvit" in screen.getvalue()
+    kept = (tmp_path / "run" / "weights" / "best.pt").read_bytes()
+    demo.run(tmp_path, Console(file=screen, width=100))
+    assert (tmp_path / "run2" / "weights" / "best.pt").exists()
+    assert (tmp_path / "run" / "weights" / "best.pt").read_bytes() == kept
