@@ -342,7 +342,7 @@ def test_an_unknown_argument_is_a_type_error():
 
 
 def test_channels_that_heads_do_not_divide_are_an_error():
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(ValueError, match="multiple of 32"):
         paper(dims=(32, 48, 96, 128))
 
 

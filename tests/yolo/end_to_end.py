@@ -38,7 +38,7 @@ def train(task: str, data: str, out: str) -> dict:
     best = YOLO(weights / "best.pt")
     metrics = best.val(data=data, imgsz=64, device="cpu", workers=0, plots=False, project=out, name=f"{task}-val")
     image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
-    result = best.predict(image, imgsz=64, device="cpu", conf=0.0001, project=out)[0]
+    result = best.predict(image, imgsz=64, device="cpu", conf=1e-7, project=out)[0]
     return {
         "ultralytics": ultralytics.__version__,
         "epochs": len((Path(out) / task / "results.csv").read_text().splitlines()) - 1,
@@ -58,7 +58,7 @@ def load(task: str, data: str, out: str) -> dict:
     assert "dualvit" not in sys.modules
     model = ultralytics.YOLO(Path(out) / task / "weights" / "best.pt")
     image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
-    return {"boxes": boxes(model.predict(image, imgsz=64, device="cpu", conf=0.0001, project=out)[0])}
+    return {"boxes": boxes(model.predict(image, imgsz=64, device="cpu", conf=1e-7, project=out)[0])}
 
 
 def resume(task: str, data: str, out: str) -> dict:

@@ -21,6 +21,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
         The attended values, (B, Nq, C).
 
     Example:
+        >>> import torch
         >>> q, kv = torch.randn(2, 64, 32), torch.randn(2, 100, 32)
         >>> attend(q, kv, kv, num_heads=4).shape
         torch.Size([2, 64, 32])
