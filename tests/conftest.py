@@ -4,6 +4,7 @@ import importlib.util
 import ipaddress
 import os
 import socket
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported, by whichever test comes first
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dualvit-settings-")  # not the reader's own settings
 torch.set_num_threads(1)  # two workers share two cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -24,11 +24,6 @@ socket.socket.connect = refuse
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ultralytics_settings(tmp_path_factory):
-    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("settings"))
-
-
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The data.yaml of 12 images of 64x64."""
