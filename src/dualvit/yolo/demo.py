@@ -22,7 +22,7 @@ from dualvit.data.digits import write_digits
 from dualvit.yolo.model import YOLO
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
-IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 6
+IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 12
 AUGMENTATION = {"fliplr": 0.0, "mosaic": 0.0, "scale": 0.3}  # a mirrored 2 is no 2, a quarter of a picture no place
 PICTURES = 8
 
@@ -52,7 +52,7 @@ def run(folder: Path, console: Console) -> dict[str, float]:
         training = progress.add_task("train", total=None)
         show_training(model, progress, training)
         model.train(
-            data=str(yaml.resolve()), imgsz=IMAGE_SIZE, epochs=EPOCHS, batch=16, optimizer="AdamW", lr0=5e-4,
+            data=str(yaml.resolve()), imgsz=IMAGE_SIZE, epochs=EPOCHS, batch=16, nbs=16, optimizer="AdamW", lr0=5e-4,
             cos_lr=True, warmup_epochs=0.5, seed=0, device="cpu", amp=False, plots=False, **AUGMENTATION,
             verbose=False, project=str(folder.resolve()), name="run",
         )  # fmt: skip
