@@ -40,14 +40,14 @@ def run(folder: Path, console: Console) -> dict[str, float]:
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with quiet(), Progress(*columns, console=console) as progress:
-        drawing = progress.add_task("draw digits", total=IMAGES)
+        drawing = progress.add_task("draw digits", total=None)
         yaml = write_digits(
             folder / "digits",
             IMAGES,
             IMAGE_SIZE,
             progress=lambda done, total: progress.update(drawing, completed=done, total=total),
         )
-        progress.update(drawing, completed=IMAGES)
+        progress.update(drawing, total=progress.tasks[drawing].total or 1, completed=progress.tasks[drawing].total or 1)
         model = YOLO(CHECKPOINT)
         training = progress.add_task("train", total=None)
         show_training(model, progress, training)
