@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dualvit.data.digits import write_digits
 from dualvit.yolo import YOLO
-from dualvit.yolo.demo import AUGMENTATION, CHECKPOINT, IMAGE_SIZE
+from dualvit.yolo.demo import AUGMENTATION, CHECKPOINT, IMAGE_SIZE, use_all_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     yaml = write_digits(ROOT / "runs" / f"demo-checkpoint-data-{args.seed}", args.images, IMAGE_SIZE, seed=args.seed)
     model = YOLO(CHECKPOINT if args.more else "yolov8n-dualvit.yaml")
+    model.add_callback("on_train_start", use_all_cores)
     model.train(
         data=str(yaml), imgsz=IMAGE_SIZE, epochs=args.epochs, batch=16, nbs=16, optimizer="AdamW", lr0=args.lr,
         cos_lr=True, warmup_epochs=1, seed=0, device="cpu", amp=False, plots=False, **AUGMENTATION,
