@@ -20,6 +20,17 @@ def boxes(result) -> list:
     return [] if result.boxes is None else result.boxes.data.tolist()
 
 
+def answer(model) -> float:
+    """One number for the raw output of a freshly opened checkpoint on a fixed image."""
+    import torch
+
+    with torch.no_grad():
+        out = model.model.float().eval()(torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64))
+    while not isinstance(out, torch.Tensor):
+        out = out[0]
+    return float(out.double().abs().sum())
+
+
 def train(task: str, data: str, out: str) -> dict:
     """Build, train one epoch of two, then validate and predict with best.pt."""
     import torch
@@ -35,6 +46,7 @@ def train(task: str, data: str, out: str) -> dict:
     with contextlib.suppress(Killed):
         model.train(data=data, project=out, name=task, exist_ok=True, **SETTINGS)
     weights = Path(out) / task / "weights"
+    raw = answer(YOLO(weights / "best.pt"))
     best = YOLO(weights / "best.pt")
     metrics = best.val(data=data, imgsz=64, device="cpu", workers=0, plots=False, project=out, name=f"{task}-val")
     image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
@@ -44,6 +56,7 @@ def train(task: str, data: str, out: str) -> dict:
         "epochs": len((Path(out) / task / "results.csv").read_text().splitlines()) - 1,
         "map50": float(metrics.box.map50),
         "boxes": boxes(result),
+        "raw": raw,
         "groups": [
             [group["weight_decay"], round(group["initial_lr"], 10), len(group["params"])]
             for group in torch.load(weights / "last.pt", weights_only=False)["optimizer"]["param_groups"]
@@ -56,9 +69,10 @@ def load(task: str, data: str, out: str) -> dict:
     import ultralytics
 
     assert "dualvit" not in sys.modules
-    model = ultralytics.YOLO(Path(out) / task / "weights" / "best.pt")
+    path = Path(out) / task / "weights" / "best.pt"
+    raw, model = answer(ultralytics.YOLO(path)), ultralytics.YOLO(path)
     image = sorted((Path(data).parent / "images" / "val").iterdir())[0]
-    return {"boxes": boxes(model.predict(image, imgsz=64, device="cpu", conf=1e-7, project=out)[0])}
+    return {"boxes": boxes(model.predict(image, imgsz=64, device="cpu", conf=1e-7, project=out)[0]), "raw": raw}
 
 
 def resume(task: str, data: str, out: str) -> dict:

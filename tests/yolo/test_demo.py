@@ -30,5 +30,7 @@ def test_the_demo_runs_twice(tmp_path, monkeypatch):
     assert "yolov8n-dualvit" in screen.getvalue()
     kept = (tmp_path / "run" / "weights" / "best.pt").read_bytes()
     demo.run(tmp_path, Console(file=screen, width=100))
-    assert (tmp_path / "run2" / "weights" / "best.pt").exists()
+    others = [folder for folder in tmp_path.glob("run*") if folder.name != "run"]  # run2 or run-2, by version
+    assert len(others) == 1
+    assert (others[0] / "weights" / "best.pt").exists()
     assert (tmp_path / "run" / "weights" / "best.pt").read_bytes() == kept
