@@ -46,6 +46,8 @@ def test_train_load_resume(version, task, stage, digits, out, packages):
     assert trained["epochs"] == 1
     assert 0 <= trained["map50"] <= 1
     assert trained["raw"] > 0
+    # From 8.3 on Ultralytics drops a box whose mask is empty; after one epoch at 64 pixels every mask may be.
+    assert trained["boxes"] or task == "segment"
 
     loaded = stage("load", version, **options)
     assert loaded["boxes"] == trained["boxes"]
