@@ -227,7 +227,7 @@ def test_load_weights_reports_all_keys(files, state):
 
 def test_load_backbone_leaves_the_heads_out_by_name(files, state):
     model = timm.create_model(NAME, features_only=True).model
-    report = load_backbone(model, files / "trainer.pth.tar")
+    report = load_backbone(model, files / "trainer.pth.tar", timm.create_model(NAME))
     assert_same(model, state)
     assert report.loaded == report.total == len(model.state_dict())
     heads = {name for name in state if name.split(".")[0] in ("head", "aux_head", "class_block")}
@@ -243,7 +243,7 @@ def test_load_backbone_of_the_papers_kind_leaves_the_last_semantic_ffn_out(tmp_p
     whole = timm.create_model("dualvit_s", **shape)
     torch.save(published(whole.state_dict()), tmp_path / "small.pth")
     model = timm.create_model("dualvit_s", features_only=True, **shape).model
-    report = load_backbone(model, tmp_path / "small.pth")
+    report = load_backbone(model, tmp_path / "small.pth", whole)
     assert_same(model, whole.state_dict())
     gone = {name for name in report.left_out if "semantic_ffn" in name}
     assert len(gone) == 4
@@ -254,7 +254,7 @@ def test_load_backbone_does_not_hide_other_gaps(state, tmp_path):
     broken = {name: value for name, value in state.items() if not name.startswith("stages.2.blocks.1.")}
     torch.save(broken, tmp_path / "broken.pth")
     with pytest.raises(CheckpointError, match=r"missing: stages\.2\.blocks\.1\."):
-        load_backbone(timm.create_model(NAME, features_only=True).model, tmp_path / "broken.pth")
+        load_backbone(timm.create_model(NAME, features_only=True), tmp_path / "broken.pth", timm.create_model(NAME))
 
 
 def test_partial_only_when_asked(files, state):
@@ -428,7 +428,7 @@ def test_a_checkpoint_of_another_size_is_named(files, form):
         load_weights(timm.create_model("dualvit_t"), files / form)
     assert one_line(error)
     with pytest.raises(CheckpointError, match=f"it is a checkpoint of {NAME}"):
-        load_backbone(timm.create_model("dualvit_t", features_only=True).model, files / form)
+        load_backbone(timm.create_model("dualvit_t", features_only=True), files / form, timm.create_model("dualvit_t"))
     with pytest.raises(ValueError, match="checkpoint of another model") as error:
         timm.create_model("dualvit_t", checkpoint_path=str(files / form))
     assert one_line(error)

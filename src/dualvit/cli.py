@@ -25,8 +25,9 @@ console = Console()
 def yolo(context: typer.Context) -> None:
     """The Ultralytics command line with Dual-ViT registered: dualvit yolo detect train model=...
 
-    Models: yolov8n-dualvit.yaml, also -seg, -cls, -pose, -obb, and scales n s m l x.
-    Further options: backbone_weights=, backbone_lr=, layer_decay=, drop_path_rate=.
+    Models: yolov8n-dualvit.yaml, yolov8n-timm.yaml, also -seg, -cls, -pose, -obb, and scales n s m l x.
+    Further options: backbone= (any timm model), backbone_args=, backbone_weights=, backbone_lr=,
+    layer_decay=, drop_path_rate=.
     """
     from dualvit.yolo.cli import run
 

@@ -5,6 +5,8 @@ are let through, anything else is refused by name.
 """
 
 import hashlib
+import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,15 @@ import safetensors
 import safetensors.torch
 import timm
 import torch
-from timm.models import load_state_dict
+from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from dualvit.models.dual_vit import CONFIGS, DualViT
+from dualvit.models.backbone import whole_names
+from dualvit.models.dual_vit import CONFIGS
 from dualvit.models.published import is_published, to_native
 
-_HEADS = ("head.", "aux_head.", "class_block.")  # a feature extractor has none of these
+# What timm's files call the function that converts originally published checkpoints.
+_CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 # What unpickling a NumPy scalar calls, wherever this NumPy version keeps it.
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMPY_SCALARS = [_SCALAR, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
@@ -115,40 +119,78 @@ def load_weights(model: nn.Module, path: str | Path, partial: bool = False) -> K
     Raises:
         CheckpointError: an unusable file, or keys that do not match and `partial` was not asked for.
     """
-    return _load(model, read_checkpoint(path), Path(path), (), partial)
+    state = read_checkpoint(path)
+    report = compare_keys(model, state, Path(path))
+    if not partial:
+        _require_match(report, state)
+    fits = {name: state[name] for name in model.state_dict() if name not in report.missing}
+    model.load_state_dict(fits, strict=False)
+    return report
 
 
-def load_backbone(model: nn.Module, path: str | Path) -> KeyReport:
-    """Load a classification checkpoint into a feature extractor; the heads alone are left out.
+def load_backbone(features: nn.Module, path: str | Path, whole: nn.Module) -> KeyReport:
+    """Load a checkpoint of a whole timm network into a feature extractor made from it.
+
+    The file may be in this package's or timm's layout, or in any that timm converts for this family
+    (the originally published ones), or a state dict of the extractor itself. What of `whole` the
+    extractor lacks (the classifier above all) is left out; everything else must match, both ways.
+
+    Args:
+        features: As `timm.create_model(..., features_only=True)` builds it.
+        path: The checkpoint.
+        whole: The same model without `features_only`; the meta device will do.
 
     Raises:
-        CheckpointError: an unusable file, or any other key that does not match.
+        CheckpointError: an unusable file, or keys that do not match.
     """
     state = read_checkpoint(path)
-    wanted = set(model.state_dict())
-    # The last block's semantics feed the class block alone, so their branch goes with it.
-    branches = {name.rsplit("semantic_ffn.", 1)[0] + "semantic_ffn." for name in state if "semantic_ffn." in name}
-    gone = tuple(branch for branch in branches if not any(name.startswith(branch) for name in wanted))
-    prefixes = (*_HEADS, *gone) if isinstance(model, DualViT) else ("head.", "fc.", "classifier.")
-    left_out = tuple(name for name in state if name.startswith(prefixes) and name not in wanted)
-    return _load(model, state, Path(path), left_out)
+    names = whole_names(features, whole)  # own name: name in the network
+    own = features.state_dict()
+    if not set(own) <= set(state):
+        state = _converted(state, whole)
+        own = {names[name]: value for name, value in own.items()}
+    config: Any = whole.pretrained_cfg
+    classifier = config.get("classifier") or ()
+    heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    known = set(whole.state_dict())
+    left_out = tuple(name for name in state if name not in own and (name in known or name.startswith(heads)))
+    fits = {name for name, value in own.items() if name in state and state[name].shape == value.shape}
+    missing = tuple(name for name in own if name not in fits)
+    unexpected = tuple(name for name in state if name not in left_out and name not in fits)
+    report = KeyReport(Path(path), len(fits), len(own), missing, unexpected, left_out)
+    _require_match(report, state)
+    with torch.no_grad():
+        for value, target in zip((state[name] for name in own), features.state_dict().values(), strict=True):
+            target.copy_(value)
+    return report
 
 
-def _load(
-    model: nn.Module, state: dict[str, Tensor], path: Path, left_out: tuple[str, ...] = (), partial: bool = False
-) -> KeyReport:
-    keys = compare_keys(model, {name: value for name, value in state.items() if name not in left_out}, path)
-    report = KeyReport(path, keys.loaded, keys.total, keys.missing, keys.unexpected, left_out)
-    if (report.missing or report.unexpected) and not partial:
+def _converted(state: dict[str, Tensor], whole: nn.Module) -> dict[str, Tensor]:
+    """A state dict in timm's names, by the converter that the family's own file in timm keeps."""
+    config: Any = whole.pretrained_cfg
+    family = importlib.import_module(model_entrypoint(config["architecture"]).__module__)
+    converter = next((getattr(family, name) for name in _CONVERTERS if hasattr(family, name)), None)
+    if converter is None:
+        return state
+    try:
+        with torch.no_grad():
+            model = (whole,) if len(inspect.signature(converter).parameters) > 1 else ()
+            return dict(converter(dict(state), *model))
+    except (KeyError, IndexError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+        return state  # of another model: the key report will say so
+
+
+def _require_match(report: KeyReport, state: Mapping[str, Tensor]) -> None:
+    if report.missing or report.unexpected:
         found = identify(state)
         hint = f"it is a checkpoint of {found}" if found else "give a checkpoint of this very model"
         raise CheckpointError(f"weights do not match: {report}; {hint}")
-    model.load_state_dict({name: state[name] for name in model.state_dict() if name not in keys.missing}, strict=False)
-    return report
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
     """The name of the Dual-ViT size that a state dict belongs to, or None; heads do not count."""
+    if "seed.queries" not in state:  # of no Dual-ViT at all
+        return None
     for name in CONFIGS:
         with torch.device("meta"):
             own = timm.create_model(name, num_classes=0).state_dict()

@@ -5,7 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-YAMLS = {"detect": "yolov8n-dualvit.yaml", "segment": "yolov8n-dualvit-seg.yaml"}
+YAMLS = {"detect": "yolov8n-dualvit.yaml", "segment": "yolov8n-dualvit-seg.yaml", "timm": "yolov8n-timm.yaml"}
+OPTIONS = {
+    "timm": {
+        "backbone": "swin_tiny_patch4_window7_224",
+        "backbone_args": {"embed_dim": 24, "depths": [1, 1, 2, 1]},
+    }
+}
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "optimizer": "AdamW",
     "amp": False,
@@ -41,7 +47,7 @@ def train(task: str, data: str, out: str) -> dict:
     def kill(trainer):
         raise Killed
 
-    model = YOLO(YAMLS[task], layer_decay=0.8)
+    model = YOLO(YAMLS[task], layer_decay=0.8, **OPTIONS.get(task, {}))
     model.add_callback("on_model_save", kill)
     with contextlib.suppress(Killed):
         model.train(data=data, project=out, name=task, exist_ok=True, **SETTINGS)
@@ -97,11 +103,14 @@ def ddp(task: str, data: str, out: str) -> dict:
     from ultralytics.utils.dist import generate_ddp_file
 
     import dualvit.yolo.train as trainers
+    from dualvit.yolo import YOLO
 
-    trainer_class = {"detect": trainers.DetectionTrainer, "segment": trainers.SegmentationTrainer}[task]
+    model = YOLO(YAMLS[task], **OPTIONS.get(task, {}))
+    trainer_class = trainers.SegmentationTrainer if task == "segment" else trainers.DetectionTrainer
     overrides = {**SETTINGS, "epochs": 1, "model": YAMLS[task], "data": data, "project": out, "name": f"{task}-ddp"}
-    trainer = trainer_class(overrides={**overrides, "task": task, "exist_ok": True})
-    return {"script": str(generate_ddp_file(trainer)), "weights": str(trainer.wdir)}
+    trainer = trainer_class(overrides={**overrides, "task": model.task, "exist_ok": True})
+    yaml = json.dumps(model.model.yaml)
+    return {"script": str(generate_ddp_file(trainer)), "weights": str(trainer.wdir), "yaml": yaml}
 
 
 if __name__ == "__main__":

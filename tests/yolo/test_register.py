@@ -71,12 +71,3 @@ def test_unknown_backbone_suggests_the_nearest(tmp_path):
     file.write_text(text)
     with pytest.raises(ValueError, match="unknown model 'dualvit_nn'; did you mean dualvit_n"):
         YOLO(file)
-
-
-def test_a_backbone_without_the_strides_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' has no map at stride 8"):
-        modules.detection_levels("vit_tiny_patch16_224")
-
-
-def test_any_timm_backbone_gives_its_channels():
-    assert [channels for _, channels in modules.detection_levels("resnet18")] == [128, 256, 512]

@@ -78,7 +78,7 @@ def test_every_task_and_scale(version, fresh):
     """Each shipped YAML at each scale builds and runs one forward pass."""
     done = fresh(str(Path(__file__).parent / "build_all.py"), version=version)
     lines = done.stdout.strip().splitlines()
-    assert lines[-1] == "35 built"
+    assert lines[-1] == "60 built"
 
 
 def test_site_packages_unchanged(packages):

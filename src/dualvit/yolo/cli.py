@@ -1,25 +1,28 @@
 """`dualvit yolo ...`: Ultralytics' own command line, on our YOLO class."""
 
 import sys
+from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # comes with ultralytics
+
+from dualvit.yolo.layout import OPTIONS
 from dualvit.yolo.model import YOLO
-from dualvit.yolo.train import OPTIONS
 
 
 def run(arguments: list[str]) -> None:
-    """Run Ultralytics' entry point on `arguments`; our four options go to `YOLO`.
+    """Run Ultralytics' entry point on `arguments`; our options go to `YOLO`.
 
     Raises:
-        ValueError: an option of ours that is no number.
+        ValueError: an option of ours that is no number, or no mapping where one is needed.
     """
     import ultralytics.cfg
 
-    options: dict[str, str | float] = {}
+    options: dict[str, Any] = {}
     rest = []
     for argument in arguments:
         key, _, value = argument.lstrip("-").partition("=")
         if key in OPTIONS:
-            options[key] = value if key == "backbone_weights" else _number(key, value)
+            options[key] = _parse(key, value)
         else:
             rest.append(argument)
 
@@ -36,7 +39,14 @@ def run(arguments: list[str]) -> None:
     ultralytics.cfg.entrypoint()
 
 
-def _number(key: str, value: str) -> float:
+def _parse(key: str, value: str) -> Any:
+    if key in ("backbone", "backbone_weights"):
+        return value
+    if key == "backbone_args":
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"{key}={value} is no mapping; give one such as '{{drop_rate: 0.1}}'") from None
     try:
         return float(value)
     except ValueError:

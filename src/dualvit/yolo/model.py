@@ -10,28 +10,40 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.yolo import predict, train
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
-from dualvit.yolo.train import OPTIONS, YAML_ENV, load_backbone_weights
+from dualvit.yolo.layout import OPTIONS, with_options
+from dualvit.yolo.register import yaml_options
+from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights
+
+TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
 
 
 class YOLO(ultralytics.YOLO):
-    """Ultralytics' YOLO that also knows `yolov8n-dualvit.yaml` and its relatives.
+    """Ultralytics' YOLO that also knows `yolov8n-dualvit.yaml`, `yolov8n-timm.yaml` and their relatives.
 
     Args:
         model: A YAML name or file, or a checkpoint (.pt, or .safetensors of `save_weights`).
         task: detect, segment, classify, pose or obb; read off the model when left out.
         verbose: Print the model's rows.
+        backbone: Any timm model with maps at strides 8, 16 and 32, in place of the YAML's own.
+        backbone_args: Options of that model, as for `timm.create_model`.
         backbone_weights: Checkpoint of the backbone (published .pth, .pth.tar or .safetensors).
-            All keys must match. A build from YAML only; a resumed run does not need the file.
+            All keys must match. A resumed run does not need the file.
         backbone_lr: Factor on the backbone's learning rate, in (0, 1].
         layer_decay: Factor on the learning rate for each layer below the backbone's top, in (0, 1].
         drop_path_rate: Drop path of the backbone's last block.
 
-    The four options may stand in the YAML instead, as top-level keys; a checkpoint keeps them.
+    All of them may stand in the YAML instead, as top-level keys; a checkpoint keeps them. The first
+    three are for a build from YAML, the others also for training on from a checkpoint.
+
+    Raises:
+        TypeError: an option of another name.
+        ValueError: a backbone or option that cannot be used, and why.
 
     Example:
         >>> model = YOLO("yolov8n-dualvit.yaml")
         >>> model.task
         'detect'
+        >>> model = YOLO("yolov8n-timm.yaml", backbone="convnext_atto", layer_decay=0.8)
     """
 
     model: Any
@@ -50,18 +62,26 @@ class YOLO(ultralytics.YOLO):
         super().__init__(model, task=task, verbose=verbose)
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False, **kwargs: Any) -> None:
-        super()._new(cfg, task=task, verbose=verbose, **kwargs)
-        if self._options:  # build again, with the options in the YAML
-            args = self.model.args
-            self.model = type(self.model)({**self.model.yaml, **self._options}, verbose=False)
-            self.model.args, self.model.task = args, self.task
-        if weights := self.model.yaml.get("backbone_weights"):
+        with yaml_options(self._options):
+            super()._new(cfg, task=task, verbose=verbose, **kwargs)
+        yaml = self.model.yaml
+        layer_scales(self.model, yaml.get("layer_decay"), yaml.get("backbone_lr"))  # a bad one is named now
+        if weights := yaml.get("backbone_weights"):
             load_backbone_weights(self.model, weights)
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        if Path(weights).suffix != ".safetensors":
+        fixed = [key for key in self._options if key not in TRAINING_OPTIONS]
+        if fixed:
+            raise ValueError(f"{fixed[0]} is for a build from YAML; {weights} has its backbone already, leave it out")
+        if Path(weights).suffix == ".safetensors":
+            self._load_bundle(weights)
+        else:
             super()._load(weights, task=task)
-            return
+        if self._options:  # training builds the model again from this YAML
+            self.model.yaml = with_options(self.model.yaml, self._options)
+            layer_scales(self.model, self._options.get("layer_decay"), self._options.get("backbone_lr"))
+
+    def _load_bundle(self, weights: str) -> None:
         bundle = read_bundle(weights)
         self.task = bundle.task
         self.model = fill(self._smart_load("model")(bundle.yaml, verbose=False), bundle)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.block import C2f, HGStem
 from ultralytics.nn.modules.conv import Conv
 
-from dualvit.models import create_model, dual_vit  # noqa: F401  (dual_vit registers with timm)
+from dualvit.models.backbone import as_maps, plan_backbone
 from dualvit.nn.blocks import DualBlock
 from dualvit.nn.semantics import SemanticSeed
 from dualvit.yolo.register import ParsesLike, register
 
-DETECTION_STRIDES = (8, 16, 32)
 GRID = (4, 4)  # semantic tokens of a C2fDual block
 
 
@@ -37,38 +36,36 @@ class TimmBackbone(nn.Module):
 
     Shapes: image (B, in_chans, H, W) to a list of three maps (B, C, H/8, W/8), (B, C', H/16, W/16)
     and (B, C'', H/32, W/32).
+
+    Raises:
+        ValueError: see `dualvit.models.backbone.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
+
+    channels_last = False  # of the maps as timm gives them; checkpoints of earlier versions have no such attribute
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()
         options = dict(spec)
-        name = options.pop("name")
-        indices = [level for level, _ in detection_levels(name)]
-        self.model = create_model(name, features_only=True, out_indices=indices, **options)
+        self.spec = dict(spec)
+        name, in_chans = options.pop("name"), options.pop("in_chans", 3)
+        plan = plan_backbone(name, options)
+        self.channels_last = plan.channels_last
+        self.model = plan.build(in_chans)
         for module in self.model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BackboneBatchNorm
+        dropped = [getattr(module, "drop_prob", None) or 0.0 for module in self.model.modules()]
+        if options.get("drop_path_rate") and not any(dropped):
+            raise ValueError(f"timm model {name!r} has no drop path; leave drop_path_rate out")
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return list(self.model(image))
+        return as_maps(self.model(image), self.channels_last)
 
-
-def detection_levels(name: str) -> list[tuple[int, int]]:
-    """The (index, channels) of a timm model's maps at strides 8, 16 and 32.
-
-    Raises:
-        ValueError: an unknown model, or one without a map at each of these strides.
-    """
-    with torch.device("meta"):
-        info: Any = create_model(name, features_only=True).feature_info
-    by_stride = {
-        reduction: (index, channels)
-        for index, reduction, channels in zip(info.out_indices, info.reduction(), info.channels(), strict=True)
-    }
-    missing = [stride for stride in DETECTION_STRIDES if stride not in by_stride]
-    if missing:
-        raise ValueError(f"timm model {name!r} has no map at stride {missing[0]}; choose one with strides 8, 16 and 32")
-    return [by_stride[stride] for stride in DETECTION_STRIDES]
+    def whole(self) -> nn.Module:
+        """The network that the maps are taken from, with its classifier, on the meta device."""
+        options = dict(self.spec)
+        name, in_chans = options.pop("name"), options.pop("in_chans", 3)
+        return plan_backbone(name, options).whole(in_chans)
 
 
 class FeatureMap(nn.Module, metaclass=ParsesLike):

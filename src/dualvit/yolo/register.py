@@ -5,13 +5,15 @@ Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up a
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
 stock class whose rule they follow, and (c) wraps three functions: `parse_model`, to fill in what a
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
-name, and `get_flops`, which in older versions extrapolates from one tiny image and so counts a fixed
-number of semantic tokens hundreds of times.
+name and to write their backbone as rows, and `get_flops`, which in older versions extrapolates from
+one tiny image and so counts a fixed number of semantic tokens hundreds of times.
 """
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 
 from dualvit.models import unknown_name
+from dualvit.yolo.layout import fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
+_yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
 
 
 class ParsesLike(type):
@@ -71,44 +75,36 @@ def _parse_model(stock: Callable[..., Any], d: dict[str, Any], ch: int, verbose:
     return stock(fill_rows(d, ch), ch, verbose=verbose)
 
 
-def fill_rows(d: dict[str, Any], ch: int) -> dict[str, Any]:
-    """A copy of a model YAML in which each backbone row names one timm model and each map its channels.
-
-    A TimmBackbone row's `name` may map scales to names, `{n: dualvit_n, s: dualvit_t, ...}`.
-    """
-    from dualvit.yolo.modules import detection_levels
-
-    d = copy.deepcopy(d)
-    rows = d["backbone"] + d["head"]
-    channels: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        source, _, module, args = row
-        if module == "TimmBackbone":
-            spec = args[0]
-            if isinstance(spec["name"], dict):
-                scale = d.get("scale") or next(iter(spec["name"]))
-                spec["name"] = spec["name"][scale]
-            spec["in_chans"] = ch
-            if d.get("drop_path_rate") is not None:
-                spec["drop_path_rate"] = d["drop_path_rate"]
-            channels[index] = [width for _, width in detection_levels(spec["name"])]
-        elif module == "FeatureMap":
-            args.append(channels[source % index if source < 0 else source][args[0]])
-    return d
+@contextmanager
+def yaml_options(options: dict[str, Any]) -> Iterator[None]:
+    """Within it, each model YAML that is loaded gets these options (see `layout.with_options`)."""
+    token = _yaml_options.set(options)
+    try:
+        yield
+    finally:
+        _yaml_options.reset(token)
 
 
 def _yaml_model_load(stock: Callable[..., Any], path: str | Path) -> Any:
+    return with_options(_read(stock, path), _yaml_options.get())
+
+
+def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
+    """A model YAML, ours or not, with what it takes from another one (`like`)."""
     shipped = None if Path(path).exists() else find_yaml(path)
-    if shipped is None:
-        try:
-            return stock(path)
-        except FileNotFoundError:
-            stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
-            names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
-            raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
-    d = stock(shipped)
-    d["scale"] = tasks.guess_model_scale(path)
-    d["yaml_file"] = str(path)
+    try:
+        d: dict[str, Any] = stock(shipped or path)
+    except FileNotFoundError:
+        stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
+        names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
+        raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
+    if shipped:
+        d |= {"scale": tasks.guess_model_scale(path), "yaml_file": str(path)}
+    if like := d.pop("like", None):
+        beside = Path(path).with_name(like)
+        d = _read(stock, beside if beside.exists() else like) | d
+    if last := d.pop("last", None):
+        d["head"] = [*d["head"][:-1], last]
     return d
 
 
@@ -122,7 +118,8 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
 
     height, width = imgsz if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
     parameter = next(model.parameters())
-    image = torch.empty(1, parameter.shape[1], height, width, device=parameter.device, dtype=parameter.dtype)
+    channels = {m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone)} or {parameter.shape[1]}
+    image = torch.empty(1, *channels, height, width, device=parameter.device, dtype=parameter.dtype)
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
 
 

@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import intersect_dicts
 
-from dualvit.models.dual_vit import DualViT
+from dualvit.models.backbone import layer_ids, never_decayed
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.modules import C2fDual, TimmBackbone
 
-OPTIONS = ("backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
 # convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
@@ -52,8 +50,7 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
     backbone = backbone_of(model)
     if backbone is None:
         raise ValueError("backbone_weights is given, but the model YAML has no TimmBackbone row")
-    inner: Any = backbone.model.model
-    report = load_backbone(inner, path)
+    report = load_backbone(backbone.model, path, backbone.whole())
     LOGGER.info(f"backbone weights: {report}")
     return str(report)
 
@@ -202,7 +199,8 @@ def first_non_finite(model: nn.Module, batch: dict[str, Any]) -> str:
 def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) -> None:
     """Split an optimizer's groups in place, so that each parameter is in exactly one right group.
 
-    - No weight decay on anything with fewer than two dimensions, nor on the backbone's queries.
+    - No weight decay on anything with fewer than two dimensions, nor on queries, nor on what timm
+      exempts in the backbone (position tables, say).
     - Biases inside the backbone or dual blocks leave the group "bias", whose warm-up starts at
       `warmup_bias_lr`.
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
@@ -215,6 +213,9 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     options = getattr(model, "yaml", {})
     names = {id(p): name for name, p in model.named_parameters()}
     no_decay = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(".queries")}
+    if (backbone := backbone_of(model)) is not None:
+        exempt = never_decayed(backbone.model, backbone.whole())
+        no_decay |= {id(p) for name, p in backbone.model.named_parameters() if name in exempt}
     scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"))
     if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
         for p in short_run_weights(model):
@@ -248,16 +249,26 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
 
 
 def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float | None) -> dict[int, float]:
-    """The lr multiplier of each backbone parameter, by id."""
+    """The lr multiplier of each backbone parameter, by id.
+
+    Raises:
+        ValueError: a factor outside (0, 1], or `layer_decay` for a model whose layers timm does not know.
+    """
     backbone = backbone_of(model)
     if backbone is None or (layer_decay is None and backbone_lr is None):
         return {}
     for name, value in (("layer_decay", layer_decay), ("backbone_lr", backbone_lr)):
         if value is not None and not (math.isfinite(value) and 0 < value <= 1):
             raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
-    inner = backbone.model.model
-    groups = param_groups_layer_decay(inner, layer_decay=layer_decay or 1.0, weight_decay=0.0)
-    return {id(p): group["lr_scale"] * (backbone_lr or 1.0) for group in groups for p in group["params"]}
+    features = backbone.model
+    layers = (
+        layer_ids(features, backbone.whole()) if layer_decay else dict.fromkeys(dict(features.named_parameters()), 0)
+    )
+    top = max(layers.values())
+    return {
+        id(p): (layer_decay or 1.0) ** (top - layers[name]) * (backbone_lr or 1.0)
+        for name, p in features.named_parameters()
+    }
 
 
 def transformer_parts(model: nn.Module) -> list[nn.Module]:
@@ -268,7 +279,7 @@ def transformer_parts(model: nn.Module) -> list[nn.Module]:
 
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
     """The matrices and kernels of every part that is initialised for short runs."""
-    parts = [m for m in model.modules() if isinstance(m, DualViT) and m.linear_std is None]
+    parts = [m for m in model.modules() if getattr(m, "linear_std", 0) is None]  # see DualViTConfig
     blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
     return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]
 
