@@ -3,18 +3,18 @@
 Importing this package registers its models with timm. It imports torch and timm alone.
 """
 
-from dualvit.models import create_model
-from dualvit.models.dual_vit import CONFIGS, DualViT, DualViTConfig
+from dualvit.models import create_model, dual_vit, pyramid
+from dualvit.models.dual_vit import DualViT, DualViTConfig
 
 __version__ = "0.1.0"
 __all__ = ["DualViT", "DualViTConfig", "__version__", "create_model", "list_models"]
 
 
 def list_models() -> list[str]:
-    """The names that this package adds to timm.
+    """The names that this package adds to timm, family by family.
 
     Example:
-        >>> list_models()
+        >>> list_models()[:5]
         ['dualvit_n', 'dualvit_t', 'dualvit_s', 'dualvit_b', 'dualvit_l']
     """
-    return list(CONFIGS)
+    return [name for family in (dual_vit, pyramid) for name in family.CONFIGS]

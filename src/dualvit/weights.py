@@ -20,7 +20,7 @@ import torch
 from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from dualvit.models.backbone import whole_names
+from dualvit.models.timm_backbone import whole_names
 from dualvit.models.dual_vit import CONFIGS
 from dualvit.models.published import is_published, to_native
 

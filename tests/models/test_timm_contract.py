@@ -24,7 +24,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import dualvit
 from dualvit.models.dual_vit import CONFIGS
 
-NAMES = dualvit.list_models()
+NAMES = list(CONFIGS)
 SOURCE = Path(dualvit.__file__).parent
 
 

@@ -3,13 +3,13 @@
 import torch
 import ultralytics.utils.torch_utils as torch_utils
 
-import dualvit.models.dual_vit as dual_vit
+import dualvit.models.timm_backbone as backbone
 from dualvit.yolo import YOLO
 from dualvit.yolo.register import yaml_names
 
 # What costs minutes at scale x and is tested elsewhere: counting FLOPs, and drawing 73 million weights.
 torch_utils.get_flops = lambda *_: 0.0
-dual_vit.trunc_normal_ = lambda tensor, std: tensor.data.fill_(std)
+backbone.trunc_normal_ = lambda tensor, std: tensor.data.fill_(std)
 
 count = 0
 for name in yaml_names():

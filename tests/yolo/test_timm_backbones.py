@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from ultralytics.nn.tasks import DetectionModel
 
-from dualvit.models.backbone import layer_ids, never_decayed, whole_names
+from dualvit.models.timm_backbone import layer_ids, never_decayed, whole_names
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
 from dualvit.yolo.train import DetectionTrainer, backbone_of, layer_scales

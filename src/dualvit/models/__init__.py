@@ -1,16 +1,11 @@
 """Whole networks, one file a family: config table, model, timm entry points."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import timm
 from torch import nn
 
-
-def unknown_name(kind: str, name: str, known: list[str]) -> str:
-    """One line for a name that does not exist, with the nearest ones that do."""
-    near = get_close_matches(name, known, n=3)
-    return f"unknown {kind} {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+from dualvit.names import unknown_name
 
 
 def create_model(name: str, **kwargs: Any) -> nn.Module:
@@ -19,7 +14,8 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     Args:
         name: Any timm model; `dualvit.list_models()` names ours.
         kwargs: As for `timm.create_model`, such as num_classes, in_chans, features_only,
-            checkpoint_path; for ours also each field of `DualViTConfig`.
+            checkpoint_path; for ours also each field of the family's config, such as `mixer` for a
+            pyramid.
 
     Raises:
         ValueError: there is no model of that name.
@@ -27,3 +23,6 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     if not timm.is_model(name.split(".", 1)[0]):
         raise ValueError(unknown_name("model", name, timm.list_models()))
     return timm.create_model(name, **kwargs)
+
+
+__all__ = ["create_model", "unknown_name"]

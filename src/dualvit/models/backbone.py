@@ -1,194 +1,282 @@
-"""Any timm model as a detector's backbone: its maps at strides 8, 16 and 32, of images of any size.
+"""What every network here is to timm: features, heads, intermediates, layer groups, entry points.
 
-timm builds a feature extractor out of every family, but families differ in how its maps lie in
-memory, in how a fixed image size is lifted, and in the names of its parameters. A `Plan` holds what
-a build needs of the first two; `whole_names` leads from an extractor's parameters back to the whole
-network's, in which checkpoints, layer groups and weight-decay exceptions are written.
+A family fills in the parts: `forward_seed` (image to pixels and what travels beside them), `stages`,
+and `collect` (the last stage's output to what the head reads).
 """
 
-import json
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+import logging
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.models import group_parameters
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import trunc_normal_
+from timm.models import build_model_with_cfg, register_model, register_notrace_function
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from dualvit.models import create_model
+_logger = logging.getLogger(__name__)
 
-STRIDES = (8, 16, 32)
-SIZES = ((256, 256), (96, 160))  # what a backbone is tried on: a detector's images are multiples of 32, not square
-# How families with a fixed image size are told to take any. Swin shifts the windows of its last
-# stage only where the image is larger than the size it was built for, or where it is told to.
-ANY_SIZE: tuple[dict[str, Any], ...] = (
-    {},
-    {"strict_img_size": False, "always_partition": True},
-    {"dynamic_img_size": True},
-    {"strict_img_size": False},
-)
-FITTING = "resnet18, convnext_tiny or swin_tiny_patch4_window7_224 give them"
-RESERVED = {
-    "name": "it is the backbone itself",
-    "in_chans": "it follows from the data",
-    "features_only": "a backbone always is",
-    "out_indices": "they are the maps at strides 8, 16 and 32",
-    "pretrained": "nothing is downloaded; fetch the file and give backbone_weights=FILE",
-    "checkpoint_path": "give backbone_weights=FILE",
-}
+STRIDE = 32  # of the last stage; image sides are multiples of it
+WINDOWS = 112  # or of this: whole 28x28 windows, and whole pixels down to stride 16
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a timm model is built as a backbone.
+@register_notrace_function
+def check_image(image: Tensor, stride: int = STRIDE, windows: int = WINDOWS) -> Tensor:
+    """Return `image` if it is (B, C, H, W) with sides that the network divides evenly; else raise ValueError.
 
-    Attributes:
-        name: The timm model.
-        indices: Which of its maps have strides 8, 16 and 32.
-        channels: Of these maps.
-        channels_last: Its maps come out as (B, H, W, C).
-        options: For `timm.create_model`: those asked for, and what lifts a fixed image size.
+    These are multiples of 32, the last stage's stride, and of 112, whole 28x28 windows.
+    """
+    if image.ndim != 4:
+        raise ValueError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
+    for side in image.shape[2:]:
+        if side == 0 or (side % stride != 0 and side % windows != 0):
+            size = f"{image.shape[2]}x{image.shape[3]}"
+            either = f" (or {windows})" if windows != stride else ""
+            raise ValueError(f"image size {size}: sides must be multiples of {stride}{either}; resize or pad them")
+    return image
+
+
+class Backbone(nn.Module):
+    """A pyramid of stages with timm's model interface.
+
+    `forward_features` returns one NHWC tensor that holds all that the head needs. Where the family
+    has a class token, row 0 is that token, the same in each column, and the rows after it are the
+    pixel map.
+
+    Args:
+        dims: Channels of the stages, at strides 4, 8, 16, 32.
+        in_chans: Channels of the image.
+        linear_std: Standard deviation of a new Linear's weights; None for 1 / sqrt(inputs).
+        drop_rate: Dropout before the heads.
     """
 
-    name: str
-    indices: tuple[int, ...]
-    channels: tuple[int, ...]
-    channels_last: bool
-    options: dict[str, Any] = field(hash=False)
+    output_fmt = "NHWC"
+    feature_dim = -1
+    pools = ("token", "avg", "")
 
-    def build(self, in_chans: int = 3) -> nn.Module:
-        """The feature extractor: images (B, in_chans, H, W) to three maps."""
-        return create_model(
-            self.name, features_only=True, out_indices=self.indices, in_chans=in_chans, **self.options
-        )  # fmt: skip
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        stages: nn.ModuleList
+        norm: nn.Module
 
-    def whole(self, in_chans: int = 3) -> nn.Module:
-        """The network with its classifier, on the meta device: names and shapes without values."""
-        with torch.device("meta"):
-            return create_model(self.name, in_chans=in_chans, **self.options)
+    def __init__(self, dims: tuple[int, ...], in_chans: int, linear_std: float | None, drop_rate: float) -> None:
+        super().__init__()
+        self.in_chans = in_chans
+        self.linear_std = linear_std
+        self.windows = WINDOWS
+        self.token_label = False
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.feature_info = [
+            {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
+        ]
+        self.head_drop = nn.Dropout(drop_rate)
 
+    def forward(self, image: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(image))
 
-def plan_backbone(name: str, options: dict[str, Any] | None = None) -> Plan:
-    """Find out, on the meta device, how a timm model gives maps at strides 8, 16 and 32.
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Run all stages, and gather what the heads need in one (B, rows, columns, C) tensor."""
+        pixels, context = self.forward_seed(check_image(image, windows=self.windows))
+        for stage in self.stages:
+            pixels, context = stage(pixels, context)
+        return self.collect(pixels, context)
 
-    Raises:
-        ValueError: an unknown model, an option that it does not take, no map at one of the strides,
-            or sizes of images that it refuses.
+    def forward_seed(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The two values that flow through the stages: pixels (B, H/4, W/4, C), and what is beside them."""
+        raise NotImplementedError
 
-    Example:
-        >>> plan_backbone("resnet18").channels
-        (128, 256, 512)
-    """
-    for key in sorted(set(options or {}) & set(RESERVED)):
-        raise ValueError(f"backbone option {key!r} cannot be set: {RESERVED[key]}")
-    return _plan(name, json.dumps(options or {}, sort_keys=True))
+    def collect(self, pixels: Tensor, context: Tensor | None) -> Tensor:
+        """What the heads read, of the last stage's output."""
+        raise NotImplementedError
 
-
-@cache
-def _plan(name: str, options: str) -> Plan:
-    asked: dict[str, Any] = json.loads(options)
-    info: Any = _on_meta(name, asked).feature_info
-    levels = {
-        reduction: (index, channels)
-        for index, reduction, channels in zip(info.out_indices, info.reduction(), info.channels(), strict=True)
-    }
-    if missing := [stride for stride in STRIDES if stride not in levels]:
-        raise ValueError(
-            f"timm model {name!r} has no map at stride {missing[0]}; a detector needs strides 8, 16 and 32: {FITTING}"
-        )
-    indices, channels = zip(*(levels[stride] for stride in STRIDES), strict=True)
-    refusal = ""
-    for any_size in ANY_SIZE:
-        plan_options = {**any_size, **asked}
-        try:
-            model = _on_meta(name, plan_options, out_indices=indices)
-            layouts = {_channels_last(model, size, channels) for size in SIZES}
-        except Exception as error:  # whatever a family raises on a size that it does not take
-            refusal = refusal or " ".join(str(error).split()) or type(error).__name__
-            continue
-        return Plan(name, indices, channels, layouts == {True}, plan_options)
-    raise ValueError(
-        f"timm model {name!r} does not take images of any size ({refusal[:160]}); a detector needs all multiples "
-        f"of 32: {FITTING}"
-    )
-
-
-def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
-    """The feature extractor without values; an option that the model does not take is one line."""
-    try:
-        with torch.device("meta"):
-            return create_model(name, features_only=True, **kwargs, **options).eval()
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        unknown = str(error).rpartition("argument ")[2].split()[0]
-        raise ValueError(f"timm model {name!r} does not take the option {unknown}; leave it out") from None
-    except (RuntimeError, AttributeError) as error:
-        raise ValueError(
-            f"timm builds no feature extractor from {name!r} ({' '.join(str(error).split())[:160]}); a detector needs "
-            f"maps at strides 8, 16 and 32: {FITTING}"
-        ) from None
-
-
-def _channels_last(model: nn.Module, size: tuple[int, int], channels: tuple[int, ...]) -> bool:
-    """Whether the maps of an image of `size` are (B, H, W, C); ValueError where they are no maps at all."""
-    with torch.device("meta"), torch.no_grad():
-        shapes = [tuple(m.shape) for m in model(torch.empty(1, 3, *size))]
-    grids = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
-    if shapes == [(1, c, *grid) for c, grid in zip(channels, grids, strict=True)]:
-        return False
-    if shapes == [(1, *grid, c) for c, grid in zip(channels, grids, strict=True)]:
-        return True
-    raise ValueError(f"maps of a {size[0]}x{size[1]} image have shapes {shapes}")
-
-
-def whole_names(features: nn.Module, whole: nn.Module) -> dict[str, str]:
-    """The name in the whole network of each entry of a feature extractor's state dict.
-
-    timm's extractors either wrap the network (`model.`, `body.`), or take its stages out of their
-    Sequential, `stages.0.` becoming `stages_0.`, or keep its names.
-    """
-    known = set(whole.state_dict())
-    stages = {
-        f"{name}_{child}": f"{name}.{child}" for name, m in whole.named_children() for child, _ in m.named_children()
-    }
-    names = {}
-    for name in features.state_dict():
-        first, _, rest = name.partition(".")
-        for candidate in (name, f"{stages.get(first, first)}.{rest}", rest):
-            if candidate in known:
-                names[name] = candidate
-                break
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool what `forward_features` returns and classify it; `pre_logits` stops before the heads."""
+        if self.global_pool == "":
+            pooled = features
+        elif self.global_pool == "avg":
+            pooled = features[:, 1:].mean((1, 2))
         else:
-            raise ValueError(f"{name} of the feature extractor is not in timm's {type(whole).__name__}")
-    return names
+            pooled = features[:, 0, 0]
+        if pre_logits:
+            return pooled
+        logits = self.head(self.head_drop(pooled))
+        if self.aux_head is not None and self.global_pool != "":
+            logits = logits + 0.5 * self.aux_head(features[:, 1:].flatten(1, 2)).amax(1)
+        return logits
+
+    @torch.jit.ignore
+    def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
+        """The pixel map to hand out for a stage, of the pixels before and after it."""
+        return after
+
+    @torch.jit.ignore
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The pixel map after each stage, at strides 4, 8, 16, 32.
+
+        Args:
+            x: Images, (B, in_chans, H, W).
+            indices: Stages to return; an int for that many of the last ones, None for all.
+            norm: Accepted for timm; the maps are those that the family hands to detectors.
+            stop_early: Run no stage beyond the last one asked for.
+            output_fmt: "NCHW" (a channels-last view) or "NHWC".
+            intermediates_only: Return the list of maps alone, without `forward_features`' output.
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
+        take, last = feature_take_indices(len(self.stages), indices)
+        maps: list[Tensor] = []
+        pixels, context = self.forward_seed(check_image(x, windows=self.windows))
+        for index, stage in enumerate(self.stages):
+            if stop_early and index > last:
+                break
+            before = pixels
+            pixels, context = stage(pixels, context)
+            if index in take:
+                out = self.feature_map(index, before, pixels)
+                maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
+        if intermediates_only:
+            return maps
+        return self.collect(pixels, context), maps
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the pixel maps of `indices` do not need, and return the indices that are left.
+
+        The norms of returned maps stay (`prune_norm` is accepted for timm and has no effect).
+        """
+        take, last = feature_take_indices(len(self.stages), indices)
+        self.stages = self.stages[: last + 1]
+        if last < len(self.feature_info) - 1:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.prune_context()
+            self.reset_classifier(0, "")
+        return list(take)
+
+    @torch.jit.ignore
+    def prune_context(self) -> None:
+        """Drop what nothing reads once the head is gone."""
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        """The classifier: `head`, or `(head, aux_head)` with the token-labelling head."""
+        return self.head if self.aux_head is None else (self.head, self.aux_head)
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the heads by new ones for `num_classes`, 0 for none; optionally change the pooling."""
+        if global_pool is not None:
+            if global_pool not in self.pools:
+                known = " or ".join(map(repr, self.pools))
+                raise ValueError(f"global_pool {global_pool!r} is unknown; use {known}")
+            self.global_pool = global_pool
+        reference = self.norm.weight if isinstance(self.norm, nn.LayerNorm) else next(self.parameters())
+        self.num_classes = num_classes
+
+        def new_head() -> nn.Module:
+            head = nn.Linear(self.num_features, num_classes, device=reference.device, dtype=reference.dtype)
+            self._init_module(head)
+            return head.train(self.training)
+
+        self.head = new_head() if num_classes > 0 else nn.Identity().train(self.training)
+        self.aux_head: nn.Module | None = new_head() if num_classes > 0 and self.token_label else None
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Initialise every module as the family's paper does."""
+        self.apply(self._init_module)
+
+    @torch.jit.ignore
+    def _init_module(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            trunc_normal_(module.weight, std=self.linear_std or module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names that weight decay must not shrink: the queries, the class token, every layer scale."""
+        return {name for name, _ in self.named_parameters() if name.endswith((".queries", ".gamma", "cls_token"))}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's layer groups, by stage (`coarse`) or by block, for layer-wise lr decay."""
+        by_block = [
+            (r"^stages\.(\d+)\.downsample", (0,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^stages\.(\d+)\.(?:semantic_)?norm", (99998,)),
+            (r"^(?:class_block|norm)", (99999,)),
+        ]
+        return {"stem": r"^(?:stem|seed|cls_token)", "blocks": r"^stages\.(\d+)" if coarse else by_block}
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        for stage in self.stages.children():
+            stage.grad_checkpointing = enable  # type: ignore[assignment]
 
 
-def layer_ids(features: nn.Module, whole: nn.Module) -> dict[str, int]:
-    """The layer of each parameter of a feature extractor, counted from 0 at the stem, by timm's `group_matcher`.
-
-    Raises:
-        ValueError: timm knows no layers of this model.
-    """
-    config: Any = whole.pretrained_cfg
-    try:
-        groups = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
-    except (AttributeError, AssertionError, NotImplementedError):
-        raise ValueError(
-            f"layer_decay: timm knows no layers of {config['architecture']!r} (no group_matcher); use backbone_lr"
-        ) from None
-    names = whole_names(features, whole)
-    ids = {own: groups[names[own]] for own, _ in features.named_parameters()}
-    ranks = {layer: rank for rank, layer in enumerate(sorted(set(ids.values())))}
-    return {own: ranks[layer] for own, layer in ids.items()}
+def pretrained_cfg(**kwargs: Any) -> dict[str, Any]:
+    """timm's default config of a model without published weights on the Hub."""
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (8, 7),  # the class row and the 7x7 map, as forward_features returns them
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "classifier": "head",
+        "license": "apache-2.0",
+        **kwargs,
+    }
 
 
-def never_decayed(features: nn.Module, whole: nn.Module) -> set[str]:
-    """Parameters of a feature extractor that timm exempts from weight decay, such as position tables."""
-    exempt: set[str] = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else set()  # type: ignore[operator]
-    return {own for own, name in whole_names(features, whole).items() if name in exempt}
+def _create(model_class: type[Backbone], config: Any, variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    """Build a named model; keywords that name a field of its config change the config."""
+    shape = {field.name: kwargs.pop(field.name) for field in fields(config) if kwargs.get(field.name) is not None}
+    config = replace(config, **shape)
+    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+
+    def build(**model_args: Any) -> Backbone:
+        return model_class(config, **model_args).to(device=device, dtype=dtype)
+
+    out_indices = kwargs.pop("out_indices", (0, 1, 2, 3))
+    if isinstance(out_indices, list | tuple) and max(out_indices) == len(config.dims) and min(out_indices) > 0:
+        # Transformers' detectors ask for maps 1 to 4 of five, strides 2 to 32, as timm's ResNets have them.
+        shifted = [index - 1 for index in out_indices]
+        _logger.info("out_indices %s count from stride 2; %s has strides 4 to 32: %s", out_indices, variant, shifted)
+        out_indices = shifted
+    model: nn.Module = build_model_with_cfg(
+        build,
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        **kwargs,
+    )
+    return model
 
 
-def as_maps(maps: list[Tensor], channels_last: bool) -> list[Tensor]:
-    """Maps as (B, C, H, W), a view where they came out as (B, H, W, C)."""
-    return [m.permute(0, 3, 1, 2) if channels_last else m for m in maps]
+def entrypoint(
+    module: str, model_class: type[Backbone], variant: str, config: Any, doc: str
+) -> Callable[..., nn.Module]:
+    """Register `variant` with timm as a function of the named module, and return that function."""
+
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return _create(model_class, config, variant, pretrained, **kwargs)
+
+    create.__name__ = variant
+    create.__module__ = module
+    create.__doc__ = doc
+    return register_model(create)

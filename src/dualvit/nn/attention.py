@@ -8,7 +8,7 @@ def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:
     return tokens.unflatten(2, [num_heads, tokens.shape[2] // num_heads]).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None = None) -> Tensor:
     """Multi-head scaled dot-product attention on flat tokens.
 
     Args:
@@ -16,6 +16,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
         k: Keys, (B, Nk, C).
         v: Values, (B, Nk, C).
         num_heads: Number of heads; C must be a multiple of it.
+        bias: What is added to the scores, or, as booleans, which keys take part; it broadcasts to
+            (B, num_heads, Nq, Nk).
 
     Returns:
         The attended values, (B, Nq, C).
@@ -27,7 +29,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
         torch.Size([2, 64, 32])
     """
     out = F.scaled_dot_product_attention(
-        _split_heads(q, num_heads), _split_heads(k, num_heads), _split_heads(v, num_heads)
+        _split_heads(q, num_heads), _split_heads(k, num_heads), _split_heads(v, num_heads), attn_mask=bias
     )
     return out.transpose(1, 2).flatten(2)
 
@@ -35,7 +37,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
 class SelfAttention(nn.Module):
     """Tokens attend to each other: one qkv Linear, no output projection (the semantic pathway).
 
-    Shapes: (B, N, C) to (B, N, C). Source: Dual-ViT, section 3.2, the semantic pathway.
+    Shapes: (B, N, C), and a bias as for `attend`, to (B, N, C). Source: Dual-ViT, section 3.2, the semantic pathway.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -43,9 +45,9 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        return attend(q, k, v, self.num_heads)
+        return attend(q, k, v, self.num_heads, bias)
 
 
 class CrossAttention(nn.Module):

@@ -1,6 +1,6 @@
 """The blocks: dual (two pathways), merge (one sequence of both) and class.
 
-Each takes and returns `pixels` (B, H, W, C) and `semantics` (B, M, C).
+Each takes `pixels` (B, H, W, C) and, as the context beside them, semantics (B, M, C).
 """
 
 import torch
@@ -11,6 +11,13 @@ from dualvit.nn.attention import CrossAttention, SelfAttention
 from dualvit.nn.layers import ConvFFN, TokenFFN
 
 BLOCK_EPS = 1e-6  # of a block's two norms; every norm inside a pathway keeps PyTorch's 1e-5
+
+
+def given(semantics: Tensor | None) -> Tensor:
+    """The semantics, which must be there; networks of other mixers carry none."""
+    if semantics is None:
+        raise ValueError("this block needs semantics; give (B, M, C), as SemanticSeed makes them")
+    return semantics
 
 
 class SemanticUpdate(nn.Module):
@@ -38,10 +45,37 @@ class SemanticUpdate(nn.Module):
         return semantics + self.drop_path(self.scale3(self.ffn(self.norm3(semantics))))
 
 
-class DualBlock(nn.Module):
-    """The dual block: semantics are updated from the pixels, then pixels consult the semantics.
+class DualMixer(nn.Module):
+    """The two pathways of a dual block: semantics are updated from the pixels, then pixels consult them.
 
-    The cost is linear in the number of pixels: no pixel attends to another one.
+    With p the normalised pixels: s' = SemanticUpdate(s, p); out = Linear(Attention(query p, key and
+    value LayerNorm(s'))). The cost is linear in the number of pixels: no pixel attends to another one.
+
+    Shapes: normalised pixels (B, H, W, C) and semantics (B, M, C) to the pixels' update and the new
+    semantics, of the same shapes. Source: Dual-ViT, section 3.2 and figure 2.
+
+    Raises:
+        ValueError: there are no semantics.
+    """
+
+    def __init__(self, dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float = 1e-6) -> None:
+        super().__init__()
+        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale)
+        self.semantic_norm = nn.LayerNorm(dim)
+        self.attention = CrossAttention(dim, num_heads, project=True)
+
+    def mix(self, pixels: Tensor, semantics: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The pixels' update and the new semantics."""
+        queries = pixels.flatten(1, 2)
+        semantics = self.semantic_update(given(semantics), queries)
+        return self.attention(queries, self.semantic_norm(semantics)).view(pixels.shape), semantics
+
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return self.mix(pixels, context)
+
+
+class DualBlock(DualMixer):
+    """The dual block: the two pathways, then the pixels' feed-forward network.
 
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
     3.2 and figure 2.
@@ -56,21 +90,16 @@ class DualBlock(nn.Module):
     def __init__(
         self, dim: int, num_heads: int, hidden: int, drop_path: float = 0.0, layer_scale: float = 1e-6
     ) -> None:
-        super().__init__()
+        super().__init__(dim, num_heads, drop_path, layer_scale)
         self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale)
-        self.semantic_norm = nn.LayerNorm(dim)
-        self.attention = CrossAttention(dim, num_heads, project=True)
         self.scale1 = LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.ffn = ConvFFN(dim, hidden)
         self.scale2 = LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        queries = self.norm1(pixels).flatten(1, 2)
-        semantics = self.semantic_update(semantics, queries)
-        attended = self.attention(queries, self.semantic_norm(semantics)).view(pixels.shape)
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        attended, semantics = self.mix(self.norm1(pixels), context)
         pixels = pixels + self.drop_path(self.scale1(attended))
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         return pixels, semantics
@@ -97,8 +126,8 @@ class MergeBlock(nn.Module):
         self.scale2 = LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = torch.cat([pixels.flatten(1, 2), semantics], dim=1)
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        tokens = torch.cat([pixels.flatten(1, 2), given(context)], dim=1)
         normed = self.norm1(tokens)
         tokens = tokens + self.drop_path(self.scale1(self.attention(normed, normed)))
         split = pixels.shape[1] * pixels.shape[2]
@@ -113,8 +142,8 @@ class MergeBlock(nn.Module):
 class ClassBlock(nn.Module):
     """The class block: the mean of all tokens becomes a class token, which attends to them once.
 
-    Shapes: pixels (B, H, W, C) and semantics (B, M, C) to the class token (B, 1, C). Source:
-    the class attention of CaiT, as VOLO uses it.
+    Shapes: pixels (B, H, W, C) and the tokens beside them, (B, M, C), (B, h, w, C) or None, to the
+    class token (B, 1, C). Source: the class attention of CaiT, as VOLO uses it.
     """
 
     def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
@@ -124,9 +153,11 @@ class ClassBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.ffn = TokenFFN(dim, hidden)
 
-    def forward(self, pixels: Tensor, semantics: Tensor) -> Tensor:
-        tokens = torch.cat([pixels.flatten(1, 2), semantics], dim=1)
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> Tensor:
+        tokens = pixels.flatten(1, 2)
+        if context is not None:
+            tokens = torch.cat([tokens, context.flatten(1, -2)], dim=1)
         token = tokens.mean(1, keepdim=True)
-        context = self.norm1(torch.cat([token, tokens], dim=1))
-        token = token + self.attention(context[:, :1], context)
+        normed = self.norm1(torch.cat([token, tokens], dim=1))
+        token = token + self.attention(normed[:, :1], normed)
         return token + self.ffn(self.norm2(token))

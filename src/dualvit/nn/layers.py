@@ -44,22 +44,42 @@ class Stem(nn.Module):
         return self.norm(self.proj(self.conv(image)).permute(0, 2, 3, 1))
 
 
-class Downsample(nn.Module):
-    """Halve the pixel map and widen both pathways, between two stages.
+class MapDownsample(nn.Module):
+    """Halve the pixel map, and, by the same weights, the map of regional tokens where there is one.
 
-    Shapes: pixels (B, H, W, C) to (B, H/2, W/2, C'), semantics (B, M, C) to (B, M, C').
+    Shapes: pixels (B, H, W, C) to (B, H/2, W/2, C'), regional tokens (B, h, w, C) to (B, h/2, w/2, C').
     """
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(dim, out_dim, 3, stride=2, padding=1)
         self.norm = nn.LayerNorm(out_dim)
+
+    def halve(self, pixels: Tensor) -> Tensor:
+        """One map, (B, H, W, C) to (B, H/2, W/2, C')."""
+        return self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        if context is not None:
+            context = self.halve(context)
+        return self.halve(pixels), context
+
+
+class Downsample(MapDownsample):
+    """Halve the pixel map and widen both pathways, between two stages.
+
+    Shapes: pixels (B, H, W, C) to (B, H/2, W/2, C'), semantics (B, M, C) to (B, M, C').
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__(dim, out_dim)
         self.semantic_proj = nn.Linear(dim, out_dim)
         self.semantic_norm = nn.LayerNorm(out_dim)
 
-    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return pixels, self.semantic_norm(self.semantic_proj(semantics))
+    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        if context is not None:
+            context = self.semantic_norm(self.semantic_proj(context))
+        return self.halve(pixels), context
 
 
 class ConvFFN(nn.Module):

@@ -11,7 +11,7 @@ A loaded YAML holds rows alone. They are what a checkpoint keeps, so it needs no
 import copy
 from typing import Any
 
-from dualvit.models.backbone import plan_backbone
+from dualvit.models.timm_backbone import plan_backbone
 
 OPTIONS = ("backbone", "backbone_args", "backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.block import C2f, HGStem
 from ultralytics.nn.modules.conv import Conv
 
-from dualvit.models.backbone import as_maps, plan_backbone
+from dualvit.models.timm_backbone import as_maps, plan_backbone
 from dualvit.nn.blocks import DualBlock
 from dualvit.nn.semantics import SemanticSeed
 from dualvit.yolo.register import ParsesLike, register
@@ -38,7 +38,7 @@ class TimmBackbone(nn.Module):
     and (B, C'', H/32, W/32).
 
     Raises:
-        ValueError: see `dualvit.models.backbone.plan_backbone`; or a `drop_path_rate` that the model ignores.
+        ValueError: see `dualvit.models.timm_backbone.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
 
     channels_last = False  # of the maps as timm gives them; checkpoints of earlier versions have no such attribute

@@ -22,7 +22,7 @@ from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import intersect_dicts
 
-from dualvit.models.backbone import layer_ids, never_decayed
+from dualvit.models.timm_backbone import layer_ids, never_decayed
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.modules import C2fDual, TimmBackbone

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from dualvit.models.backbone import as_maps, layer_ids, never_decayed, plan_backbone, whole_names
+from dualvit.models.timm_backbone import as_maps, layer_ids, never_decayed, plan_backbone, whole_names
 
 
 @pytest.mark.parametrize(

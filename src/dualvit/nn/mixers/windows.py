@@ -1,0 +1,41 @@
+"""Cutting a map into square windows, and back; what is padded is known by a mask.
+
+(B, H, W, C)  --split-->  (B * rows * columns, window * window, C)  --merge-->  (B, H, W, C)
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.models import register_notrace_function
+from torch import Tensor
+
+
+@register_notrace_function
+def split_windows(pixels: Tensor, window: int) -> tuple[Tensor, Tensor | None]:
+    """Cut the map into windows, row by row, padded below and to the right where they do not fit.
+
+    Returns:
+        The windows' tokens, (B * rows * columns, window * window, C), and which of them are pixels,
+        a boolean (B * rows * columns, window * window), or None if all are.
+    """
+    batch, height, width = pixels.shape[0], pixels.shape[1], pixels.shape[2]
+    bottom, right = -height % window, -width % window
+    rows, columns = (height + bottom) // window, (width + right) // window
+    valid: Tensor | None = None
+    if bottom > 0 or right > 0:
+        pixels = F.pad(pixels, (0, 0, 0, right, 0, bottom))
+        inside_y = torch.arange(rows * window, device=pixels.device) < height
+        inside_x = torch.arange(columns * window, device=pixels.device) < width
+        inside = inside_y.unsqueeze(1) & inside_x
+        inside = inside.view(rows, window, columns, window).transpose(1, 2).reshape(rows * columns, window * window)
+        valid = inside.repeat(batch, 1)
+    cut = pixels.view(batch, rows, window, columns, window, -1).transpose(2, 3)
+    return cut.reshape(batch * rows * columns, window * window, -1), valid
+
+
+@register_notrace_function
+def merge_windows(tokens: Tensor, window: int, height: int, width: int) -> Tensor:
+    """Put the windows' tokens back into their (B, height, width, C) map; padded ones are dropped."""
+    rows, columns = (height + window - 1) // window, (width + window - 1) // window
+    cut = tokens.reshape(-1, rows, columns, window, window, tokens.shape[-1]).transpose(2, 3)
+    pixels = cut.reshape(cut.shape[0], rows * window, columns * window, -1)
+    return pixels[:, :height, :width]
