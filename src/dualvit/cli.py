@@ -1,4 +1,4 @@
-"""The command line: `dualvit yolo | convert | data | demo | models`. Errors are one line, with the remedy."""
+"""The command line: `dualvit yolo | compare | convert | data | demo | models`. Errors are one line, with the remedy."""
 
 import os
 import sys
@@ -76,6 +76,20 @@ def demo(
     from dualvit.yolo.demo import run
 
     run(folder, console)
+
+
+@app.command()
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="YAML file: task, data, models, epochs or minutes.")],
+) -> None:
+    """Train models at an equal budget, and report accuracy, cost, and how sure the differences are.
+
+    Running it again keeps what is finished, continues what was stopped, and retries what failed.
+    """
+    from dualvit.measure.compare import run
+
+    if not run(experiment, console):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -42,6 +42,21 @@ class Settings:
         return {f"images/{split}": count for split, count in scenes.items()} | singles
 
 
+@dataclass(frozen=True)
+class SingleSettings:
+    """The same of `write_single_digits`; a set of the one kind is never taken for the other."""
+
+    singles: int
+    seed: int
+    val_fraction: float
+    version: int = VERSION
+
+    def counts(self) -> dict[str, int]:
+        """The number of pictures in each folder, never less than one of each class."""
+        val = min(max(round(self.singles * self.val_fraction), 10), self.singles - 10)
+        return {"train": self.singles - val, "val": val}
+
+
 def write_digits(
     root: Path,
     images: int = 400,
@@ -80,9 +95,49 @@ def write_digits(
     """
     settings = Settings(images, size, seed, val_fraction)
     _check(settings)
-    place = Path(root).resolve()
+    return _place(Path(root).resolve(), settings, progress) / "data.yaml"
+
+
+def write_single_digits(
+    root: Path,
+    images: int = 2000,
+    seed: int = 0,
+    val_fraction: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write single digits of 64x64 pixels into `train/DIGIT/` and `val/DIGIT/`, or keep them where they stand.
+
+    Args:
+        root: The folder; new, empty, or a complete data set of these settings.
+        images: Pictures, train and val together; at least 20.
+        seed: Decides everything, and which source digits train and val draw from.
+        val_fraction: Share of the pictures that go to val, above 0 and below 1.
+        progress: Called with (done, total) after each picture.
+
+    Returns:
+        The absolute path of the folder, for `torchvision.datasets.ImageFolder(path / "train")`.
+
+    Raises:
+        ValueError: a value out of range, or a folder that holds something else.
+        ModuleNotFoundError: scikit-learn is not installed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_single_digits(Path(folder) / "singles", images=20)
+        ...     sorted(path.name for path in data.iterdir()), len(list(data.glob("val/*/*.png")))
+        (['dualvit-digits.json', 'train', 'val'], 10)
+    """
+    if images < 20:
+        raise ValueError(f"images is {images}, below 20; ask for 20 or more, one of each digit to train and validate")
+    settings = SingleSettings(images, seed, val_fraction)
+    _check_split(settings)
+    return _place(Path(root).resolve(), settings, progress)
+
+
+def _place(place: Path, settings: Settings | SingleSettings, progress: Callable[[int, int], None] | None) -> Path:
+    """Write the data set of these settings in one go, unless it is there."""
     if _stands(place, settings):
-        return place / "data.yaml"
+        return place
     sources = Sources()
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as unfinished:
@@ -99,7 +154,7 @@ def write_digits(
         except OSError:  # another process may have written the same set meanwhile
             if not _stands(place, settings):
                 raise
-    return place / "data.yaml"
+    return place
 
 
 def _check(settings: Settings) -> None:
@@ -108,13 +163,17 @@ def _check(settings: Settings) -> None:
     if settings.size < 64 or settings.size % 32:
         nearest = max(64, 32 * round(settings.size / 32))
         raise ValueError(f"size is {settings.size}, not a multiple of 32 from 64 on; try {nearest}")
+    _check_split(settings)
+
+
+def _check_split(settings: Settings | SingleSettings) -> None:
     if not 0 < settings.val_fraction < 1:
         raise ValueError(f"val_fraction is {settings.val_fraction}, not between 0 and 1; try 0.2")
     if settings.seed < 0:
         raise ValueError(f"seed is {settings.seed}, below 0; give 0 or more")
 
 
-def _stands(root: Path, settings: Settings) -> bool:
+def _stands(root: Path, settings: Settings | SingleSettings) -> bool:
     """Whether the very data set is there already; False where there is nothing.
 
     Raises:
@@ -130,8 +189,8 @@ def _stands(root: Path, settings: Settings) -> bool:
         raise ValueError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
     for name, count in settings.counts().items():
         here = sum(1 for _ in (root / name).rglob("*.[jp][pn]g"))
-        labels = count if "classify" in name else sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt"))
-        if min(here, labels) < count or not (root / "data.yaml").is_file():
+        labels = sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt")) if name.startswith("images") else count
+        if min(here, labels) < count or (isinstance(settings, Settings) and not (root / "data.yaml").is_file()):
             raise ValueError(
                 f"{root} is incomplete ({min(here, labels)} of {count} in {name}); delete it or name another folder"
             )
@@ -146,12 +205,12 @@ def _marker(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(root: Path, settings: Settings, sources: Sources) -> Iterator[None]:
+def _write(root: Path, settings: Settings | SingleSettings, sources: Sources) -> Iterator[None]:
     """Write every file, with a stop after each picture."""
     for name, count in settings.counts().items():
-        kind, split = name.split("/")
+        kind, _, split = name.rpartition("/")
         for index in range(count):
-            if kind == "images":
+            if kind == "images" and isinstance(settings, Settings):
                 scene = draw_scene(sources, settings.seed, split, index, settings.size)
                 target = root / f"{name}/{index:05}.jpg"
                 label = root / f"labels/{split}/{index:05}.txt"
@@ -163,9 +222,10 @@ def _write(root: Path, settings: Settings, sources: Sources) -> Iterator[None]:
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(scene.image).save(target, quality=92)
             yield
-    names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
-    # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
-    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
+    if isinstance(settings, Settings):
+        names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
+        # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
+        (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
     (root / MARKER).write_text(json.dumps(asdict(settings)) + "\n")
 
 

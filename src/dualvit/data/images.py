@@ -1,0 +1,131 @@
+"""Pictures in folders by class: read once, kept in memory as bytes, so that time goes into the network."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+MEMORY = 2 << 30  # bytes of decoded pictures that are kept; beyond it they are decoded at each use
+Sample = tuple[Path, int]
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """A data set in folders `train/CLASS/` and `val/CLASS/`.
+
+    Attributes:
+        classes: Names in order; a picture's label is the index of its folder's name.
+        train: Pictures to train on, with labels.
+        val: Pictures to validate on, with labels.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+
+
+def read_folders(root: str | Path) -> ImageFolders:
+    """List the pictures of a data set.
+
+    Raises:
+        FileNotFoundError: no such folder, or no pictures in `train` or `val`.
+        ValueError: validation pictures of a class that there is nothing to train on, or a single class.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no data set at {root}: name a folder with train/CLASS/ and val/CLASS/, or digits")
+    found = {split: _by_class(root / split) for split in ("train", "val")}
+    for split, classes in found.items():
+        if not any(classes.values()):
+            raise FileNotFoundError(f"no images in {root / split}: expected {split}/CLASS/picture.jpg")
+    names = tuple(sorted(name for name, files in found["train"].items() if files))
+    extra = sorted(name for name, files in found["val"].items() if files and name not in names)
+    if extra:
+        raise ValueError(f"{root}: class {extra[0]!r} is in val but not in train; give both the same folders")
+    if len(names) < 2:
+        raise ValueError(f"{root}: only one class, {names[0]!r}; a classifier needs two or more")
+    samples = {
+        split: tuple((file, label) for label, name in enumerate(names) for file in classes.get(name, []))
+        for split, classes in found.items()
+    }
+    return ImageFolders(names, samples["train"], samples["val"])
+
+
+def _by_class(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        return {}
+    return {
+        entry.name: sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Pictures with labels; decoded once where they fit into memory.
+
+    Args:
+        samples: Files and labels.
+        side: Pictures whose shorter side is longer are brought down to it; in pixels.
+        transform: From uint8 (3, H, W) to what the network takes.
+        memory: Bytes of decoded pictures to keep at most.
+    """
+
+    def __init__(
+        self, samples: tuple[Sample, ...], side: int, transform: Callable[[Tensor], Tensor], memory: int = MEMORY
+    ) -> None:
+        self.samples, self.side, self.transform = samples, side, transform
+        self.kept: list[Tensor] | None = None
+        if 3 * side * side * len(samples) <= memory:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # PIL decodes outside the interpreter lock
+                self.kept = list(pool.map(self._decode, (file for file, _ in samples)))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        file, label = self.samples[index]
+        return self.transform(self._decode(file) if self.kept is None else self.kept[index]), label
+
+    def _decode(self, file: Path) -> Tensor:
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("RGB")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read the picture {file}: {error}; repair or remove it") from None
+        if min(image.size) > self.side:
+            factor = self.side / min(image.size)
+            image = image.resize(
+                tuple(max(round(length * factor), self.side) for length in image.size),  # type: ignore[arg-type]
+                Image.Resampling.BICUBIC,
+                reducing_gap=3,
+            )
+        return v2.functional.pil_to_tensor(image)
+
+
+def training_transform(size: int, crop_scale: float, flip: float, colour_jitter: float) -> Callable[[Tensor], Tensor]:
+    """Random crop, mirror and colours; uint8 (3, H, W) to normalised float (3, size, size)."""
+    steps: list[torch.nn.Module] = [
+        v2.RandomResizedCrop(size, scale=(crop_scale, 1), ratio=(0.9, 1.1), antialias=True),
+        *([v2.RandomHorizontalFlip(flip)] if flip else []),
+        *([v2.ColorJitter(colour_jitter, colour_jitter, colour_jitter)] if colour_jitter else []),
+    ]
+    return v2.Compose([*steps, *_normalised()])
+
+
+def validation_transform(size: int) -> Callable[[Tensor], Tensor]:
+    """The centre of the picture; uint8 (3, H, W) to normalised float (3, size, size)."""
+    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), *_normalised()])
+
+
+def _normalised() -> list[torch.nn.Module]:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]

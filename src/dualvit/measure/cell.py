@@ -1,0 +1,201 @@
+"""One cell of an experiment, a model with a seed, in a process of its own: `python -m dualvit.measure.cell FOLDER`.
+
+The parent holds the other end of this process's input: when that closes, the parent is gone, and so
+is the cell. With `--cost`, the process measures what all models cost instead.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualvit.measure.build import build, cores, import_modules
+from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
+from dualvit.measure.experiment import Entry, Experiment, parse
+from dualvit.measure.files import read_json, write_json, write_whole
+from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
+
+REPORT_EVERY = 0.5  # seconds
+MAX_WORKERS = 8
+
+
+class Reporter:
+    """Writes what a training reports to `progress.json`: each epoch, and between them now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "progress.json"
+        self.state: dict[str, Any] = read_json(self.path) or {"epochs": [], "progress": 0.0, "seconds": 0.0}
+        self.written = 0.0
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        urgent = news.pop("epoch_end", False)
+        self.state |= news
+        if urgent or time.monotonic() - self.written > REPORT_EVERY:
+            write_json(self.path, self.state)
+            self.written = time.monotonic()
+
+
+def run_cell(folder: Path) -> None:
+    """Train what `cell.json` in the folder says, and leave `result.json`."""
+    spec = read_json(folder / "cell.json")
+    if spec is None:
+        raise ValueError(f"{folder} holds no cell.json")
+    experiment = parse(spec["experiment"])
+    import_modules(experiment)
+    entry = next(model for model in experiment.models if model.label == spec["model"])
+    threads, cuda, seed = int(spec["threads"]), bool(spec["cuda"]), int(spec["seed"])
+    torch.set_num_threads(threads)
+    if cuda:
+        torch.cuda.init()  # before Ultralytics changes which GPUs are visible
+    memory = PeakMemory(cuda)
+    task = _classify if experiment.task == "classify" else _detect
+    epochs = task(folder, experiment, entry, spec, Reporter(folder), memory)
+    if not epochs:
+        raise RuntimeError("no epoch was completed; give more time")
+    model = build(experiment, entry, spec["classes"])
+    metric = experiment.metric
+    best = max(epochs, key=lambda row: row[metric])
+    result = {
+        "label": entry.label, "name": entry.name, "options": dict(entry.options), "seed": seed, "metric": metric,
+        "last": epochs[-1][metric], "best": best[metric], "best_epoch": best["epoch"], "epochs": epochs,
+        "seconds": epochs[-1]["seconds"], "peak_memory": memory.bytes(),
+        "parameters": parameters(model), "macs": macs(model, experiment.image_size),
+        "threads": threads, **environment(cuda),
+    }  # fmt: skip
+    write_json(folder / "result.json", result)
+
+
+def _classify(
+    folder: Path, experiment: Experiment, entry: Entry, spec: dict[str, Any], report: Reporter, memory: PeakMemory
+) -> list[dict[str, float]]:
+    import lightning
+
+    from dualvit.data.images import read_folders
+    from dualvit.tasks import classify
+
+    assert isinstance(experiment.recipe, ClassifyRecipe)
+    lightning.seed_everything(spec["seed"], verbose=False)
+    model = build(experiment, entry, spec["classes"])
+    workers = experiment.workers if experiment.workers is not None else spec["threads"] if spec["cuda"] else 0
+    data = classify.loaders(
+        read_folders(spec["data"]), experiment.recipe, experiment.image_size, experiment.batch,
+        min(workers, MAX_WORKERS), spec["seed"],
+    )  # fmt: skip
+    seconds = None if experiment.minutes is None else 60 * experiment.minutes
+    budget = classify.Budget(experiment.epochs, seconds)
+    return classify.train(
+        folder / "weights", model, data, experiment.recipe, budget, spec["cuda"], report, memory.start
+    )
+
+
+def _detect(
+    folder: Path, experiment: Experiment, entry: Entry, spec: dict[str, Any], report: Reporter, memory: PeakMemory
+) -> list[dict[str, float]]:
+    from dualvit.yolo import cell
+
+    assert isinstance(experiment.recipe, DetectRecipe)
+    workers = spec["threads"] if experiment.workers is None else experiment.workers
+    arguments = {
+        "imgsz": experiment.image_size, "batch": experiment.batch, "seed": spec["seed"],
+        "device": "0" if spec["cuda"] else "cpu", "workers": min(workers, MAX_WORKERS),
+    }  # fmt: skip
+    seconds = None if experiment.minutes is None else 60 * experiment.minutes
+    return cell.train(
+        folder, (entry.name, entry.options), experiment.task, spec["data"], experiment.recipe, arguments,
+        experiment.epochs, seconds, spec["threads"], report, memory.start,
+    )  # fmt: skip
+
+
+def run_cost(folder: Path) -> None:
+    """Measure all models of `cost-spec.json` in one run, and leave `cost.json`."""
+    spec = read_json(folder / "cost-spec.json") or {}
+    experiment = parse(spec["experiment"])
+    import_modules(experiment)
+    cuda = bool(spec["cuda"])
+    torch.set_num_threads(cores())
+    models, counts = {}, {}
+    for entry in experiment.models:
+        if entry.label not in spec["labels"]:
+            continue
+        model = build(experiment, entry, spec["classes"]).eval()
+        counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
+        if hasattr(model, "fuse"):  # as Ultralytics does before it predicts
+            model = model.fuse(verbose=False)
+        models[entry.label] = model.to("cuda" if cuda else "cpu")
+    times = latencies(models, experiment.image_size)
+    rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
+    write_json(folder / "cost.json", {"models": rows, "threads": cores(), "cuda": cuda, **environment(cuda)})
+
+
+def environment(cuda: bool) -> dict[str, Any]:
+    """Versions, commit and machine, as results keep them."""
+    versions = {"python": platform.python_version()}
+    for name in ("dualvit", "torch", "torchvision", "timm", "lightning", "ultralytics"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": torch.cuda.get_device_name() if cuda else processor(),
+    }  # fmt: skip
+
+
+def commit() -> str | None:
+    """The commit of this package's sources; None outside of git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def processor() -> str:
+    """The CPU's name and its cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {cores()} cores"
+
+
+def _end_with_parent() -> None:
+    """End this process when the other end of its input closes: the parent is gone, however it went."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.raw.read(1024):
+            pass
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Run a cell, or the measurement of cost; a failure is left as one line in `failure.txt`."""
+    folder = Path(arguments[-1])
+    _end_with_parent()
+    try:
+        (run_cost if "--cost" in arguments else run_cell)(folder)
+    except BaseException as error:
+        traceback.print_exc()
+        write_whole(folder / "failure.txt", " ".join(f"{type(error).__name__}: {error}".split())[:500] + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

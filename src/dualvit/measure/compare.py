@@ -1,0 +1,316 @@
+"""`dualvit compare`: train every model with every seed at an equal budget, each in a process of its own.
+
+A finished cell is a `result.json` that was written whole; running the command again keeps it. Cells
+go seed by seed, so that an experiment that is stopped early has all models at equal seeds.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
+from dualvit.measure.experiment import Entry, Experiment, load
+from dualvit.measure.files import only_writer, read_json, write_json
+from dualvit.measure.screen import Screen
+
+POLL = 0.25  # seconds
+GRACE = 10.0  # seconds from the request to stop until a cell is killed
+
+
+@dataclass
+class Cell:
+    """A model with a seed: where its files are, and how far it is.
+
+    Attributes:
+        state: waiting, running, done (now), kept (from an earlier run) or failed.
+    """
+
+    entry: Entry
+    seed: int
+    folder: Path
+    state: str = "waiting"
+    process: subprocess.Popen[bytes] | None = None
+    slot: int = 0
+    message: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Label and seed."""
+        return f"{self.entry.label} seed {self.seed}"
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished cell found."""
+        return read_json(self.folder / "result.json")
+
+    def progress(self) -> dict[str, Any]:
+        """What the cell last reported."""
+        return read_json(self.folder / "progress.json") or {}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where a cell can run: a GPU by the name that CUDA_VISIBLE_DEVICES takes, or None for the CPU."""
+
+    gpu: str | None
+    threads: int
+
+
+@dataclass
+class Runner:
+    """Runs the cells that have no result yet."""
+
+    experiment: Experiment
+    data: Data
+    slots: list[Slot]
+    cells: list[Cell] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for seed in self.experiment.seeds:
+            for entry in self.experiment.models:
+                folder = self.experiment.output / "cells" / f"{entry.slug}-s{seed}"
+                cell = Cell(entry, seed, folder)
+                cell.state = "kept" if cell.result() else "waiting"
+                self.cells.append(cell)
+
+    def run(self, screen: Screen) -> None:
+        """Run all waiting cells; when interrupted, stop those that run and raise again."""
+        try:
+            while any(cell.state in ("waiting", "running") for cell in self.cells):
+                self._collect(screen)
+                self._start(screen)
+                screen.update(self.cells)
+                time.sleep(POLL)
+        finally:
+            stop([cell.process for cell in self.cells if cell.process is not None and cell.state == "running"])
+            screen.update(self.cells)
+
+    def _start(self, screen: Screen) -> None:
+        busy = {cell.slot for cell in self.cells if cell.state == "running"}
+        for index, slot in enumerate(self.slots):
+            cell = next((cell for cell in self.cells if cell.state == "waiting"), None)
+            if index in busy or cell is None:
+                continue
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            (cell.folder / "failure.txt").unlink(missing_ok=True)
+            spec = {
+                "experiment": self.experiment.mapping(), "model": cell.entry.label, "seed": cell.seed,
+                "data": self.data.path, "classes": self.data.classes, "cuda": slot.gpu is not None,
+                "threads": slot.threads,
+            }  # fmt: skip
+            write_json(cell.folder / "cell.json", spec)
+            cell.process = spawn(["-m", "dualvit.measure.cell", str(cell.folder)], slot, cell.folder / "log.txt")
+            cell.slot, cell.state, cell.started = index, "running", time.monotonic()
+            screen.event(cell, "continues" if cell.progress().get("epochs") else "starts")
+
+    def _collect(self, screen: Screen) -> None:
+        for cell in self.cells:
+            if cell.state != "running" or cell.process is None or cell.process.poll() is None:
+                continue
+            cell.ended = time.monotonic()
+            if cell.result():
+                cell.state = "done"
+            else:
+                cell.state = "failed"
+                cell.message = failure(cell.folder, cell.process.returncode)
+            screen.event(cell, cell.state)
+
+
+def failure(folder: Path, code: int) -> str:
+    """Why a process ended without a result, in one line with its log."""
+    note = folder / "failure.txt"
+    line = note.read_text().strip() if note.exists() else ""
+    if not line:
+        line = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        line += ", for which running out of memory is a common reason" if code == -signal.SIGKILL else ""
+    return f"{line} (log: {folder / 'log.txt'})"
+
+
+def spawn(arguments: list[str], slot: Slot, log: Path) -> subprocess.Popen[bytes]:
+    """Start Python in a process group of its own, out of reach of the terminal's Ctrl-C."""
+    env = {
+        **os.environ, "OMP_NUM_THREADS": str(slot.threads), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg",
+        "CUDA_VISIBLE_DEVICES": slot.gpu if slot.gpu is not None else "",
+    }  # fmt: skip
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=env,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End processes, with force where they take too long."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    limit = time.monotonic() + GRACE
+    for process in processes:
+        try:
+            process.wait(max(limit - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, number)
+        else:
+            process.terminate()
+
+
+def find_slots(experiment: Experiment) -> list[Slot]:
+    """The places for cells on the device that the experiment names.
+
+    Raises:
+        ValueError: a GPU that is not there.
+    """
+    count, wanted = torch.cuda.device_count(), experiment.device.replace(" ", "")
+    if wanted == "cpu" or (wanted == "auto" and not count):
+        return [Slot(None, max(1, cores() // experiment.jobs))] * experiment.jobs
+    numbers = {"auto": list(range(count)), "cuda": [0]}.get(wanted) or [int(n) for n in wanted.split(",")]
+    if not count or max(numbers) >= count:
+        raise ValueError(f"device is {experiment.device!r}, but torch sees {count} GPUs; give cpu, or numbers below")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    threads = max(1, cores() // (len(numbers) * experiment.jobs))
+    return [Slot(names[number], threads) for _ in range(experiment.jobs) for number in numbers]
+
+
+def same_settings(experiment: Experiment, data: Data) -> None:
+    """Keep the settings beside the results, and refuse to mix results of different ones.
+
+    Models and seeds may be added, left out and put in another order.
+
+    Raises:
+        ValueError: naming what changed, and the ways out.
+    """
+    file = experiment.output / "experiment.json"
+    settings = {**experiment.settings(), "classes": data.classes, "train images": data.train, "val images": data.val}
+    models = {entry.label: {"name": entry.name, **entry.options} for entry in experiment.models}
+    old = read_json(file)
+    if old is not None and any((experiment.output / "cells").glob("*/*")):
+        before = old["settings"]
+        changes = [f"{key} was {before.get(key)!r}" for key in settings if before.get(key) != settings[key]]
+        changes += [
+            f"model {label!r} was {old['models'][label]}"
+            for label, options in models.items()
+            if old["models"].get(label, options) != options
+        ]
+        if changes:
+            raise ValueError(
+                f"the results in {experiment.output} are of other settings ({'; '.join(changes)}); "
+                "set them back, name another `output`, or delete that folder"
+            )
+        models = {**old["models"], **models}
+    write_json(file, {"settings": settings, "models": models})
+
+
+def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot, console: Console) -> dict[str, Any]:
+    """Parameters, multiply-adds and latency of the models, in one process; measured anew when a model is added."""
+    folder = experiment.output
+    found = read_json(folder / "cost.json")
+    if found is not None and set(labels) <= set(found["models"]) and found.get("cuda") == (slot.gpu is not None):
+        return found
+    spec = {
+        "experiment": experiment.mapping(), "labels": labels, "classes": data.classes, "cuda": slot.gpu is not None,
+    }  # fmt: skip
+    write_json(folder / "cost-spec.json", spec)
+    (folder / "failure.txt").unlink(missing_ok=True)
+    process = spawn(["-m", "dualvit.measure.cell", "--cost", str(folder)], Slot(slot.gpu, cores()), folder / "log.txt")
+    with console.status("measuring latency"):
+        try:
+            code = process.wait()
+        finally:
+            stop([process])
+    if code:
+        raise RuntimeError(f"measuring the cost failed: {failure(folder, code)}")
+    return read_json(folder / "cost.json") or {}
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: cells are stopped, and the terminal is left in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(path: Path, console: Console) -> bool:
+    """Run an experiment, or what is left of it, and write its report.
+
+    Args:
+        path: The YAML file.
+        console: Takes progress, the table, and where the report is.
+
+    Returns:
+        Whether every cell has a result.
+
+    Raises:
+        ValueError: a mistake in the YAML, or settings that changed since the results were made.
+        FileNotFoundError: no YAML, no data set, or one without pictures.
+    """
+    experiment = load(path)
+    require(experiment.task)
+    import_modules(experiment)
+    slots = find_slots(experiment)
+    with only_writer(experiment.output), terminable():
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), console=console, transient=True,
+            disable=not console.is_terminal,
+        ) as bar:  # fmt: skip
+            task = bar.add_task("data and models", total=None)
+            data = prepare_data(experiment, lambda done, total: bar.update(task, completed=done, total=total))
+            bar.update(task, total=None)
+            check_models(experiment, data.classes)
+        same_settings(experiment, data)
+        runner = Runner(experiment, data, slots)
+        with Screen(console, experiment, len(slots)) as screen:
+            runner.run(screen)
+        _report(experiment, data, runner, console)
+    failed = [cell for cell in runner.cells if cell.state == "failed"]
+    for cell in failed:
+        console.print(f"[red]failed[/red] {cell.name}: ", end="")
+        console.print(cell.message, markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        console.print("run the same command again to retry", highlight=False)
+    return not failed
+
+
+def _report(experiment: Experiment, data: Data, runner: Runner, console: Console) -> None:
+    """Everything that is known from the finished cells, on the screen and in files."""
+    from dualvit.measure.report import summarise, write_report
+
+    results = [result for cell in runner.cells if (result := cell.result())]
+    if not results:
+        return
+    labels = [e.label for e in experiment.models if any(r["label"] == e.label for r in results)]
+    cost = measure_cost(experiment, data, labels, runner.slots[0], console)
+    summary = summarise(experiment, data, results, cost)
+    summary["failed"] = [
+        {"cell": cell.name, "message": cell.message} for cell in runner.cells if cell.state == "failed"
+    ]
+    write_report(summary, experiment.output, console)

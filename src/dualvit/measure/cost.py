@@ -1,0 +1,138 @@
+"""What a model costs: parameters, multiply-adds, time and memory."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameters(model: nn.Module) -> int:
+    """The number of parameters.
+
+    Example:
+        >>> parameters(nn.Linear(3, 2))
+        8
+    """
+    return sum(p.numel() for p in model.parameters())
+
+
+def macs(model: nn.Module, image_size: int, channels: int = 3) -> int:
+    """Multiply-adds of one picture: matrix products, convolutions and attention, as torch counts them.
+
+    Args:
+        model: (1, channels, image_size, image_size) to anything.
+        image_size: Height and width in pixels.
+        channels: Of the picture.
+
+    Example:
+        >>> macs(nn.Conv2d(3, 8, 3, padding=1), 32) == 32 * 32 * 8 * 3 * 9
+        True
+    """
+    training = model.training
+    device = next(model.parameters()).device
+    image = torch.zeros(1, channels, image_size, image_size, device=device)
+    # Plain attention: older torch does not count every fused kernel.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model.eval()(image)
+    model.train(training)
+    return int(counter.get_total_flops()) // 2
+
+
+def latencies(
+    models: Mapping[str, nn.Module], image_size: int, repeats: int = 50, warmup: int = 5, batch: int = 1,
+    seconds: float = 60.0, progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds of each forward pass, the models in turn in each round, so that a busy moment meets all of them.
+
+    Args:
+        models: On the device on which they are to be timed.
+        image_size: Height and width in pixels.
+        repeats: Rounds.
+        warmup: Rounds before, which do not count.
+        batch: Pictures in a pass.
+        seconds: No new round begins after this time, unless fewer than five are done.
+        progress: Called after each round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    device = next(next(iter(models.values())).parameters()).device
+    image = torch.randn(batch, 3, image_size, image_size, device=device)
+    for model in models.values():
+        model.eval()
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for index in range(-warmup, repeats):
+            if index >= 5 and time.perf_counter() - start > seconds:
+                break
+            for name, model in models.items():
+                _wait(device)
+                before = time.perf_counter()
+                model(image)
+                _wait(device)
+                if index >= 0:
+                    times[name].append(time.perf_counter() - before)
+            progress(index + 1)
+    return times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median and quartiles of times in seconds, in milliseconds.
+
+    Example:
+        >>> spread([0.001, 0.002, 0.003, 0.004, 0.005])["median"]
+        3.0
+    """
+    low, median, high = (1e3 * value for value in statistics.quantiles(times, n=4, method="inclusive"))
+    return {"median": median, "low": low, "high": high, "repeats": len(times)}
+
+
+class PeakMemory:
+    """The most memory that training took: on a GPU what torch held there, else the growth of the process.
+
+    On the CPU, the growth from `start` on of what the process keeps in memory; a resumed run starts anew.
+    """
+
+    def __init__(self, cuda: bool) -> None:
+        self.cuda = cuda
+        self.before = 0
+
+    def start(self) -> None:
+        """Begin; what is in memory now does not count on the CPU."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError):  # Linux: from here on, the highest is counted anew
+            Path("/proc/self/clear_refs").write_text("5")
+        self.before = _resident("VmRSS")
+
+    def bytes(self) -> int:
+        """The peak so far; 0 where the system does not tell."""
+        if self.cuda:
+            return int(torch.cuda.max_memory_allocated())
+        return max(_resident("VmHWM") - self.before, 0)
+
+
+def _resident(key: str) -> int:
+    """Bytes from /proc/self/status, VmRSS now or VmHWM at its highest; elsewhere the peak, from getrusage."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+        import sys
+    except ModuleNotFoundError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

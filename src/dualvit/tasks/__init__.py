@@ -1,0 +1,1 @@
+"""Training recipes: classification on Lightning. Detection trains through `dualvit.yolo`."""
