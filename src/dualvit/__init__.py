@@ -3,7 +3,7 @@
 Importing this package registers its models with timm. It imports torch and timm alone.
 """
 
-from dualvit.models import create_model, dual_vit, pyramid
+from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 from dualvit.models.dual_vit import DualViT, DualViTConfig
 
 __version__ = "0.1.0"
@@ -17,4 +17,4 @@ def list_models() -> list[str]:
         >>> list_models()[:5]
         ['dualvit_n', 'dualvit_t', 'dualvit_s', 'dualvit_b', 'dualvit_l']
     """
-    return [name for family in (dual_vit, pyramid) for name in family.CONFIGS]
+    return [name for family in (dual_vit, pyramid, region_vit, pvt) for name in family.CONFIGS]

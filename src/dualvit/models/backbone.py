@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     output_fmt = "NHWC"
     feature_dim = -1
-    pools = ("token", "avg", "")
+    pools: tuple[str, ...] = ("token", "avg", "")
 
     if TYPE_CHECKING:  # TorchScript cannot read these
         stages: nn.ModuleList

@@ -15,7 +15,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg
-from dualvit.models.published import adopt_published
+from dualvit.models.published import DUAL_VIT
 from dualvit.nn.blocks import ClassBlock, DualBlock, MergeBlock
 from dualvit.nn.layers import Downsample, Stem
 from dualvit.nn.semantics import SemanticSeed
@@ -135,7 +135,7 @@ class DualViT(Backbone):
         self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=1e-6)
         self.reset_classifier(num_classes, global_pool)
         self.init_weights()
-        self.register_load_state_dict_pre_hook(adopt_published)
+        self.register_load_state_dict_pre_hook(DUAL_VIT.adopt)
 
     @torch.jit.ignore
     def build_seed(self, config: DualViTConfig) -> nn.Module | None:

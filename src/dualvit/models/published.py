@@ -1,19 +1,20 @@
-"""The checkpoint layout published with the paper, and its names in this package.
+"""The checkpoint layouts published with the papers, and their names in this package.
 
-One rename table serves every loader: `DualViT` runs `adopt_published` before each
-`load_state_dict`, so `timm.create_model(checkpoint_path=...)`, `pretrained_cfg_overlay` and plain
-PyTorch all accept published files. Values and shapes are never touched.
+One rename table serves every loader: a model runs `Layout.adopt` before each `load_state_dict`, so
+`timm.create_model(checkpoint_path=...)`, `pretrained_cfg_overlay` and plain PyTorch all accept
+published files. Values are never touched.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-PUBLISHED_MARK = "patch_embed1.conv.0.weight"  # only the published layout has it
+PUBLISHED_MARK = "patch_embed1.conv.0.weight"  # only Dual-ViT's published layout has it
 
-_RENAMES: tuple[tuple[str, str], ...] = (
+_RENAMES = (
     # the semantic seed lies at the top level there
     (r"^q$", "seed.queries"),
     (r"^q_embed\.0\.", "seed.query_norm."),
@@ -51,53 +52,89 @@ _RENAMES: tuple[tuple[str, str], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A published checkpoint layout.
+
+    Attributes:
+        mark: A name that this layout alone has.
+        renames: Patterns and replacements, applied in turn; {} is the pattern's number less one, as
+            stages and blocks are counted from one there.
+        twins: Pattern of entries that are stored twice under two names, and are left out.
+    """
+
+    mark: str
+    renames: tuple[tuple[str, str], ...]
+    twins: str | None = None
+
+    def native_name(self, published: str) -> str:
+        """Translate one published parameter name to this package's."""
+        name = published
+        for pattern, replacement in self.renames:
+            if "{}" in replacement:
+                name = re.sub(pattern, lambda m, r=replacement: r.format(int(m[1]) - 1), name)  # type: ignore[misc]
+            else:
+                name = re.sub(pattern, replacement, name)
+        return name
+
+    def to_native(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """The entries of a published state dict under this package's names."""
+        kept = {name: v for name, v in state_dict.items() if not (self.twins and re.search(self.twins, name))}
+        return {self.native_name(name): _flat(value) for name, value in kept.items()}
+
+    def adopt(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+        """Load-state-dict pre-hook: rename published entries in place and check their shapes.
+
+        Entries of the token-labelling head are left out where the model was built without it
+        (`token_label=False`).
+
+        Raises:
+            ValueError: the tensors are those of another model size.
+        """
+        if prefix + self.mark in state_dict:
+            keys = [key for key in state_dict if key.startswith(prefix)]
+            published = {key[len(prefix) :]: state_dict.pop(key) for key in keys}
+            state_dict.update({prefix + name: value for name, value in self.to_native(published).items()})
+        if not getattr(module, "token_label", True):
+            for leaf in ("weight", "bias"):
+                state_dict.pop(f"{prefix}aux_head.{leaf}", None)
+        for name, own in module.state_dict().items():
+            given = state_dict.get(prefix + name)
+            if isinstance(given, Tensor) and given.shape != own.shape:
+                raise ValueError(
+                    f"checkpoint of another model: {name} is {tuple(given.shape)} there and {tuple(own.shape)} here; "
+                    "build the model that the checkpoint was made with (`dualvit convert` names it)"
+                )
+
+
+def _flat(value: Any) -> Any:
+    """RegionViT keeps the weights of some norms as (1, C, 1, 1)."""
+    if isinstance(value, Tensor) and value.ndim == 4 and value.shape[:1] == value.shape[2:3] == value.shape[3:] == (1,):
+        return value.flatten()
+    return value
+
+
+DUAL_VIT = Layout(PUBLISHED_MARK, _RENAMES)
+
+
 def native_name(published: str) -> str:
-    """Translate one published parameter name to this package's.
+    """Translate one name of Dual-ViT's published layout to this package's.
 
     Example:
         >>> native_name("block1.0.attn.kv_proxy.weight")
         'stages.0.blocks.0.semantic_update.cross_attention.kv.weight'
     """
-    name = published
-    for pattern, replacement in _RENAMES:
-        if "{}" in replacement:  # a stage number, counted from one there
-            name = re.sub(pattern, lambda m, r=replacement: r.format(int(m[1]) - 1), name)  # type: ignore[misc]
-        else:
-            name = re.sub(pattern, replacement, name)
-    return name
+    return DUAL_VIT.native_name(published)
 
 
 def is_published(names: Iterable[str]) -> bool:
-    """Whether these are names of the published layout."""
+    """Whether these are names of Dual-ViT's published layout."""
     return PUBLISHED_MARK in set(names)
 
 
-def to_native(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with this package's names, whichever of the two layouts it came in."""
-    if not is_published(state_dict):
-        return dict(state_dict)
-    return {native_name(name): value for name, value in state_dict.items()}
-
-
-def adopt_published(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
-    """Load-state-dict pre-hook: rename published entries in place and check their shapes.
-
-    Entries of the token-labelling head are left out where the model was built without it
-    (`token_label=False`).
-
-    Raises:
-        ValueError: the tensors are those of another model size.
-    """
-    if prefix + PUBLISHED_MARK in state_dict:
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            state_dict[prefix + native_name(key[len(prefix) :])] = state_dict.pop(key)
-    if not getattr(module, "token_label", True):
-        for leaf in ("weight", "bias"):
-            state_dict.pop(f"{prefix}aux_head.{leaf}", None)
-    for name, own in module.state_dict().items():
-        given = state_dict.get(prefix + name)
-        if isinstance(given, Tensor) and given.shape != own.shape:
-            raise ValueError(
-                f"checkpoint of another model: {name} is {tuple(given.shape)} there and {tuple(own.shape)} here; "
-                "build the model that the checkpoint was made with (`dualvit convert` names it)"
-            )
+def to_native(state_dict: dict[str, Tensor], layouts: Iterable[Layout] = (DUAL_VIT,)) -> dict[str, Tensor]:
+    """A state dict with this package's names, whichever layout it came in."""
+    for layout in layouts:
+        if layout.mark in state_dict:
+            return layout.to_native(state_dict)
+    return dict(state_dict)
