@@ -1,9 +1,6 @@
-"""One cell of an experiment, a model with a seed, in a process of its own: `python -m dualvit.measure.cell FOLDER`.
+"""What runs in a process of its own: a cell of an experiment, or the measurement of what all models cost."""
 
-The parent holds the other end of this process's input: when that closes, the parent is gone, and so
-is the cell. With `--cost`, the process measures what all models cost instead.
-"""
-
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -93,7 +90,7 @@ def _classify(
     seconds = None if experiment.minutes is None else 60 * experiment.minutes
     budget = classify.Budget(experiment.epochs, seconds)
     return classify.train(
-        folder / "weights", model, data, experiment.recipe, budget, spec["cuda"], report, memory.start
+        folder / "weights", model, data, experiment.recipe, budget, spec["seed"], spec["cuda"], report, memory.start
     )
 
 
@@ -126,7 +123,7 @@ def run_cost(folder: Path) -> None:
     for entry in experiment.models:
         if entry.label not in spec["labels"]:
             continue
-        model = build(experiment, entry, spec["classes"]).eval()
+        model: Any = build(experiment, entry, spec["classes"]).eval()
         counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
         if hasattr(model, "fuse"):  # as Ultralytics does before it predicts
             model = model.fuse(verbose=False)
@@ -173,29 +170,38 @@ def processor() -> str:
     return f"{name}, {cores()} cores"
 
 
-def _end_with_parent() -> None:
-    """End this process when the other end of its input closes: the parent is gone, however it went."""
+def work(folder: Path, gpu: str | None, measure: bool) -> None:
+    """The whole life of a process: a cell, or the measurement of cost; a failure is one line in `failure.txt`.
 
-    def watch() -> None:
-        while sys.stdin.buffer.raw.read(1024):
-            pass
-        os._exit(143)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def main(arguments: list[str]) -> int:
-    """Run a cell, or the measurement of cost; a failure is left as one line in `failure.txt`."""
-    folder = Path(arguments[-1])
+    Args:
+        folder: Of the cell, or of the experiment where cost is measured.
+        gpu: What CUDA_VISIBLE_DEVICES takes, or None for the CPU.
+        measure: Measure cost.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    if hasattr(os, "setsid"):
+        os.setsid()  # out of reach of the terminal's Ctrl-C, and one group with the processes that read data
     _end_with_parent()
+    with (folder / "log.txt").open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
     try:
-        (run_cost if "--cost" in arguments else run_cell)(folder)
+        (run_cost if measure else run_cell)(folder)
     except BaseException as error:
         traceback.print_exc()
-        write_whole(folder / "failure.txt", " ".join(f"{type(error).__name__}: {error}".split())[:500] + "\n")
-        return 1
-    return 0
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        write_whole(folder / "failure.txt", line + "\n")
+        sys.exit(1)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _end_with_parent() -> None:
+    """End this process when the command that started it is gone, however it went."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()

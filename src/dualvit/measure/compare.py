@@ -7,12 +7,11 @@ go seed by seed, so that an experiment that is stopped early has all models at e
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
 from dualvit.measure.experiment import Entry, Experiment, load
 from dualvit.measure.files import only_writer, read_json, write_json
+from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.screen import Screen
 
 POLL = 0.25  # seconds
-GRACE = 10.0  # seconds from the request to stop until a cell is killed
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Cell:
     seed: int
     folder: Path
     state: str = "waiting"
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
     slot: int = 0
     message: str = ""
     started: float = 0.0
@@ -112,65 +111,21 @@ class Runner:
                 "threads": slot.threads,
             }  # fmt: skip
             write_json(cell.folder / "cell.json", spec)
-            cell.process = spawn(["-m", "dualvit.measure.cell", str(cell.folder)], slot, cell.folder / "log.txt")
+            cell.process = spawn(cell.folder, slot.gpu)
             cell.slot, cell.state, cell.started = index, "running", time.monotonic()
             screen.event(cell, "continues" if cell.progress().get("epochs") else "starts")
 
     def _collect(self, screen: Screen) -> None:
         for cell in self.cells:
-            if cell.state != "running" or cell.process is None or cell.process.poll() is None:
+            if cell.state != "running" or cell.process is None or cell.process.exitcode is None:
                 continue
             cell.ended = time.monotonic()
             if cell.result():
                 cell.state = "done"
             else:
                 cell.state = "failed"
-                cell.message = failure(cell.folder, cell.process.returncode)
+                cell.message = failure(cell.folder, cell.process.exitcode)
             screen.event(cell, cell.state)
-
-
-def failure(folder: Path, code: int) -> str:
-    """Why a process ended without a result, in one line with its log."""
-    note = folder / "failure.txt"
-    line = note.read_text().strip() if note.exists() else ""
-    if not line:
-        line = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-        line += ", for which running out of memory is a common reason" if code == -signal.SIGKILL else ""
-    return f"{line} (log: {folder / 'log.txt'})"
-
-
-def spawn(arguments: list[str], slot: Slot, log: Path) -> subprocess.Popen[bytes]:
-    """Start Python in a process group of its own, out of reach of the terminal's Ctrl-C."""
-    env = {
-        **os.environ, "OMP_NUM_THREADS": str(slot.threads), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg",
-        "CUDA_VISIBLE_DEVICES": slot.gpu if slot.gpu is not None else "",
-    }  # fmt: skip
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=env,
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End processes, with force where they take too long."""
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    limit = time.monotonic() + GRACE
-    for process in processes:
-        try:
-            process.wait(max(limit - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, number)
-        else:
-            process.terminate()
 
 
 def find_slots(experiment: Experiment) -> list[Slot]:
@@ -231,14 +186,14 @@ def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Sl
     }  # fmt: skip
     write_json(folder / "cost-spec.json", spec)
     (folder / "failure.txt").unlink(missing_ok=True)
-    process = spawn(["-m", "dualvit.measure.cell", "--cost", str(folder)], Slot(slot.gpu, cores()), folder / "log.txt")
+    process = spawn(folder, slot.gpu, measure=True)
     with console.status("measuring latency"):
         try:
-            code = process.wait()
+            process.join()
         finally:
             stop([process])
-    if code:
-        raise RuntimeError(f"measuring the cost failed: {failure(folder, code)}")
+    if process.exitcode:
+        raise RuntimeError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
     return read_json(folder / "cost.json") or {}
 
 
@@ -277,6 +232,7 @@ def run(path: Path, console: Console) -> bool:
     require(experiment.task)
     import_modules(experiment)
     slots = find_slots(experiment)
+    preload(experiment.task, cuda=slots[0].gpu is not None)
     with only_writer(experiment.output), terminable():
         with Progress(
             TextColumn("{task.description}"), BarColumn(), console=console, transient=True,

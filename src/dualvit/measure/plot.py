@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -10,13 +11,17 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dualvit.measure.statistics import pareto
 
 INK, SOFT, LINE, FRONT = "#1c2430", "#5d6878", "#dfe4ea", "#c2410c"
-OFFSETS = [(9, 0), (-9, 0), (0, 11), (0, -11), (8, 10), (-8, 10), (8, -10), (-8, -10), (0, 22), (0, -22)]  # points
-STYLE = {
+OFFSETS = [  # of a label from its point, in points; above and to the left is free of the front, below and to
+    # the right too for what is not on it
+    (-8, 9), (9, -9), (0, 12), (0, -13), (9, 9), (-9, -9), (10, 0), (-10, 0), (-8, 22), (8, -22), (8, 22), (-8, -22),
+]  # fmt: skip
+STYLE: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10, "svg.fonttype": "path",
     "axes.edgecolor": LINE, "axes.labelcolor": SOFT, "text.color": INK, "xtick.color": SOFT, "ytick.color": SOFT,
     "svg.hashsalt": "dualvit",
@@ -26,17 +31,22 @@ STYLE = {
 def draw(summary: dict[str, Any]) -> dict[str, bytes]:
     """The picture as `svg` and `png`: accuracy against multiply-adds, and against latency."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.6), layout="constrained")
+        figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         rows = summary["rows"]
         name = {"top1": "top-1 accuracy"}.get(summary["metric"], summary["metric"])
         left.set_ylabel(f"{name}, %")
-        _panel(left, rows, [r["macs"] / 1e9 for r in rows], f"multiply-adds at {summary['config']['image_size']} px, G")
-        _panel(right, rows, [r["latency"]["median"] for r in rows], "latency of one picture, ms")
+        unit, word = (1e9, "billions") if max(r["macs"] for r in rows) >= 1e9 else (1e6, "millions")
+        size = summary["config"]["image_size"]
+        _panel(left, rows, [r["macs"] / unit for r in rows], f"multiply-adds of a {size}x{size} picture, {word}")
+        _panel(right, rows, [r["latency"]["median"] for r in rows], "latency of one picture, milliseconds")
+        right.tick_params(left=False)
+        more = "; bars: standard deviation over seeds" if any(r["spread"] for r in rows) else ""
+        left.set_title(f"coloured: Pareto front, nothing cheaper is better{more}", loc="left", fontsize=9, color=SOFT)
         files = {}
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)  # type: ignore[arg-type]
+            figure.savefig(buffer, format=suffix, **options)
             files[suffix] = buffer.getvalue()
     return files
 
@@ -78,7 +88,7 @@ def _scale(axes: Axes, costs: Sequence[float], accuracy: Sequence[float]) -> Non
     else:
         reach = 0.22 * (high - low or high)
         axes.set_xlim(max(0, low - reach), high + reach)
-    axes.margins(y=0.16)
+    axes.margins(y=0.2)
     if max(accuracy) == min(accuracy):
         axes.set_ylim(accuracy[0] - 1, accuracy[0] + 1)
 
@@ -90,25 +100,36 @@ def _label(
     figure = axes.figure
     figure.draw_without_rendering()  # type: ignore[union-attr]
     points = axes.transData.transform(list(zip(costs, accuracy, strict=True)))
-    frame, taken = axes.get_window_extent(), []
+    frame = axes.get_window_extent()
+    taken: list[Any] = []
+    # What a label should leave free: points, the ends of their spread, and the front, as many places along it.
+    crowd = [tuple(point) for point in points]
+    for row, x, y in zip(rows, costs, accuracy, strict=True):
+        reach = 100 * (row["spread"] or 0)
+        crowd += [tuple(p) for p in axes.transData.transform([(x, y - reach), (x, y + reach)])]
+    steps = axes.transData.transform(axes.lines[0].get_path().vertices)
+    line = [a + (b - a) * i / 40 for a, b in pairwise(steps) for i in range(41)]
     for index in sorted(range(len(rows)), key=lambda i: -accuracy[i]):
-        best = None
-        for x, y in OFFSETS:
+        best: Any = None
+        for x, y in OFFSETS if index in front else OFFSETS[1:] + OFFSETS[:1]:
             text = axes.annotate(
                 rows[index]["label"], (costs[index], accuracy[index]), (x, y), textcoords="offset points",
                 ha="center" if x == 0 else "left" if x > 0 else "right", va="center",
                 color=FRONT if index in front else INK, fontsize=9.5, zorder=4,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
             box = text.get_window_extent()
-            clash = sum(box.overlaps(other) for other in taken) + sum(
-                box.x0 - 4 < px < box.x1 + 4 and box.y0 - 4 < py < box.y1 + 4 for px, py in points
-            )
-            clash += 2 * (not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1))
+            clash = 2.0 * sum(box.overlaps(other) for other in taken) + 2.0 * sum(_near(box, *p) for p in crowd)
+            clash += any(_near(box, *place) for place in line)
+            clash += 4 * (not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1))
             if best is None or clash < best[0]:
                 if best is not None:
                     best[1].remove()
                 best = (clash, text, box)
             else:
                 text.remove()
-        assert best is not None
         taken.append(best[2])
+
+
+def _near(box: Any, x: float, y: float) -> bool:
+    return bool(box.x0 - 3 < x < box.x1 + 3 and box.y0 - 3 < y < box.y1 + 3)

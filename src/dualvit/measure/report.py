@@ -147,15 +147,25 @@ def write_report(summary: dict[str, Any], folder: Path, console: Console) -> Non
     write_whole(folder / "report.md", markdown(summary))
     write_whole(folder / "report.html", html(summary, pictures["svg"].decode()))
     heads, rows = table_rows(summary)
-    table = Table(box=None, header_style="bold")
-    for head in heads:
-        table.add_column(head, justify="left" if head == "model" else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    console.print(screen_table(heads, rows, console.width))
     for line in summary["sentences"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
+    """The results for a terminal; where it is narrow, the last columns stay in the report."""
+
+    def wide(columns: int) -> int:
+        return sum(max(len(line[i]) for line in [heads, *rows]) + 2 for i in range(columns))
+
+    columns = next((n for n in range(len(heads), 2, -1) if wide(n) <= width), 2)
+    table = Table(box=None, header_style="bold")
+    for head in heads[:columns]:
+        table.add_column(head, justify="left" if head == "model" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row[:columns]))
+    return table
 
 
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:

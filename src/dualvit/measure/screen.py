@@ -124,7 +124,7 @@ def time_left(cell: "Cell", progress: dict[str, Any]) -> float | None:
 
 def remaining(cells: Sequence["Cell"], slots: int) -> float | None:
     """Seconds until all cells are done: what runs, and the mean of the known times for what waits."""
-    known = {}
+    known: dict[str, list[float]] = {}
     for cell in cells:
         progress = cell.progress() if cell.state not in ("waiting", "failed") else {}
         share, seconds = float(progress.get("progress") or 0), float(progress.get("seconds") or 0)

@@ -63,8 +63,9 @@ def paired(model: Mapping[int, float], reference: Mapping[int, float]) -> Differ
 def sentence(label: str, reference: str, difference: Difference) -> str:
     """The difference in words, and how sure it is; values are shares, and the words speak of points in 100."""
     points = 100 * difference.mean
-    verb = "above" if points > 0 else "below"
-    head = f"{label} is {abs(points):.1f} points {verb} {reference}"
+    head = f"{label} is {abs(points):.1f} points {'above' if points > 0 else 'below'} {reference}"
+    if abs(points) < 0.05:
+        head = f"{label} is as good as {reference} to 0.1 points"
     if difference.low is None or difference.high is None:
         return f"{head} with one seed, which cannot tell a real difference from chance."
     interval = f"95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}, {difference.seeds} seeds"

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
-import timm
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
-from dualvit.models import create_model
 from dualvit.tasks.recipes import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -32,21 +31,6 @@ class Budget:
     seconds: float | None = None
 
 
-@dataclass
-class History:
-    """What is known of each epoch so far; it travels in the checkpoint."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-
-
-def build(name: str, options: dict[str, Any], classes: int, image_size: int) -> nn.Module:
-    """A timm model for pictures of `image_size`; models of a fixed size are told it."""
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".", 1)[0]) else None
-    if config is not None and config.fixed_input_size:
-        options = {"img_size": image_size, **options}
-    return create_model(name, num_classes=classes, **options)
-
-
 class Classifier(lightning.LightningModule):
     """A model in training: loss, accuracy, optimizer and the learning rate of each step.
 
@@ -54,13 +38,14 @@ class Classifier(lightning.LightningModule):
         model: (B, 3, H, W) to logits (B, classes).
         recipe: The settings.
         budget: Epochs or seconds, which the cosine spans.
-        report: Called with what is known after each epoch, and now and then within one.
+        seed: Decides each epoch's crops and colours, so that a resumed run sees those of a straight one.
+        report: Called with what is known after each epoch and each step.
     """
 
-    def __init__(self, model: nn.Module, recipe: ClassifyRecipe, budget: Budget, report: Report) -> None:
+    def __init__(self, model: nn.Module, recipe: ClassifyRecipe, budget: Budget, seed: int, report: Report) -> None:
         super().__init__()
-        self.model, self.recipe, self.budget, self.report = model, recipe, budget, report
-        self.history = History()
+        self.model, self.recipe, self.budget, self.seed, self.report = model, recipe, budget, seed, report
+        self.epochs: list[dict[str, float]] = []  # it travels in the checkpoint
         self.losses: list[Tensor] = []
         self.right = self.seen = 0
 
@@ -69,6 +54,9 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return create_optimizer_v2(self.model, "adamw", lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(1_000_003 * self.seed + self.current_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         factor = lr_factor(self.progress(), self.warmup())
@@ -115,18 +103,18 @@ class Classifier(lightning.LightningModule):
             "loss": float(torch.stack(self.losses).mean()) if self.losses else math.nan,
             "seconds": timer(self.trainer).time_elapsed(),
         }
-        self.history.epochs = [old for old in self.history.epochs if old["epoch"] != row["epoch"]] + [row]
+        self.epochs = [old for old in self.epochs if old["epoch"] != row["epoch"]] + [row]
         self.right, self.seen, self.losses = 0, 0, []
         self.log("top1", row["top1"])
 
     def on_train_epoch_end(self) -> None:
-        self.report({"progress": self.progress(), "epochs": self.history.epochs, "epoch_end": True})
+        self.report({"progress": self.progress(), "epochs": self.epochs, "epoch_end": True})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history.epochs
+        checkpoint["history"] = self.epochs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history.epochs = list(checkpoint["history"])
+        self.epochs = list(checkpoint["history"])
 
 
 def lr_factor(progress: float, warmup: float) -> float:
@@ -144,8 +132,8 @@ def timer(trainer: Any) -> Timer:
     return next(callback for callback in trainer.callbacks if isinstance(callback, Timer))
 
 
-class PeakMemory(Callback):
-    """Calls back before the first and after the last step: memory is measured between the two."""
+class Start(Callback):
+    """Calls back when everything is in place and training begins."""
 
     def __init__(self, start: Callable[[], None]) -> None:
         self.start = start
@@ -164,10 +152,11 @@ def loaders(
     )
     val = Pictures(data.val, side, validation_transform(image_size))
     common: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
+    # A sampler whose order depends on seed and epoch alone; Lightning tells it the epoch.
+    order: DistributedSampler[Any] = DistributedSampler(train, num_replicas=1, rank=0, seed=seed)
     # An incomplete last batch is left out, for batch norm's sake, unless it is the only one.
-    order = torch.Generator().manual_seed(seed)
     return (
-        DataLoader(train, batch, shuffle=True, drop_last=len(train) >= batch, generator=order, **common),
+        DataLoader(train, batch, sampler=order, drop_last=len(train) >= batch, **common),
         DataLoader(val, 2 * batch, **common),
     )
 
@@ -178,6 +167,7 @@ def train(
     data: tuple[DataLoader[Any], DataLoader[Any]],
     recipe: ClassifyRecipe,
     budget: Budget,
+    seed: int,
     cuda: bool,
     report: Report,
     start: Callable[[], None] = lambda: None,
@@ -190,6 +180,7 @@ def train(
         data: Loaders of training and validation.
         recipe: The settings.
         budget: Epochs or seconds.
+        seed: Of crops, colours and drop path; that of the order is in `data`, that of the weights in `model`.
         cuda: Train on the first visible GPU instead of the CPU.
         report: Called with what is known so far.
         start: Called when everything is in place and training begins.
@@ -197,7 +188,7 @@ def train(
     Returns:
         For each epoch: its number, top-1 on the validation pictures, training loss, and seconds so far.
     """
-    module = Classifier(model, recipe, budget, report)
+    module = Classifier(model, recipe, budget, seed, report)
     keep = ModelCheckpoint(
         folder, filename="best", monitor="top1", mode="max", save_last=True, save_on_train_epoch_end=True,
         enable_version_counter=False,
@@ -208,13 +199,25 @@ def train(
         devices=1,
         max_epochs=budget.epochs or -1,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[Timer(limit, verbose=False), PeakMemory(start), keep],
+        callbacks=[Timer(limit, verbose=False), Start(start), keep],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    last = folder / "last.ckpt"
-    trainer.fit(module, *data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-    return module.history.epochs
+    last = readable(folder / "last.ckpt")
+    trainer.fit(module, *data, ckpt_path=last, weights_only=True)
+    return module.epochs
+
+
+def readable(checkpoint: Path) -> Path | None:
+    """The checkpoint, or None where there is none; one that cannot be read is put aside."""
+    if not checkpoint.exists():
+        return None
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises many kinds for a file that is damaged
+        checkpoint.replace(checkpoint.with_suffix(".damaged"))
+        return None
+    return checkpoint

@@ -40,7 +40,7 @@ def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
 def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> nn.Module:
     """The module that training would build for a data set of so many classes."""
     model = open_model(name, options, task).model
-    built: nn.Module = type(model)(dict(model.yaml), nc=classes, verbose=False)
+    built: nn.Module = type(model)({**model.yaml, "nc": classes}, verbose=False)
     return built
 
 
