@@ -176,7 +176,6 @@ def test_weights_of_another_model_are_one_line(given, into, words, tmp_path):
         ("yolov8n-timm.yaml", {"backbone": "vit_tiny_patch16_224"}, "has no map at stride 8"),
         ("yolov8n-timm.yaml", {"backbone": "resnet18", "backbone_args": {"mixer": "a"}}, "take the option 'mixer'"),
         ("yolov8n-timm.yaml", {"backbone_args": "mixer"}, "backbone_args='mixer' is no mapping"),
-        ("yolov8n-timm.yaml", {"backbone": "resnet18", "drop_path_rate": 0.1, "backbone_args": {}}, None),
         (
             "yolov8n-timm.yaml",
             {"backbone": "vgg11_bn", "drop_path_rate": 0.1},
