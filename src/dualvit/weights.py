@@ -189,7 +189,7 @@ def _require_match(report: KeyReport, state: Mapping[str, Tensor]) -> None:
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
     """The name of the Dual-ViT size that a state dict belongs to, or None; heads do not count."""
-    if "seed.queries" not in state:  # of no Dual-ViT at all
+    if not any("semantic" in name for name in state):  # of no Dual-ViT at all
         return None
     for name in CONFIGS:
         with torch.device("meta"):

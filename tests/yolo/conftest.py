@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import dualvit
+
 pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
 
 OLDEST = Path(sys.prefix) / "oldest"
+SOURCE = Path(dualvit.__file__).parents[1]  # of the package under test, wherever another one is installed
 HERE = Path(__file__).parent
 NO_NETWORK = """
 import socket
@@ -41,7 +44,7 @@ def fresh(tmp_path_factory):
     def run(*command: str, version: str = "newest", check: bool = True, **env: str) -> subprocess.CompletedProcess:
         if version == "oldest" and not OLDEST.exists():
             pytest.skip(f"the oldest Ultralytics is not in {OLDEST}; `make test` puts it there")
-        path = [str(guard), *([str(OLDEST)] if version == "oldest" else [])]
+        path = [str(guard), *([str(OLDEST)] if version == "oldest" else []), str(SOURCE)]
         settings = tmp_path_factory.getbasetemp() / f"settings-{version}"
         settings.mkdir(exist_ok=True)
         done = subprocess.run(

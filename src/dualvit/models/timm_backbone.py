@@ -81,7 +81,12 @@ def plan_backbone(name: str, options: dict[str, Any] | None = None) -> Plan:
     """
     for key in sorted(set(options or {}) & set(RESERVED)):
         raise ValueError(f"backbone option {key!r} cannot be set: {RESERVED[key]}")
-    return _plan(name, json.dumps(options or {}, sort_keys=True))
+    try:
+        return _plan(name, json.dumps(options or {}, sort_keys=True))
+    except TypeError:
+        raise ValueError(
+            f"backbone options {options} do not fit a YAML; give numbers, strings, lists, mappings"
+        ) from None
 
 
 @cache
@@ -120,7 +125,7 @@ def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
             return create_model(name, features_only=True, **kwargs, **options).eval()
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
-            raise
+            raise ValueError(f"timm cannot build {name!r} with {options} ({error})") from None
         unknown = str(error).rpartition("argument ")[2].split()[0]
         raise ValueError(f"timm model {name!r} does not take the option {unknown}; leave it out") from None
     except (RuntimeError, AttributeError) as error:

@@ -41,7 +41,9 @@ class TimmBackbone(nn.Module):
         ValueError: see `dualvit.models.timm_backbone.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
 
-    channels_last = False  # of the maps as timm gives them; checkpoints of earlier versions have no such attribute
+    # Checkpoints of earlier versions were pickled without these two.
+    channels_last = False  # of the maps as timm gives them
+    spec: dict[str, Any] = {}  # noqa: RUF012  (never changed)
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()

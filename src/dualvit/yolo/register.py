@@ -118,8 +118,10 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
 
     height, width = imgsz if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
     parameter = next(model.parameters())
-    channels = {m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone)} or {parameter.shape[1]}
-    image = torch.empty(1, *channels, height, width, device=parameter.device, dtype=parameter.dtype)
+    # A transformer's first parameter may be a position table, which says nothing of the image's channels.
+    known = (m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone) and m.spec)
+    channels = next(known, parameter.shape[1])
+    image = torch.empty(1, channels, height, width, device=parameter.device, dtype=parameter.dtype)
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
 
 
