@@ -1,10 +1,12 @@
 """The rows: backbone, maps and the C2fDual block."""
 
+import pytest
 import timm
 import torch
 
+from dualvit.nn.mixers import MIXERS
 from dualvit.yolo import YOLO
-from dualvit.yolo.modules import BackboneBatchNorm, C2fDual, FeatureMap, TimmBackbone
+from dualvit.yolo.modules import BackboneBatchNorm, C2fDual, C2fMixer, FeatureMap, TimmBackbone
 
 
 def test_backbone_equals_the_timm_model_after_the_build():
@@ -38,6 +40,36 @@ def test_c2fdual_is_global_and_trains():
     assert gradient[0, :, -1, -1].abs().max() > 0
     out.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in block.parameters())
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_c2f_takes_any_mixer(mixer):
+    block = C2fMixer(16, 24, n=2, mixer=mixer)
+    out = block(torch.randn(2, 16, 9, 10))
+    assert out.shape == (2, 24, 9, 10)
+    out.square().mean().backward()
+    # DDP stops at a parameter without a gradient.
+    assert [name for name, p in block.named_parameters() if p.grad is None] == []
+
+
+def test_c2f_mixer_dual_is_c2fdual():
+    dual, mixer = C2fDual(16, 24, n=2), C2fMixer(16, 24, n=2, mixer="dual")
+    mixer.load_state_dict(dual.state_dict())
+    x = torch.randn(1, 16, 8, 8)
+    torch.testing.assert_close(mixer.eval()(x), dual.eval()(x), rtol=0, atol=0)
+
+
+def test_a_mixer_row_in_a_yaml(tmp_path):
+    from dualvit.yolo.register import find_yaml
+
+    rows = find_yaml("yolov8n-c2fdual.yaml").read_text()
+    file = tmp_path / "yolov8n-outlook.yaml"
+    file.write_text(rows.replace("C2fDual, [512]", "C2fMixer, [512, outlook]"))
+    model = YOLO(file).model
+    assert [type(m.m[0].mixer).__name__ for m in model.modules() if type(m) is C2fMixer] == ["OutlookMixer"]
+    file.write_text(rows.replace("C2fDual, [512]", "C2fMixer, [512, outlok]"))
+    with pytest.raises(ValueError, match="outlook"):
+        YOLO(file)
 
 
 def test_c2fdual_batch_equals_single():

@@ -1,4 +1,4 @@
-"""Dual-ViT as rows of an Ultralytics model YAML: the backbone, its maps and the C2fDual block.
+"""Dual-ViT as rows of an Ultralytics model YAML: the backbone, its maps, and mixers inside C2f.
 
 Importing this module registers the rows with Ultralytics. The classes that end up in checkpoints
 live here, so that unpickling one, in a fresh process, a resumed run or a DDP worker, registers
@@ -8,16 +8,22 @@ them by itself.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules.block import C2f, HGStem
 from ultralytics.nn.modules.conv import Conv
 
 from dualvit.models.timm_backbone import as_maps, plan_backbone
 from dualvit.nn.blocks import DualBlock
+from dualvit.nn.layers import ConvFFN
+from dualvit.nn.mixers import check_mixer, create_mixer
+from dualvit.nn.mixers.block import MixerBlock, RegionalBlock
+from dualvit.nn.mixers.regional import WINDOW
 from dualvit.nn.semantics import SemanticSeed
 from dualvit.yolo.register import ParsesLike, register
 
-GRID = (4, 4)  # semantic tokens of a C2fDual block
+GRID = (4, 4)  # semantic tokens of a C2fMixer
+REDUCTION = 2  # sides of a reduced cell in it
 
 
 class BackboneBatchNorm(nn.BatchNorm2d):
@@ -87,53 +93,99 @@ class FeatureMap(nn.Module, metaclass=ParsesLike):
         return maps[self.level]
 
 
-class C2fDual(nn.Module, metaclass=ParsesLike):
-    """C2f with dual blocks inside: a drop-in row for any backbone or neck.
+class C2fMixer(nn.Module, metaclass=ParsesLike):
+    """C2f with the blocks of any token mixer inside: a drop-in row for any backbone or neck.
 
     As in C2f, a 1x1 convolution splits the map in two, one half runs through `n` blocks, and all
-    intermediate results are fused by a 1x1 convolution. The blocks share a small set of semantic
-    tokens of their own, read off the half that they work on, so each has the global picture at a
-    cost linear in the number of pixels.
+    intermediate results are fused by a 1x1 convolution. What a mixer carries beside the pixels is
+    read off the half that the blocks work on: semantic tokens for "dual", window means for
+    "regional", nothing for the others.
 
     Args:
         c1, c2: Input and output channels.
-        n: Dual blocks.
-        grid: Rows and columns of the semantic tokens.
+        n: Blocks.
+        mixer: A key of `dualvit.nn.mixers.MIXERS`.
+        grid: Rows and columns of the semantic tokens; for "dual" alone.
         ratio: Hidden width of the pixels' feed-forward network over its channels.
         e: Channels inside over c2.
 
     Shapes: (B, c1, H, W) to (B, c2, H, W), any H and W.
 
+    Raises:
+        ValueError: an unknown mixer, with the nearest names.
+
     Example:
-        >>> C2fDual(64, 128, n=2)(torch.randn(1, 64, 20, 20)).shape
+        >>> C2fMixer(64, 128, n=2, mixer="outlook")(torch.randn(1, 64, 20, 20)).shape
         torch.Size([1, 128, 20, 20])
     """
 
     parses_like = C2f
 
     def __init__(
-        self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
-    ) -> None:
+        self, c1: int, c2: int, n: int = 1, mixer: str = "dual", grid: tuple[int, int] = GRID, ratio: int = 2,
+        e: float = 0.5,
+    ) -> None:  # fmt: skip
         super().__init__()
+        check_mixer(mixer)
         self.c = int(c2 * e)
-        heads = next(h for h in range(max(self.c // 32, 1), 0, -1) if self.c % h == 0)
         self.cv1 = Conv(c1, 2 * self.c, 1, 1)
-        self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
-        self.m = nn.ModuleList(DualBlock(self.c, heads, ratio * self.c, layer_scale=1.0) for _ in range(n))
+        self.seed: nn.Module | None = None
+        if mixer == "dual":
+            self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
+            nn.init.trunc_normal_(self.seed.queries, std=0.02)
+        elif mixer == "regional":
+            self.seed = WindowMeans()
+        self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index) for index in range(n))
+        if mixer == "regional" and n:  # nothing reads the regional tokens that the last block gives back
+            self.m[-1].mixer.scale1 = nn.Identity()  # type: ignore[union-attr]
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
-        nn.init.trunc_normal_(self.seed.queries, std=0.02)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):  # as in dualvit_n, for short runs
             nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = list(self.cv1(x).chunk(2, 1))
         pixels = maps[-1].permute(0, 2, 3, 1)
-        semantics = self.seed(pixels)
+        context = None if self.seed is None else self.seed(pixels)
         for block in self.m:
-            pixels, semantics = block(pixels, semantics)
+            pixels, context = block(pixels, context)
             maps.append(pixels.permute(0, 3, 1, 2))
         out: Tensor = self.cv2(torch.cat(maps, 1))
         return out
 
 
-register(TimmBackbone, FeatureMap, C2fDual)
+class C2fDual(C2fMixer):
+    """`C2fMixer` with dual blocks: each has the global picture at a cost linear in the number of pixels.
+
+    Args and shapes: those of `C2fMixer`, without its mixer.
+
+    Example:
+        >>> C2fDual(64, 128, n=2)(torch.randn(1, 64, 20, 20)).shape
+        torch.Size([1, 128, 20, 20])
+    """
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
+    ) -> None:
+        super().__init__(c1, c2, n, "dual", grid, ratio, e)
+
+
+class WindowMeans(nn.Module):
+    """The mean of each window, cut off at the far edges: (B, H, W, C) to (B, ceil(H/7), ceil(W/7), C)."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.avg_pool2d(pixels.permute(0, 3, 1, 2), WINDOW, ceil_mode=True).permute(0, 2, 3, 1)
+
+
+def mixer_block(mixer: str, dim: int, hidden: int, index: int) -> nn.Module:
+    """Block number `index`, from 0, of a C2fMixer, with layer scales of 1 for short runs."""
+    heads = next(h for h in range(max(dim // 32, 1), 0, -1) if dim % h == 0)
+    if mixer == "dual":
+        return DualBlock(dim, heads, hidden, layer_scale=1.0)
+    ffn = ConvFFN(dim, hidden)
+    if mixer == "regional":
+        return RegionalBlock(dim, heads, ffn, layer_scale=1.0)
+    options = {"reduction": {"ratio": REDUCTION}, "local": {"ratio": REDUCTION, "block": index}}
+    return MixerBlock(dim, create_mixer(mixer, dim, heads, **options.get(mixer, {})), ffn, layer_scale=1.0)
+
+
+register(TimmBackbone, FeatureMap, C2fMixer, C2fDual)

@@ -109,10 +109,10 @@ def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
 
 
 def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[int] = 640) -> Any:
-    from dualvit.yolo.modules import C2fDual, TimmBackbone
+    from dualvit.yolo.modules import C2fMixer, TimmBackbone
 
     model = getattr(model, "module", model)
-    if not any(isinstance(m, TimmBackbone | C2fDual) for m in model.modules()):
+    if not any(isinstance(m, TimmBackbone | C2fMixer) for m in model.modules()):
         return stock(model, imgsz)
     import thop  # type: ignore[import-untyped]  # comes with ultralytics
 

@@ -25,7 +25,7 @@ from ultralytics.utils.torch_utils import intersect_dicts
 from dualvit.models.timm_backbone import layer_ids, never_decayed
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
-from dualvit.yolo.modules import C2fDual, TimmBackbone
+from dualvit.yolo.modules import C2fMixer, TimmBackbone
 
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
@@ -125,7 +125,7 @@ class DualTrainer:
             model=model, name=name, lr=lr, momentum=momentum, decay=decay, iterations=iterations
         )
         bare = unwrap(model)
-        if not any(isinstance(m, TimmBackbone | C2fDual) for m in bare.modules()):
+        if not any(isinstance(m, TimmBackbone | C2fMixer) for m in bare.modules()):
             return stock
         regroup(stock, bare, decay)
         return stock
@@ -206,7 +206,7 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
       `backbone_lr` multiplies the lr of the whole backbone.
     - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
-      parts that start from scratch in the form made for short runs (N, T and C2fDual).
+      parts that start from scratch in the form made for short runs (N, T and C2fMixer).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
     """
@@ -272,9 +272,10 @@ def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float
 
 
 def transformer_parts(model: nn.Module) -> list[nn.Module]:
-    """The parts that are no stock layers: backbones, and what is dual inside C2fDual blocks."""
+    """The parts that are no stock layers: backbones, and the seed and blocks of each C2fMixer."""
     backbones: list[nn.Module] = [m for m in model.modules() if isinstance(m, TimmBackbone)]
-    return backbones + [part for m in model.modules() if isinstance(m, C2fDual) for part in (m.seed, m.m)]
+    inside = [part for m in model.modules() if isinstance(m, C2fMixer) for part in (m.seed, m.m)]
+    return backbones + [part for part in inside if part is not None]
 
 
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
