@@ -18,9 +18,13 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from dualvit.models.dual_vit import CONFIGS, DualViT
-from dualvit.models.published import is_published, to_native
+from dualvit.models import dual_vit, pvt, region_vit
+from dualvit.models.backbone import Backbone
+from dualvit.models.dual_vit import DualViT
+from dualvit.models.published import DUAL_VIT, is_published, to_native
 
+_LAYOUTS = (DUAL_VIT, region_vit.LAYOUT, pvt.LAYOUT)
+_NAMES = (*dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
 _HEADS = ("head.", "aux_head.", "class_block.")  # a feature extractor has none of these
 # What unpickling a NumPy scalar calls, wherever this NumPy version keeps it.
 _SCALAR: Any = np.float64(0).__reduce__()[0]
@@ -96,7 +100,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(state):
         raise CheckpointError(f"{path} holds no state dict; give a file with names and tensors")
-    return to_native(tensors)
+    return to_native(tensors, _LAYOUTS)
 
 
 def compare_keys(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> KeyReport:
@@ -129,7 +133,11 @@ def load_backbone(model: nn.Module, path: str | Path) -> KeyReport:
     # The last block's semantics feed the class block alone, so their branch goes with it.
     branches = {name.rsplit("semantic_ffn.", 1)[0] + "semantic_ffn." for name in state if "semantic_ffn." in name}
     gone = tuple(branch for branch in branches if not any(name.startswith(branch) for name in wanted))
-    prefixes = (*_HEADS, *gone) if isinstance(model, DualViT) else ("head.", "fc.", "classifier.")
+    prefixes: tuple[str, ...] = ("head.", "fc.", "classifier.")
+    if isinstance(model, DualViT):
+        prefixes = (*_HEADS, *gone)
+    elif isinstance(model, Backbone):  # neither the last norm nor the class token reaches a map
+        prefixes = ("head.", "norm.", "cls_token")
     left_out = tuple(name for name in state if name.startswith(prefixes) and name not in wanted)
     return _load(model, state, Path(path), left_out)
 
@@ -148,12 +156,13 @@ def _load(
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the Dual-ViT size that a state dict belongs to, or None; heads do not count."""
-    for name in CONFIGS:
+    """The name of the Dual-ViT, RegionViT or PVT that a state dict belongs to, or None; heads do not count."""
+    given = {key: value.shape for key, value in state.items() if key.startswith("stages.")}
+    for name in _NAMES:
         with torch.device("meta"):
             own = timm.create_model(name, num_classes=0).state_dict()
         stages = {key: value.shape for key, value in own.items() if key.startswith("stages.")}
-        if all(key in state and state[key].shape == shape for key, shape in stages.items()):
+        if stages == given:  # not a part of it: the blocks of one size may be the first ones of another
             return name
     return None
 
@@ -168,7 +177,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
         The key report against the model, the model's name, and the target's SHA-256.
 
     Raises:
-        CheckpointError: an unusable source, no Dual-ViT in it, or keys that do not match.
+        CheckpointError: an unusable source, no known network in it, or keys that do not match.
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
@@ -176,11 +185,13 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     state = read_checkpoint(source)
     name = identify(state)
     if name is None:
-        raise CheckpointError(f"{source} holds no Dual-ViT of a known size ({', '.join(CONFIGS)})")
+        raise CheckpointError(f"{source} holds no network of a known size ({', '.join(_NAMES)})")
     classes = state["head.weight"].shape[0] if "head.weight" in state else 0
-    in_chans = state["stem.conv.0.weight"].shape[1]
+    first = timm.get_pretrained_cfg(name).first_conv
+    in_chans = state[f"{first if isinstance(first, str) else first[0]}.weight"].shape[1]
+    labels = {"token_label": "aux_head.weight" in state} if name in dual_vit.CONFIGS else {}
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=classes, in_chans=in_chans, token_label="aux_head.weight" in state)
+        model = timm.create_model(name, num_classes=classes, in_chans=in_chans, **labels)
     report = compare_keys(model, state, source)
     if report.missing or report.unexpected:
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")
