@@ -9,7 +9,9 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from torch.testing import assert_close
 
+from dualvit.models import pvt, region_vit
 from dualvit.models.dual_vit import CONFIGS
 from dualvit.models.published import native_name
 from dualvit.weights import (
@@ -278,7 +280,10 @@ def test_compare_keys_counts_other_shapes_on_both_sides(state, tmp_path):
     assert set(report.unexpected) == {"norm.weight", "extra"}
 
 
-@pytest.mark.parametrize("name", list(CONFIGS))
+RIVALS = [*region_vit.CONFIGS, *pvt.CONFIGS]
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *RIVALS])
 def test_identify(name):
     with torch.device("meta"):
         state = timm.create_model(name, num_classes=3).state_dict()
@@ -292,6 +297,23 @@ def test_identify_needs_all_stages_and_nothing_else(state):
 
 
 # ---- conversion
+
+
+@pytest.mark.parametrize("name", ["regionvit_tiny", "pvt_tiny"])
+def test_a_rivals_published_file_is_converted_and_read_into_a_backbone(golden, tmp_path, name):
+    published = {key: torch.from_numpy(value) for key, value in golden.state_dict(name).items()}
+    save_pth(published, tmp_path / "published.pth")
+    report, found, _ = convert(tmp_path / "published.pth", tmp_path / "native.safetensors")
+    assert found == name
+    assert report.loaded == report.total
+    whole = timm.create_model(name, checkpoint_path=str(tmp_path / "native.safetensors")).eval()
+    backbone = timm.create_model(name, features_only=True).model.eval()
+    left_out = {key.split(".")[0] for key in load_backbone(backbone, tmp_path / "published.pth").left_out}
+    assert left_out == {"head", "norm"} | ({"cls_token"} if name == "pvt_tiny" else set())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = [model.forward_intermediates(image, intermediates_only=True) for model in (whole, backbone)]
+    assert_close(*maps)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -20,10 +20,12 @@ import torch
 from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
+from dualvit.models import dual_vit, pvt, region_vit
+from dualvit.models.published import DUAL_VIT, is_published, to_native
 from dualvit.models.timm_backbone import whole_names
-from dualvit.models.dual_vit import CONFIGS
-from dualvit.models.published import is_published, to_native
 
+_LAYOUTS = (DUAL_VIT, region_vit.LAYOUT, pvt.LAYOUT)
+_NAMES = (*dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
 # What timm's files call the function that converts originally published checkpoints.
 _CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 # What unpickling a NumPy scalar calls, wherever this NumPy version keeps it.
@@ -100,7 +102,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(state):
         raise CheckpointError(f"{path} holds no state dict; give a file with names and tensors")
-    return to_native(tensors)
+    return to_native(tensors, _LAYOUTS)
 
 
 def compare_keys(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> KeyReport:
@@ -188,14 +190,13 @@ def _require_match(report: KeyReport, state: Mapping[str, Tensor]) -> None:
 
 
 def identify(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the Dual-ViT size that a state dict belongs to, or None; heads do not count."""
-    if not any("semantic" in name for name in state):  # of no Dual-ViT at all
-        return None
-    for name in CONFIGS:
+    """The name of the Dual-ViT, RegionViT or PVT that a state dict belongs to, or None; heads do not count."""
+    given = {key: value.shape for key, value in state.items() if key.startswith("stages.")}
+    for name in _NAMES:
         with torch.device("meta"):
             own = timm.create_model(name, num_classes=0).state_dict()
         stages = {key: value.shape for key, value in own.items() if key.startswith("stages.")}
-        if all(key in state and state[key].shape == shape for key, shape in stages.items()):
+        if stages == given:  # not a part of it: the blocks of one size may be the first ones of another
             return name
     return None
 
@@ -210,7 +211,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
         The key report against the model, the model's name, and the target's SHA-256.
 
     Raises:
-        CheckpointError: an unusable source, no Dual-ViT in it, or keys that do not match.
+        CheckpointError: an unusable source, no known network in it, or keys that do not match.
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
@@ -218,11 +219,13 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     state = read_checkpoint(source)
     name = identify(state)
     if name is None:
-        raise CheckpointError(f"{source} holds no Dual-ViT of a known size ({', '.join(CONFIGS)})")
+        raise CheckpointError(f"{source} holds no network of a known size ({', '.join(_NAMES)})")
     classes = state["head.weight"].shape[0] if "head.weight" in state else 0
-    in_chans = state["stem.conv.0.weight"].shape[1]
+    first = timm.get_pretrained_cfg(name).first_conv
+    in_chans = state[f"{first if isinstance(first, str) else first[0]}.weight"].shape[1]
+    labels = {"token_label": "aux_head.weight" in state} if name in dual_vit.CONFIGS else {}
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=classes, in_chans=in_chans, token_label="aux_head.weight" in state)
+        model = timm.create_model(name, num_classes=classes, in_chans=in_chans, **labels)
     report = compare_keys(model, state, source)
     if report.missing or report.unexpected:
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")

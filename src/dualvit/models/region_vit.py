@@ -153,6 +153,7 @@ class RegionViT(Backbone):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__(config.dims, in_chans, linear_std=0.02, drop_rate=drop_rate)
+        self.maps_only = False
         self.stem = RegionStem(in_chans, config.dims[0], config.stem_convs)
         self.seed = RegionalSeed(in_chans, config.dims[0])
         self.stages = nn.ModuleList(_stages(config))
@@ -166,8 +167,8 @@ class RegionViT(Backbone):
         return self.stem(image), self.seed(image)
 
     def collect(self, pixels: Tensor, context: Tensor | None) -> Tensor:
-        """The regional tokens, normalised."""
-        return self.norm(pixels if context is None else context)
+        """The regional tokens, normalised; of a model pruned to a feature extractor, the pixels."""
+        return pixels if self.maps_only or context is None else self.norm(context)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Average the regional tokens and classify; `pre_logits` stops before the head."""
@@ -177,6 +178,7 @@ class RegionViT(Backbone):
     @torch.jit.ignore
     def prune_context(self) -> None:
         """Drop the norm, which regional tokens alone pass."""
+        self.maps_only = True
         self.norm = nn.Identity()
 
 
