@@ -129,7 +129,7 @@ def count(number: float) -> str:
     """A large number in three figures.
 
     Example:
-        >>> count(3_155_000), count(98_300_000), count(5.4e9)
+        >>> count(3_155_600), count(98_300_000), count(5.4e9)
         ('3.16 M', '98.3 M', '5.40 G')
     """
     value, unit = (number / 1e9, "G") if number >= 1e9 else (number / 1e6, "M")
