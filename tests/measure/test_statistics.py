@@ -26,6 +26,14 @@ def test_pairs_beat_means():
     assert paired(model, reference).clear
 
 
+def test_agreement_to_the_picture_is_no_certainty():
+    same = {0: 0.50, 1: 0.52}, {0: 0.48, 1: 0.50}
+    assert paired(*same).clear
+    coarse = paired(*same, grain=0.01)
+    assert not coarse.clear
+    assert coarse.high - coarse.mean == pytest.approx(12.7062 * 0.01 / 2**0.5, rel=1e-4)
+
+
 def test_sentences():
     assert "one seed, which cannot tell" in sentence("a", "b", paired({0: 0.5}, {0: 0.4}))
     clear = sentence("a", "b", paired({0: 0.50, 1: 0.51, 2: 0.52}, {0: 0.40, 1: 0.412, 2: 0.42}))

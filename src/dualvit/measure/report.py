@@ -43,8 +43,9 @@ def summarise(
     reference = experiment.reference if experiment.reference in means else max(means, key=lambda label: means[label])
     rows = [_row(label, found, cost["models"][label]) for label, found in by_label.items()]
     sentences = []
+    grain = 1 / data.val if experiment.task == "classify" else 0.0
     for row in rows:
-        difference = paired(last[row["label"]], last[reference])
+        difference = paired(last[row["label"]], last[reference], grain)
         row["reference"] = row["label"] == reference
         row["difference"] = None if row["reference"] or difference is None else asdict(difference)
         if difference is not None and not row["reference"]:
