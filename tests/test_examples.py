@@ -9,12 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ["__init__", "nn.attention", "nn.blocks", "models.dual_vit", "models.published", "yolo.modules", "yolo.model"]
+MODULES += ["measure.cost", "measure.statistics", "measure.report", "measure.screen", "tasks.classify"]
+OPTIONAL = {"yolo": "ultralytics", "tasks": "lightning"}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
-    if name.startswith("yolo"):
-        pytest.importorskip("ultralytics")
+    if library := OPTIONAL.get(name.split(".")[0]):
+        pytest.importorskip(library)
     module = importlib.import_module("dualvit" if name == "__init__" else f"dualvit.{name}")
     result = doctest.testmod(module)
     assert result.attempted > 0

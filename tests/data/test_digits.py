@@ -11,7 +11,7 @@ from PIL import Image
 
 from dualvit.data import digits
 from dualvit.data import scenes as drawing
-from dualvit.data.digits import MARKER, write_digits
+from dualvit.data.digits import MARKER, write_digits, write_single_digits
 from dualvit.data.scenes import MIN_CONTRAST, Canvas, Sources, contrast, draw_scene, hull
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -234,6 +234,24 @@ def test_an_empty_folder_is_filled_and_progress_told(tmp_path):
     root.mkdir()
     write_digits(root, images=5, size=64, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(done, 25) for done in range(1, 26)]  # five scenes, twice ten single digits
+
+
+def test_single_digits_by_class(tmp_path):
+    root = write_single_digits(tmp_path / "singles", images=60, seed=1)
+    pictures = {split: sorted(root.glob(f"{split}/*/*.png")) for split in ("train", "val")}
+    assert [len(pictures[split]) for split in ("train", "val")] == [45, 15]
+    assert {file.parent.name for file in pictures["val"]} == {str(digit) for digit in range(10)}
+    assert Image.open(pictures["train"][0]).size == (64, 64)
+    assert all(int(file.stem) % 10 == int(file.parent.name) for split in pictures.values() for file in split)
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
+    assert write_single_digits(root, images=60, seed=1) == root
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
+    with pytest.raises(ValueError, match="digits of other settings"):
+        write_single_digits(root, images=80, seed=1)
+    with pytest.raises(ValueError, match="digits of other settings"):
+        write_digits(root, images=60, seed=1)
+    with pytest.raises(ValueError, match="images is 5, below 20"):
+        write_single_digits(tmp_path / "few", images=5)
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):

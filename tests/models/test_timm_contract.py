@@ -65,7 +65,8 @@ def test_all_names_are_registered_with_timm():
 def test_import_brings_nothing_optional_and_no_future_warning():
     modules = fresh("import dualvit, sys; print(*sys.modules)", "-W", "error::FutureWarning").split()
     assert "timm" in modules
-    assert not {"ultralytics", "sklearn", "transformers", "cloudpickle", "onnx", "pandas"} & set(modules)
+    optional = {"ultralytics", "sklearn", "transformers", "cloudpickle", "onnx", "pandas", "lightning", "matplotlib"}
+    assert not optional & set(modules)
 
 
 def imports_of(file):
@@ -83,20 +84,25 @@ def imports_of(file):
 
 @pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
 def test_imports_flow_one_way(file):
-    """nn < models < weights < {data, yolo} < cli; only yolo/ imports ultralytics."""
+    """nn < models < weights < data < {yolo, tasks} < measure < cli; only yolo/ imports ultralytics."""
+    above = ("data", "yolo", "tasks", "measure", "cli")
     forbidden = {
-        "nn": ("models", "weights", "data", "yolo", "cli"),
-        "models": ("weights", "data", "yolo", "cli"),
-        "weights.py": ("data", "yolo", "cli"),
-        "__init__.py": ("data", "yolo", "cli"),
-        "data": ("yolo", "cli"),
-        "yolo": ("cli",),
+        "nn": ("models", "weights", *above),
+        "models": ("weights", *above),
+        "weights.py": above,
+        "__init__.py": above,
+        "data": above[1:],
+        "tasks": ("yolo", "measure", "cli"),
+        "yolo": ("measure", "cli"),
+        "measure": ("cli",),
     }
     part = file.relative_to(SOURCE).parts[0]
     names = set(imports_of(file))
     for layer in forbidden.get(part, ()):
         upward = f"dualvit.{layer}"
         assert not [name for name in names if name == upward or name.startswith(upward + ".")]
+    if part not in ("tasks", "measure"):
+        assert not [name for name in names if name.split(".")[0] in ("lightning", "matplotlib")]
     if part != "yolo":
         assert not [name for name in names if name.split(".")[0] == "ultralytics"]
 

@@ -244,8 +244,12 @@ def run(path: Path, console: Console) -> bool:
             check_models(experiment, data.classes)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
-        with Screen(console, experiment, len(slots)) as screen:
-            runner.run(screen)
+        try:
+            with Screen(console, experiment, len(slots)) as screen:
+                runner.run(screen)
+        except KeyboardInterrupt:
+            console.print("stopped; the same command continues from the last finished epochs", highlight=False)
+            raise
         _report(experiment, data, runner, console)
     failed = [cell for cell in runner.cells if cell.state == "failed"]
     for cell in failed:

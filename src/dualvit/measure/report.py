@@ -43,8 +43,9 @@ def summarise(
     reference = experiment.reference if experiment.reference in means else max(means, key=lambda label: means[label])
     rows = [_row(label, found, cost["models"][label]) for label, found in by_label.items()]
     sentences = []
+    grain = 1 / data.val if experiment.task == "classify" else 0.0
     for row in rows:
-        difference = paired(last[row["label"]], last[reference])
+        difference = paired(last[row["label"]], last[reference], grain)
         row["reference"] = row["label"] == reference
         row["difference"] = None if row["reference"] or difference is None else asdict(difference)
         if difference is not None and not row["reference"]:
@@ -129,7 +130,7 @@ def count(number: float) -> str:
     """A large number in three figures.
 
     Example:
-        >>> count(3_155_000), count(98_300_000), count(5.4e9)
+        >>> count(3_155_600), count(98_300_000), count(5.4e9)
         ('3.16 M', '98.3 M', '5.40 G')
     """
     value, unit = (number / 1e9, "G") if number >= 1e9 else (number / 1e6, "M")

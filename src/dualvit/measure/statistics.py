@@ -40,8 +40,14 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def paired(model: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+def paired(model: Mapping[int, float], reference: Mapping[int, float], grain: float = 0.0) -> Difference | None:
     """The difference of two models over the seeds that both have, with a t interval; None without such a seed.
+
+    Args:
+        model: For each seed, the value of a model.
+        reference: The same of another one.
+        grain: The smallest step of a value, such as one picture's share. The standard deviation counts as no
+            smaller: two seeds that happen to agree to the picture would otherwise pass for certainty.
 
     Example:
         >>> paired({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0, 2: 9.0}).mean
@@ -54,6 +60,7 @@ def paired(model: Mapping[int, float], reference: Mapping[int, float]) -> Differ
     mean, deviation = mean_and_spread(differences)
     if deviation is None:
         return Difference(mean, None, None, 1)
+    deviation = max(deviation, grain)
     from scipy.stats import t  # type: ignore[import-untyped]
 
     reach = float(t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))

@@ -154,6 +154,8 @@ def loaders(
     common: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
     # A sampler whose order depends on seed and epoch alone; Lightning tells it the epoch.
     order: DistributedSampler[Any] = DistributedSampler(train, num_replicas=1, rank=0, seed=seed)
+    # With a generator of its own, a new iterator draws nothing from the one that crops and colours come from.
+    common["generator"] = torch.Generator().manual_seed(seed)
     # An incomplete last batch is left out, for batch norm's sake, unless it is the only one.
     return (
         DataLoader(train, batch, sampler=order, drop_last=len(train) >= batch, **common),

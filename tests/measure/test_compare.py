@@ -1,0 +1,178 @@
+"""Experiments of seconds: finished cells stay, a failure stays alone, a kill costs no more than an epoch."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("lightning", reason="needs dualvit[recipes]")
+pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
+
+from dualvit.measure import compare
+
+
+def run(path, width=200):
+    screen = io.StringIO()
+    done = compare.run(path, Console(file=screen, width=width))
+    return done, screen.getvalue()
+
+
+def environment(place):
+    path = [str(place), str(Path(compare.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def results(place):
+    return {file.parent.name: json.loads(file.read_text()) for file in sorted(place.glob("out/cells/*/result.json"))}
+
+
+def test_a_failing_model_stays_alone_and_is_tried_again(experiment, place):
+    models = ["tiny_test", {"name": "tiny_test", "label": "broken", "fails": True}, {"name": "tiny_test", "width": 8}]
+    path = experiment(models=models, seeds=[0, 1], jobs=2, epochs=1)
+    done, screen = run(path)
+    assert not done
+    found = results(place)
+    assert set(found) == {f"{name}-s{seed}" for name in ("tiny_test", "tiny_test-width-8") for seed in (0, 1)}
+    log = place / "out" / "cells" / "broken-s0" / "log.txt"
+    assert f"failed broken seed 0: RuntimeError: the network broke (log: {log})" in screen
+    assert "Traceback" in log.read_text()
+    report = (place / "out" / "report.html").read_text()
+    assert "the network broke" in report
+    assert "2 models" in report
+
+    before = {file: file.stat().st_mtime_ns for file in place.glob("out/cells/tiny*/result.json")}
+    models[1]["fails"] = False
+    with pytest.raises(ValueError, match=r"other settings \(model 'broken' was .*name another `output`"):
+        run(experiment(models=models, seeds=[0, 1], epochs=1))
+    del models[1]
+    done, screen = run(experiment(models=models, seeds=[0, 1], epochs=1))
+    assert done
+    assert "starts" not in screen
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    done, screen = run(experiment(models=models, seeds=[0, 1, 2], epochs=1))
+    assert done
+    assert screen.count("starts") == 2
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    with pytest.raises(ValueError, match=r"other settings \(epochs was 1\)"):
+        run(experiment(models=models, epochs=2))
+
+
+def test_a_result_says_what_was_done(experiment, place):
+    done, screen = run(experiment(models=["tiny_test", {"name": "tiny_test", "label": "wide", "width": 16}]))
+    assert done
+    result = results(place)["tiny_test-s0"]
+    assert [row["epoch"] for row in result["epochs"]] == [1, 2]
+    assert result["last"] == result["epochs"][-1]["top1"]
+    assert result["best"] == max(row["top1"] for row in result["epochs"])
+    assert result["parameters"] == 4 * 27 + 4 + 2 * 4 + 2
+    assert result["macs"] == 15 * 15 * 4 * 27 + 4 * 2
+    assert result["versions"]["torch"]
+    summary = json.loads((place / "out" / "results.json").read_text())
+    assert [row["label"] for row in summary["rows"]] == ["tiny_test", "wide"]
+    assert all(row["latency"]["repeats"] >= 5 for row in summary["rows"])
+    assert "one seed, which cannot tell" in screen
+
+
+def test_equal_minutes(experiment, place):
+    done, _ = run(experiment(models=[{"name": "tiny_test", "pause": 0.2}], epochs=None, minutes=0.05))
+    assert done
+    result = results(place)["tiny_test-pause-0.2-s0"]
+    assert 3.0 <= result["seconds"] < 6.0
+    assert len(result["epochs"]) >= 2  # three steps of 0.2 s an epoch
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"models": ["tiny_tset"]},
+            "model 'tiny_tset' at 32 pixels: unknown model 'tiny_tset'; did you mean tiny_test",
+        ),
+        ({"data": "nowhere"}, "no data set at nowhere"),
+        ({"imports": ["absent_module"]}, "imports names 'absent_module'"),
+        ({"device": "7"}, "device is '7', but torch sees"),
+        ({"models": [{"name": "resnet18", "widht": 3}]}, "model 'resnet18 widht=3' at 32 pixels"),
+    ],
+)
+def test_mistakes_show_before_anything_is_trained(experiment, place, keys, words):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        run(experiment(**keys))
+    assert words in str(caught.value)
+    assert not (place / "out" / "cells").exists()
+
+
+def test_a_folder_without_pictures(experiment, place):
+    for file in place.glob("data/val/*/*"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no images in .*val"):
+        run(experiment())
+
+
+@pytest.mark.slow
+def test_killed_half_way_it_continues(experiment, place):
+    """SIGKILL to the command and all its processes; finished cells stay, the running one goes on from its epoch."""
+    psutil = pytest.importorskip("psutil")
+    slow = {"name": "tiny_test", "label": "slow", "pause": 0.4}
+    path = experiment(models=["tiny_test", slow], epochs=4)
+    command = [sys.executable, "-c", "from dualvit.cli import main; main()", "compare", str(path)]
+    env = environment(place)
+    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    progress = place / "out" / "cells" / "slow-s0" / "progress.json"
+    limit = time.monotonic() + 240
+    while not (progress.exists() and json.loads(progress.read_text())["epochs"]):
+        assert first.poll() is None, first.stdout.read()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    family = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+    for process in family:
+        process.send_signal(signal.SIGKILL)
+    first.communicate()
+    psutil.wait_procs(family, timeout=20)
+    before = json.loads(progress.read_text())["epochs"]
+    assert not (progress.parent / "result.json").exists()
+    kept = place / "out" / "cells" / "tiny_test-s0" / "result.json"
+    stamp = kept.stat().st_mtime_ns
+
+    second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "slow seed 0: continues" in second.stdout
+    assert "tiny_test seed 0: " not in second.stdout
+    assert kept.stat().st_mtime_ns == stamp
+    epochs = results(place)["slow-s0"]["epochs"]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    assert epochs[: len(before)] == before
+    assert [row["seconds"] for row in epochs] == sorted(row["seconds"] for row in epochs)
+
+
+@pytest.mark.slow
+def test_cells_end_with_the_command(experiment, place):
+    """A command that is killed alone takes its cells with it, so that a second one does not race them."""
+    psutil = pytest.importorskip("psutil")
+    path = experiment(models=[{"name": "tiny_test", "label": "slow", "pause": 0.5}], epochs=50)
+    command = [sys.executable, "-c", "from dualvit.cli import main; main()", "compare", str(path)]
+    env = environment(place)
+    for number in (signal.SIGKILL, signal.SIGINT):
+        first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        progress = place / "out" / "cells" / "slow-s0" / "progress.json"
+        progress.unlink(missing_ok=True)
+        limit = time.monotonic() + 240
+        while not progress.exists():
+            assert first.poll() is None, first.stdout.read()
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        family = psutil.Process(first.pid).children(recursive=True)
+        assert family
+        first.send_signal(number)
+        out, _ = first.communicate(timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive
+        if number == signal.SIGINT:
+            assert first.returncode == 130
+            assert "stopped" in out

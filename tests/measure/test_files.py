@@ -1,0 +1,35 @@
+"""Files are old or new, never a part."""
+
+import pytest
+
+from dualvit.measure import files
+from dualvit.measure.files import only_writer, read_json, write_json, write_whole
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "result.json"
+    write_json(target, {"a": 1})
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(target, {"a": 2})
+    assert read_json(target) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json(tmp_path):
+    write_json(tmp_path / "a.json", {"loss": float("nan"), "row": (1, float("inf"))})
+    assert read_json(tmp_path / "a.json") == {"loss": None, "row": [1, None]}
+    write_whole(tmp_path / "b.json", '{"cut": ')
+    assert read_json(tmp_path / "b.json") is None
+    assert read_json(tmp_path / "absent.json") is None
+
+
+def test_one_writer(tmp_path):
+    with only_writer(tmp_path), pytest.raises(RuntimeError, match="another dualvit compare"), only_writer(tmp_path):
+        pass
+    with only_writer(tmp_path):
+        pass
