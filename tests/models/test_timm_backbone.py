@@ -34,6 +34,7 @@ def test_plans(name, channels, channels_last, options):
         ("maxvit_nano_rw_256", {}, r"does not take images of any size \(height \(12\) must be divisible by window"),
         ("hiera_tiny_224", {}, "'hiera_tiny_224' does not take images of any size.*swin_tiny"),
         ("resnet18", {"mixer": "outlook"}, "'resnet18' does not take the option 'mixer'"),
+        ("hrnet_w18_small", {"drop_path_rate": 0.1}, "does not take the option 'drop_path_rate'"),
         ("resnet18", {"pretrained": True}, "'pretrained' cannot be set: nothing is downloaded"),
         ("resnet18", {"norm_layer": torch.nn.BatchNorm2d}, "do not fit a YAML; give numbers"),
         ("resnet18", {"in_chans": 4}, "'in_chans' cannot be set: it follows from the data"),

@@ -1,5 +1,10 @@
 """The rows: backbone, maps and the C2fDual block."""
 
+<<<<<<< HEAD
+=======
+import copy
+
+>>>>>>> timmyolo
 import pytest
 import timm
 import torch
@@ -23,6 +28,22 @@ def test_backbone_equals_the_timm_model_after_the_build():
     with torch.no_grad():
         for ours, theirs in zip(backbone(x), reference(x), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["test_mambaout", "efficientvit_b0"])
+def test_a_backbone_that_must_not_work_in_place_does_not(name):
+    """What Ultralytics does to each module of a checkpoint that it opens leaves no trace in ours."""
+    backbone = TimmBackbone({"name": name}).eval()
+    image = torch.rand(1, 3, 64, 96)
+    before = [m.detach().clone() for m in backbone(image)]
+    for module in backbone.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = True
+    again = copy.deepcopy(backbone)
+    after = again(image)
+    sum(m.square().mean() for m in after).backward()
+    for ours, theirs in zip(after, before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_feature_map_picks_its_level():

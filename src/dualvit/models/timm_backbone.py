@@ -7,6 +7,7 @@ network's, in which checkpoints, layer groups and weight-decay exceptions are wr
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -124,10 +125,10 @@ def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
         with torch.device("meta"):
             return create_model(name, features_only=True, **kwargs, **options).eval()
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        unknown = re.search(r"unexpected keyword argument.*?'(\w+)'", str(error))
+        if unknown is None:
             raise ValueError(f"timm cannot build {name!r} with {options} ({error})") from None
-        unknown = str(error).rpartition("argument ")[2].split()[0]
-        raise ValueError(f"timm model {name!r} does not take the option {unknown}; leave it out") from None
+        raise ValueError(f"timm model {name!r} does not take the option {unknown[1]!r}; leave it out") from None
     except (RuntimeError, AttributeError) as error:
         raise ValueError(
             f"timm builds no feature extractor from {name!r} ({' '.join(str(error).split())[:160]}); a detector needs "

@@ -47,9 +47,10 @@ class TimmBackbone(nn.Module):
         ValueError: see `dualvit.models.timm_backbone.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
 
-    # Checkpoints of earlier versions were pickled without these two.
+    # Checkpoints of earlier versions were pickled without these three.
     channels_last = False  # of the maps as timm gives them
     spec: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    out_of_place: tuple[nn.Module, ...] = ()  # what must not work in place, though Ultralytics says so
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()
@@ -62,11 +63,17 @@ class TimmBackbone(nn.Module):
         for module in self.model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BackboneBatchNorm
+        self.out_of_place = tuple(m for m in self.model.modules() if getattr(m, "inplace", None) is False)
         dropped = [getattr(module, "drop_prob", None) or 0.0 for module in self.model.modules()]
         if options.get("drop_path_rate") and not any(dropped):
             raise ValueError(f"timm model {name!r} has no drop path; leave drop_path_rate out")
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        # Opening a checkpoint, and older versions also a build, set `inplace` on every module that has it.
+        # An activation whose input is read again, as in MambaOut, would then give other numbers.
+        if any(module.inplace for module in self.out_of_place):
+            for module in self.out_of_place:
+                module.inplace = False  # type: ignore[assignment]
         return as_maps(self.model(image), self.channels_last)
 
     def whole(self) -> nn.Module:
