@@ -1,10 +1,7 @@
 """The rows: backbone, maps and the C2fDual block."""
 
-<<<<<<< HEAD
-=======
 import copy
 
->>>>>>> timmyolo
 import pytest
 import timm
 import torch
