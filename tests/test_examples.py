@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ["__init__", "nn.attention", "nn.blocks", "models.dual_vit", "models.published", "yolo.modules", "yolo.model"]
+MODULES = [
+    "__init__",
+    "nn.attention",
+    "nn.blocks",
+    "nn.mixers",
+    "models.dual_vit",
+    "models.published",
+    "models.pvt",
+    "models.pyramid",
+    "models.region_vit",
+    "yolo.modules",
+    "yolo.model",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
