@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ["__init__", "nn.attention", "nn.blocks", "models.dual_vit", "models.published", "yolo.modules", "yolo.model"]
-MODULES += ["measure.cost", "measure.statistics", "measure.report", "measure.screen", "tasks.classify"]
+SOURCE = ROOT / "src" / "dualvit"
+MODULES = [
+    ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+    for file in sorted(SOURCE.rglob("*.py"))
+    if ">>> " in file.read_text()
+]
 OPTIONAL = {"yolo": "ultralytics", "tasks": "lightning"}
 
 

@@ -302,7 +302,7 @@ def test_identify_needs_all_stages_and_nothing_else(state):
 @pytest.mark.parametrize("name", ["regionvit_tiny", "pvt_tiny"])
 def test_a_rivals_published_file_is_converted_and_read_into_a_backbone(golden, tmp_path, name):
     published = {key: torch.from_numpy(value) for key, value in golden.state_dict(name).items()}
-    save_pth(published, tmp_path / "published.pth")
+    torch.save({"model": published}, tmp_path / "published.pth")
     report, found, _ = convert(tmp_path / "published.pth", tmp_path / "native.safetensors")
     assert found == name
     assert report.loaded == report.total

@@ -9,6 +9,7 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +190,18 @@ def _require_match(report: KeyReport, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"weights do not match: {report}; {hint}")
 
 
+@cache
+def _stage_shapes(name: str) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        own = timm.create_model(name, num_classes=0).state_dict()
+    return {key: value.shape for key, value in own.items() if key.startswith("stages.")}
+
+
 def identify(state: Mapping[str, Tensor]) -> str | None:
     """The name of the Dual-ViT, RegionViT or PVT that a state dict belongs to, or None; heads do not count."""
     given = {key: value.shape for key, value in state.items() if key.startswith("stages.")}
-    for name in _NAMES:
-        with torch.device("meta"):
-            own = timm.create_model(name, num_classes=0).state_dict()
-        stages = {key: value.shape for key, value in own.items() if key.startswith("stages.")}
-        if stages == given:  # not a part of it: the blocks of one size may be the first ones of another
-            return name
-    return None
+    # Equal, not a part of it: the blocks of one size may be the first ones of another.
+    return next((name for name in _NAMES if given and _stage_shapes(name) == given), None)
 
 
 def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str]:
