@@ -20,7 +20,7 @@ def test_defaults_and_labels():
     assert [entry.slug for entry in experiment.models] == ["a", "pyramid_n-mixer-outlook", "C"]
     assert experiment.models[1].options == {"mixer": "outlook"}
     assert experiment.recipe == ClassifyRecipe()
-    assert (experiment.image_size, experiment.batch, experiment.seeds, experiment.images) == (96, 64, (0,), 2000)
+    assert (experiment.image_size, experiment.batch, experiment.seeds, experiment.images) == (96, 64, (0,), 1000)
     with pytest.raises(dataclasses.FrozenInstanceError):
         experiment.epochs = 5
 

@@ -63,6 +63,22 @@ def test_a_resumed_run_equals_a_straight_one(data, tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_it_learns_what_can_be_learned(tmp_path):
+    """Bright pictures from dark ones: by chance half are right, in the end all."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 16), ("val", 8)):
+        for label, low in (("bright", 120), ("dark", 20)):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(low, low + 80, (24, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{index}.png")
+    recipe = ClassifyRecipe(lr=0.02)
+    batches = loaders(read_folders(tmp_path / "data"), recipe, 16, 8, 0, 0)
+    epochs = train(tmp_path / "run", network(), batches, recipe, Budget(epochs=6), 0, False, lambda news: None)
+    assert epochs[-1]["top1"] == 1.0
+    assert epochs[-1]["loss"] < 0.5 < epochs[0]["loss"]
+
+
 def test_a_finished_run_stays(data, tmp_path):
     model, epochs = go(tmp_path / "run", data, Budget(epochs=1))
     again, same = go(tmp_path / "run", data, Budget(epochs=1))

@@ -76,7 +76,7 @@ def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | 
             from dualvit.data.digits import write_single_digits
 
             place = write_single_digits(
-                experiment.output / "data" / "digits", experiment.images or 2000, progress=progress
+                experiment.output / "data" / "digits", experiment.images or 1000, progress=progress
             )
         found = read_folders(place)
         return Data(str(Path(place).resolve()), len(found.classes), len(found.train), len(found.val))

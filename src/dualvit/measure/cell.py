@@ -148,15 +148,18 @@ def environment(cuda: bool) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this package's sources; None outside of git."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    """The commit of this package's sources; None where they are installed rather than checked out."""
+    answers = []
+    for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["describe", "--always", "--dirty"]):
+        try:
+            done = subprocess.run(
+                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10,
+                stdin=subprocess.DEVNULL, check=True,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        answers.append(done.stdout.strip())
+    return answers[-1] or None
 
 
 def processor() -> str:

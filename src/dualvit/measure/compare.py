@@ -234,14 +234,7 @@ def run(path: Path, console: Console) -> bool:
     slots = find_slots(experiment)
     preload(experiment.task, cuda=slots[0].gpu is not None)
     with only_writer(experiment.output), terminable():
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), console=console, transient=True,
-            disable=not console.is_terminal,
-        ) as bar:  # fmt: skip
-            task = bar.add_task("data and models", total=None)
-            data = prepare_data(experiment, lambda done, total: bar.update(task, completed=done, total=total))
-            bar.update(task, total=None)
-            check_models(experiment, data.classes)
+        data = _prepare(experiment, console)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
         try:
@@ -258,6 +251,17 @@ def run(path: Path, console: Console) -> bool:
     if failed:
         console.print("run the same command again to retry", highlight=False)
     return not failed
+
+
+def _prepare(experiment: Experiment, console: Console) -> Data:
+    """The data, and every model built once, so that a mistake shows before anything is trained."""
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("data and models", total=None)
+        data = prepare_data(experiment, lambda done, total: bar.update(task, completed=done, total=total))
+        bar.update(task, total=None)
+        check_models(experiment, data.classes)
+    return data
 
 
 def _report(experiment: Experiment, data: Data, runner: Runner, console: Console) -> None:

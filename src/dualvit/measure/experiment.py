@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from dualvit.tasks.recipes import DIGITS, RECIPES, ClassifyRecipe, Recipe
 
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
-    "classify": {"image_size": 96, "batch": 64, "images": 2000},
+    "classify": {"image_size": 96, "batch": 64, "images": 1000},
     "detect": {"image_size": 192, "batch": 16, "images": 400},
     "segment": {"image_size": 192, "batch": 16, "images": 400},
 }
@@ -164,7 +164,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {  # smallest, largest, and the w
     "minutes": (1e-3, 10**6, "more than 0"),
     "image_size": (32, 4096, "32 to 4096"),
     "batch": (1, 10**6, "1 or more"),
-    "images": (10, 10**6, "10 or more"),
+    "images": (20, 10**6, "20 or more"),
     "jobs": (1, 1024, "1 or more"),
     "workers": (0, 1024, "0 or more"),
     "lr": (1e-12, 100, "more than 0"),

@@ -125,7 +125,7 @@ def train(
     model = open_model(*entry, task) if epoch is None else YOLO(last)
     _watch(model, task, folder, used, threads, report, start)
     if epoch is not None:
-        model.train(resume=True)
+        model.train(resume=True, device=arguments["device"])  # it may be another one by now
     else:
         settings = asdict(recipe)
         settings["lr0"] = settings.pop("lr")
