@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "dualvit"
 MODULES = [
-    ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+    ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
     for file in sorted(SOURCE.rglob("*.py"))
     if ">>> " in file.read_text()
 ]

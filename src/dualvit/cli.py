@@ -95,19 +95,21 @@ def compare(
 @app.command()
 def models() -> None:
     """List the networks and YOLO files that this package adds."""
-    from dualvit.models import create_model
-    from dualvit.models.dual_vit import CONFIGS
+    from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 
-    table = Table("name", "parameters", "channels", "depths", "semantic tokens", box=None, header_style="bold")
-    for name, config in CONFIGS.items():
+    table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
+    notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}
+    entries = [(family, *entry) for family in (dual_vit, *notes) for entry in family.CONFIGS.items()]
+    for family, name, shape in entries:
         parameters = sum(p.numel() for p in create_model(name).parameters())
-        grid = config.semantic_grid
+        grid = getattr(shape, "semantic_grid", None)
+        semantics = f"dual, {grid[0]}x{grid[1]}" if grid else "dual, 1 per 28x28"
         table.add_row(
             name,
             f"{parameters / 1e6:.1f} M",
-            " ".join(map(str, config.dims)),
-            " ".join(map(str, config.depths)),
-            f"{grid[0]}x{grid[1]}" if grid else "one per 28x28 pixels",
+            " ".join(map(str, shape.dims)),
+            " ".join(map(str, shape.depths)),
+            notes.get(family, semantics),
         )
     console.print(table)
 

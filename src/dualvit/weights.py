@@ -21,6 +21,7 @@ import torch
 from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
+from dualvit.files import write_whole
 from dualvit.models import dual_vit, pvt, region_vit
 from dualvit.models.published import DUAL_VIT, is_published, to_native
 from dualvit.models.timm_backbone import whole_names
@@ -233,10 +234,8 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     if report.missing or report.unexpected:
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")
     metadata = {"format": "pt", "architecture": name, "num_classes": str(classes), "source": source.name}
-    unfinished = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, unfinished, metadata)
-    unfinished.replace(target)
+    write_whole(target, safetensors.torch.save({k: v.contiguous() for k, v in state.items()}, metadata))
     return report, name, sha256(target)
 
 

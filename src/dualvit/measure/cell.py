@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from dualvit.files import write_whole
 from dualvit.measure.build import build, cores, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
-from dualvit.measure.files import read_json, write_json, write_whole
+from dualvit.measure.files import read_json, write_json
 from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
 
 REPORT_EVERY = 0.5  # seconds

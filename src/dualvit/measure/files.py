@@ -1,25 +1,12 @@
-"""Files of an experiment: written whole or not at all, and one writer at a time."""
+"""Files of an experiment: JSON that is whole or not there, and one writer at a time."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+from dualvit.files import write_whole
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from dualvit.files import write_whole
 from dualvit.weights import CheckpointError
 
 
@@ -46,10 +47,8 @@ def write_bundle(model: nn.Module, path: str | Path, half: bool = True) -> Path:
         "task": str(getattr(model, "task", "detect")),
         "names": json.dumps(model.names),
     }
-    unfinished = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, unfinished, metadata)
-    unfinished.replace(path)
+    write_whole(path, save(weights, metadata))
     return path
 
 
