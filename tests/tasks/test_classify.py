@@ -76,7 +76,7 @@ def test_it_learns_what_can_be_learned(tmp_path):
     batches = loaders(read_folders(tmp_path / "data"), recipe, 16, 8, 0, 0)
     epochs = train(tmp_path / "run", network(), batches, recipe, Budget(epochs=6), 0, False, lambda news: None)
     assert epochs[-1]["top1"] == 1.0
-    assert epochs[-1]["loss"] < 0.5 < epochs[0]["loss"]
+    assert epochs[-1]["loss"] < 0.35 < epochs[0]["loss"]  # 0.2 is the least, with smoothed labels
 
 
 def test_a_finished_run_stays(data, tmp_path):
