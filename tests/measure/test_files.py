@@ -2,8 +2,9 @@
 
 import pytest
 
+from dualvit.files import write_whole
 from dualvit.measure import files
-from dualvit.measure.files import only_writer, read_json, write_json, write_whole
+from dualvit.measure.files import only_writer, read_json, write_json
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
