@@ -1,22 +1,34 @@
 """The command line: results, and errors that are one line with a non-zero exit."""
 
+import io
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import dualvit as package
+from dualvit.cli import main
 
 pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
 
 
-def dualvit(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-c", "from dualvit.cli import main; main()", *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL, timeout=300,
-    )  # fmt: skip
+def dualvit(*arguments, process=False):
+    """Run the command here, or, where it changes what Ultralytics keeps, in a process of its own."""
+    command = ["dualvit", *map(str, arguments)]
+    if process:
+        start = [sys.executable, "-c", "from dualvit.cli import main; main()", *command[1:]]
+        return subprocess.run(start, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", command)
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def fails(done, *words):
@@ -71,16 +83,27 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
     common = [f"data={yaml}", "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "plots=False"]
     done = dualvit(
         "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, f"project={tmp_path}", "name=run",
-        f"backbone_weights={tmp_path / 'backbone.safetensors'}", "layer_decay=0.8",
+        f"backbone_weights={tmp_path / 'backbone.safetensors'}", "layer_decay=0.8", process=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert " of " in done.stdout + done.stderr
     assert "loaded from" in done.stdout + done.stderr
     best = tmp_path / "run" / "weights" / "best.pt"
     before = best.read_bytes()
-    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dulavit.yaml", *common), "did you mean yolov8n-dualvit")
-    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", "data=absent.yaml", "device=cpu"), "absent")
-    fails(dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, "layer_decay=x"), "layer_decay=x")
+    fails(
+        dualvit("yolo", "detect", "train", "model=yolov8n-dulavit.yaml", *common, process=True),
+        "did you mean yolov8n-dualvit",
+    )
+    fails(
+        dualvit(
+            "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", "data=absent.yaml", "device=cpu", process=True
+        ),
+        "absent",
+    )
+    fails(
+        dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, "layer_decay=x", process=True),
+        "layer_decay=x",
+    )
     assert best.read_bytes() == before
 
 

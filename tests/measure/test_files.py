@@ -1,9 +1,10 @@
 """Files are old or new, never a part."""
 
+import os
+
 import pytest
 
 from dualvit.files import write_whole
-from dualvit.measure import files
 from dualvit.measure.files import only_writer, read_json, write_json
 
 
@@ -14,7 +15,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_json(target, {"a": 2})
     assert read_json(target) == {"a": 1}

@@ -3,7 +3,7 @@
 import torch
 import ultralytics.utils.torch_utils as torch_utils
 
-import dualvit.models.timm_backbone as backbone
+import dualvit.models.backbone as backbone
 from dualvit.yolo import YOLO
 from dualvit.yolo.register import yaml_names
 

@@ -63,11 +63,11 @@ def fresh(tmp_path_factory):
 
 
 @pytest.fixture
-def stage(fresh):
-    """Run one stage of end_to_end.py in a fresh interpreter and return what it reports."""
+def stages(fresh):
+    """Run stages of end_to_end.py, one after the other in one fresh interpreter; returns what each reports."""
 
-    def run(name: str, version: str, **options: str) -> dict:
-        done = fresh(str(HERE / "end_to_end.py"), name, json.dumps(options), version=version)
+    def run(names: str, version: str, **options: str) -> list[dict]:
+        done = fresh(str(HERE / "end_to_end.py"), names, json.dumps(options), version=version)
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     return run

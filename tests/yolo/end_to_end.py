@@ -1,4 +1,4 @@
-"""Stages of a run, each for an interpreter of its own: `python end_to_end.py STAGE OPTIONS_AS_JSON`."""
+"""Stages of a run, for interpreters of their own: `python end_to_end.py STAGE,STAGE OPTIONS_AS_JSON`."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ def train(task: str, data: str, out: str) -> dict:
 
 
 def load(task: str, data: str, out: str) -> dict:
-    """Load best.pt with stock Ultralytics, in a process that never imported dualvit itself."""
+    """Load best.pt with stock Ultralytics, in a process that never imported dualvit itself: a first stage."""
     import ultralytics
 
     assert "dualvit" not in sys.modules
@@ -114,5 +114,5 @@ def ddp(task: str, data: str, out: str) -> dict:
 
 
 if __name__ == "__main__":
-    report = globals()[sys.argv[1]](**json.loads(sys.argv[2]))
-    print(json.dumps(report))
+    options = json.loads(sys.argv[2])
+    print(json.dumps([globals()[stage](**options) for stage in sys.argv[1].split(",")]))

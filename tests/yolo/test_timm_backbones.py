@@ -262,26 +262,20 @@ def test_trains_resumes_and_exports(name, digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_fresh_processes_on_the_oldest_ultralytics(stage, digits, tmp_path):
-    """Train, load with stock Ultralytics alone, resume: each in an interpreter of its own."""
+def test_fresh_processes_on_the_oldest_ultralytics(stages, fresh, digits, tmp_path):
+    """Train; load with stock Ultralytics alone, and resume; a DDP worker: each in an interpreter of its own."""
     options = {"task": "timm", "data": str(digits), "out": str(tmp_path)}
-    trained = stage("train", "oldest", **options)
+    trained, worker = stages("train,ddp", "oldest", **options)
     assert trained["ultralytics"] == "8.2.103"
-    loaded = stage("load", "oldest", **options)
+    loaded, resumed = stages("load,resume", "oldest", **options)
     assert (loaded["boxes"], loaded["raw"]) == (trained["boxes"], trained["raw"])
-    resumed = stage("resume", "oldest", **options)
     assert (resumed["start"], resumed["epochs"]) == (1, 2)
     assert resumed["groups"] == trained["groups"]
-
-
-@pytest.mark.slow
-def test_a_ddp_worker_builds_the_backbone_that_was_asked_for(stage, fresh, digits, tmp_path):
-    report = stage("ddp", "newest", task="timm", data=str(digits), out=str(tmp_path))
     try:
-        fresh(report["script"], DUALVIT_MODEL_YAML=report["yaml"])
+        fresh(worker["script"], version="oldest", DUALVIT_MODEL_YAML=worker["yaml"])
     finally:
-        Path(report["script"]).unlink()
-    best = YOLO(Path(report["weights"]) / "best.pt")
+        Path(worker["script"]).unlink()
+    best = YOLO(Path(worker["weights"]) / "best.pt")
     assert backbone_of(best.model).spec == {"name": SWIN, **FAMILIES[SWIN], "in_chans": 3}
 
 

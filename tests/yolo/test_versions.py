@@ -1,4 +1,4 @@
-"""A whole run on the oldest and the newest supported Ultralytics, each stage in a fresh interpreter."""
+"""A whole run on the oldest and the newest supported Ultralytics, in fresh interpreters."""
 
 import hashlib
 from pathlib import Path
@@ -39,9 +39,10 @@ def out(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_train_load_resume(version, task, stage, digits, out, packages):
+def test_whole_run(version, task, stages, fresh, digits, out, packages):
+    """Three fresh interpreters: train; load and resume; and a DDP worker, which knows the trainer's class alone."""
     options = {"task": task, "data": str(digits), "out": str(out / version)}
-    trained = stage("train", version, **options)
+    trained, worker = stages("train,ddp", version, **options)
     assert (trained["ultralytics"] == "8.2.103") == (version == "oldest")
     assert trained["epochs"] == 1
     assert 0 <= trained["map50"] <= 1
@@ -49,27 +50,18 @@ def test_train_load_resume(version, task, stage, digits, out, packages):
     # From 8.3 on Ultralytics drops a box whose mask is empty; after one epoch at 64 pixels every mask may be.
     assert trained["boxes"] or task == "segment"
 
-    loaded = stage("load", version, **options)
+    loaded, resumed = stages("load,resume", version, **options)
     assert loaded["boxes"] == trained["boxes"]
     assert loaded["raw"] == trained["raw"]
-
-    resumed = stage("resume", version, **options)
     assert (resumed["start"], resumed["epochs"]) == (1, 2)
     assert resumed["groups"] == trained["groups"]
     assert len({lr for _, lr, _ in resumed["groups"]}) > 5, "layer_decay gives each layer its lr"
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("version", VERSIONS)
-def test_ddp_worker(version, task, stage, fresh, digits, out, packages):
-    """The worker's script knows nothing of us but the trainer's class, and trains all the same."""
-    report = stage("ddp", version, task=task, data=str(digits), out=str(out / version))
     try:
-        fresh(report["script"], version=version)
+        fresh(worker["script"], version=version)
     finally:
-        Path(report["script"]).unlink()
-    assert (Path(report["weights"]) / "best.pt").stat().st_size > 1_000_000
+        Path(worker["script"]).unlink()
+    assert (Path(worker["weights"]) / "best.pt").stat().st_size > 1_000_000
 
 
 @pytest.mark.slow

@@ -99,6 +99,8 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         try:
             with Image.open(file) as opened:
                 image = opened.convert("RGB")
+        except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
+            raise ValueError(f"cannot read the picture {file}: no format that Pillow knows; remove it") from None
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot read the picture {file}: {error}; repair or remove it") from None
         if min(image.size) > self.side:
