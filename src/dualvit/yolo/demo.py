@@ -24,7 +24,7 @@ from dualvit.data.digits import write_digits
 from dualvit.yolo.model import YOLO
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
-IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 16
+IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
 AUGMENTATION = {"fliplr": 0.0, "mosaic": 0.0, "scale": 0.3}  # a mirrored 2 is no 2, a quarter of a picture no place
 PICTURES = 8
 
