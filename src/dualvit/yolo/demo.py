@@ -107,7 +107,8 @@ def show_training(model: YOLO, progress: Progress, task: Any) -> None:
 
     def on_epoch(trainer: Any) -> None:
         accuracy = trainer.metrics.get("metrics/mAP50(B)", 0.0)
-        progress.update(task, description=f"train, epoch {min(trainer.epoch + 1, trainer.epochs)}: mAP50 {accuracy:.3f}")
+        epoch = min(trainer.epoch + 1, trainer.epochs)  # the last validation comes after the last epoch
+        progress.update(task, description=f"train, epoch {epoch}: mAP50 {accuracy:.3f}")
 
     model.add_callback("on_train_start", use_all_cores)
     model.add_callback("on_train_batch_end", on_batch)
