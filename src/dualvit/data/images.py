@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -129,5 +130,4 @@ def validation_transform(size: int) -> Callable[[Tensor], Tensor]:
 
 
 def _normalised() -> list[torch.nn.Module]:
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import trunc_normal_
+from timm.layers import calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, register_model, register_notrace_function
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -224,6 +224,19 @@ class Backbone(nn.Module):
         """Recompute each block in the backward pass instead of keeping its activations."""
         for stage in self.stages.children():
             stage.grad_checkpointing = enable  # type: ignore[assignment]
+
+
+def stage_plans(config: Any, head_dim: int) -> list[tuple[int, list[float]]]:
+    """For each stage of a family's config its channels, and the drop path of each of its blocks.
+
+    Raises:
+        ValueError: channels that heads of `head_dim` do not divide.
+    """
+    rates = calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
+    for index, dim in enumerate(config.dims):
+        if dim % head_dim:
+            raise ValueError(f"stage {index + 1} has {dim} channels; give a multiple of {head_dim}")
+    return list(zip(config.dims, rates, strict=True))
 
 
 def pretrained_cfg(**kwargs: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.layers import calculate_drop_path_rates, trunc_normal_
+from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg
+from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import DUAL_VIT
 from dualvit.nn.blocks import ClassBlock, DualBlock, MergeBlock
 from dualvit.nn.layers import Downsample, Stem
@@ -203,13 +203,10 @@ def block_plans(config: DualViTConfig) -> list[tuple[int, list[tuple[int, float]
     Raises:
         ValueError: channels that heads of 32 do not divide.
     """
-    rates = calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
     plans = []
-    for index, dim in enumerate(config.dims):
-        if dim % HEAD_DIM:
-            raise ValueError(f"stage {index + 1} has {dim} channels; give a multiple of {HEAD_DIM}")
+    for index, (dim, rates) in enumerate(stage_plans(config, HEAD_DIM)):
         ratios = config.ffn_ratios[index]
-        plans.append((dim, [(dim * ratios[i % len(ratios)], rate) for i, rate in enumerate(rates[index])]))
+        plans.append((dim, [(dim * ratios[i % len(ratios)], rate) for i, rate in enumerate(rates)]))
     return plans
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import calculate_drop_path_rates, trunc_normal_
+from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs, register_notrace_function
 from torch import Tensor, nn
 
-from dualvit.models.backbone import STRIDE, Backbone, entrypoint, pretrained_cfg
+from dualvit.models.backbone import STRIDE, Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import Layout
 from dualvit.nn.layers import TokenFFN
 from dualvit.nn.mixers import ReductionMixer
@@ -198,14 +198,11 @@ class PVT(Backbone):
 
 
 def _stages(config: PVTConfig) -> list[Stage]:
-    rates = calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
     stages = []
-    for index, dim in enumerate(config.dims):
-        if dim % HEAD_DIM:
-            raise ValueError(f"stage {index + 1} has {dim} channels; give a multiple of {HEAD_DIM}")
+    for index, (dim, rates) in enumerate(stage_plans(config, HEAD_DIM)):
         last = index == len(config.dims) - 1
         blocks: list[nn.Module] = []
-        for rate in rates[index]:
+        for rate in rates:
             mixer = ReductionMixer(dim, dim // HEAD_DIM, RATIOS[index])
             block = MixerBlock(dim, mixer, TokenFFN(dim, config.ffn_ratios[index] * dim), rate)
             blocks.append(ClassTokenBlock(block) if last else block)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.layers import LayerNorm2d, calculate_drop_path_rates
+from timm.layers import LayerNorm2d
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg
+from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import Layout
 from dualvit.nn.layers import TokenFFN
 from dualvit.nn.mixers.block import RegionalBlock
@@ -183,13 +183,10 @@ class RegionViT(Backbone):
 
 
 def _stages(config: RegionViTConfig) -> list[Stage]:
-    rates = calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
     stages = []
-    for index, dim in enumerate(config.dims):
-        if dim % HEAD_DIM:
-            raise ValueError(f"stage {index + 1} has {dim} channels; give a multiple of {HEAD_DIM}")
+    for index, (dim, rates) in enumerate(stage_plans(config, HEAD_DIM)):
         blocks: list[nn.Module] = [
-            RegionalBlock(dim, dim // HEAD_DIM, TokenFFN(dim, config.ffn_ratio * dim), rate) for rate in rates[index]
+            RegionalBlock(dim, dim // HEAD_DIM, TokenFFN(dim, config.ffn_ratio * dim), rate) for rate in rates
         ]
         stages.append(Stage(RegionDownsample(config.dims[index - 1], dim) if index else None, blocks, None))
     return stages

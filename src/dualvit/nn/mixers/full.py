@@ -1,10 +1,10 @@
 """Full self-attention, and spatial reduction: full attention to a map that is smaller."""
 
 import torch.nn.functional as F
-from timm.models import register_notrace_function
 from torch import Tensor, nn
 
 from dualvit.nn.attention import CrossAttention
+from dualvit.nn.mixers.windows import pad_to_multiple
 
 POOL = 7  # rows and columns of the averaged map, at any image size
 
@@ -24,15 +24,6 @@ class FullMixer(nn.Module):
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         tokens = pixels.flatten(1, 2)
         return self.attention(tokens, tokens).view(pixels.shape), context
-
-
-@register_notrace_function
-def pad_to_multiple(pixels: Tensor, size: int) -> Tensor:
-    """Add zeros below and to the right until (B, H, W, C) is whole cells of size x size."""
-    bottom, right = -pixels.shape[1] % size, -pixels.shape[2] % size
-    if bottom == 0 and right == 0:
-        return pixels
-    return F.pad(pixels, (0, 0, 0, right, 0, bottom))
 
 
 class ReductionMixer(nn.Module):

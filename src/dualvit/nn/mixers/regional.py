@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from dualvit.nn.attention import SelfAttention
 from dualvit.nn.blocks import BLOCK_EPS
-from dualvit.nn.mixers.full import pad_to_multiple
-from dualvit.nn.mixers.windows import merge_windows, split_windows
+from dualvit.nn.mixers.windows import merge_windows, pad_to_multiple, split_windows
 
 WINDOW = 7
 

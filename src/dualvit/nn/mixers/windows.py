@@ -10,6 +10,15 @@ from torch import Tensor
 
 
 @register_notrace_function
+def pad_to_multiple(pixels: Tensor, size: int) -> Tensor:
+    """Add zeros below and to the right until (B, H, W, C) is whole cells of size x size."""
+    bottom, right = -pixels.shape[1] % size, -pixels.shape[2] % size
+    if bottom == 0 and right == 0:
+        return pixels
+    return F.pad(pixels, (0, 0, 0, right, 0, bottom))
+
+
+@register_notrace_function
 def split_windows(pixels: Tensor, window: int) -> tuple[Tensor, Tensor | None]:
     """Cut the map into windows, row by row, padded below and to the right where they do not fit.
 
@@ -22,7 +31,7 @@ def split_windows(pixels: Tensor, window: int) -> tuple[Tensor, Tensor | None]:
     rows, columns = (height + bottom) // window, (width + right) // window
     valid: Tensor | None = None
     if bottom > 0 or right > 0:
-        pixels = F.pad(pixels, (0, 0, 0, right, 0, bottom))
+        pixels = pad_to_multiple(pixels, window)
         inside_y = torch.arange(rows * window, device=pixels.device) < height
         inside_x = torch.arange(columns * window, device=pixels.device) < width
         inside = inside_y.unsqueeze(1) & inside_x
