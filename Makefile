@@ -6,16 +6,17 @@ OLDEST := 8.2.103
 .PHONY: demo test lint clean
 .DEFAULT_GOAL := demo
 
-# uv resolves and installs the whole stack in half a minute; the file marks a finished installation.
+# uv resolves and installs the whole stack in half a minute; the file marks a finished installation. Bytecode is
+# compiled now: where Python may not write it later, each start would compile torch again, which takes ten seconds.
 .venv/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # The oldest supported Ultralytics, beside the newest: tests put it first on the import path.
 .venv/oldest: .venv/installed
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $@ ultralytics==$(OLDEST)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --target $@ ultralytics==$(OLDEST)
 	@touch $@
 
 demo: .venv/installed

@@ -108,9 +108,6 @@ class Classifier(lightning.LightningModule):
         self.right, self.seen, self.losses = 0, 0, []
         self.log("top1", row["top1"])
 
-    def on_train_epoch_end(self) -> None:
-        self.report({"progress": self.progress(), "epochs": self.epochs, "epoch_end": True})
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.epochs
 
@@ -141,6 +138,14 @@ class Start(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.start()
+
+
+class Keep(ModelCheckpoint):
+    """Checkpoints of the last and the best epoch; an epoch is reported once it is on disk: no kill can undo it."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        pl_module.report({"progress": pl_module.progress(), "epochs": pl_module.epochs, "epoch_end": True})
 
 
 def loaders(
@@ -202,7 +207,7 @@ def _trainer(
     folder: Path, recipe: ClassifyRecipe, budget: Budget, cuda: bool, start: Callable[[], None]
 ) -> lightning.Trainer:
     """Lightning's trainer, quiet, with its clock and its checkpoints."""
-    keep = ModelCheckpoint(
+    keep = Keep(
         folder, filename="best", monitor="top1", mode="max", save_last=True, save_on_train_epoch_end=True,
         enable_version_counter=False,
     )  # fmt: skip
