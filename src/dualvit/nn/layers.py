@@ -6,8 +6,11 @@ sees the same memory as a channels-last NCHW view, so that no layer copies:
     pixels (B, H, W, C)  --permute-->  (B, C, H, W), channels last  --conv, permute-->  (B, H', W', C')
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dualvit.nn.blocking import conv_ffn_by_slices, slices_pay
 
 
 class Stem(nn.Module):
@@ -85,6 +88,8 @@ class Downsample(MapDownsample):
 class ConvFFN(nn.Module):
     """Feed-forward network of the pixels, with a depthwise 3x3 convolution inside.
 
+    In eager inference on a CPU a wide hidden map is computed in slices, see `dualvit.nn.blocking`.
+
     Shapes: (B, H, W, C) to (B, H, W, C). Source: PVT v2, section 3.2.
     """
 
@@ -95,6 +100,10 @@ class ConvFFN(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            pass  # and compile nothing of the other branch
+        elif slices_pay((self.fc1, self.conv, self.fc2), pixels, self.conv.out_channels):
+            return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2)
         hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.fc2(F.gelu(hidden))
 

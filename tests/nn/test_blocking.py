@@ -1,0 +1,88 @@
+"""Slices of a wide map: the same numbers and the same counts, and only where nothing watches the whole map."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from dualvit.nn import blocking
+from dualvit.nn.layers import ConvFFN
+
+
+def plain(ffn, pixels):
+    """The same network with gradients on, which computes the hidden map whole."""
+    with torch.enable_grad():
+        return ffn(pixels).detach()
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often a map was cut into slices."""
+    made = []
+    real = blocking.conv_ffn_by_slices
+
+    def counted(*args):
+        made.append(args)
+        return real(*args)
+
+    monkeypatch.setattr("dualvit.nn.layers.conv_ffn_by_slices", counted)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("shape", "hidden"),
+    [
+        ((3, 56, 56, 64), 512),
+        ((8, 28, 28, 32), 256),
+        ((1, 160, 96, 16), 128),
+        ((2, 300, 301, 8), 72),
+        ((5, 57, 1, 48), 4096),
+    ],
+)
+def test_slices_give_what_the_whole_map_gives(shape, hidden, calls):
+    ffn = ConvFFN(shape[-1], hidden)
+    pixels = torch.randn(shape)
+    expected = plain(ffn, pixels)
+    assert not calls
+    with torch.no_grad():
+        out = ffn(pixels)
+    assert len(calls) == 1
+    assert out.shape == pixels.shape
+    assert out.is_contiguous()
+    assert_close(out, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    with torch.inference_mode():
+        assert torch.equal(ffn(pixels), out)
+
+
+def test_multiply_adds_are_the_same():
+    ffn, pixels = ConvFFN(32, 256), torch.randn(2, 64, 64, 32)
+    counts = []
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), FlopCounterMode(display=False) as counter:
+            ffn(pixels)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 2 * 2 * 64 * 64 * 256 * (32 + 9 + 32)
+
+
+def test_what_watches_the_whole_map_sees_it(calls):
+    ffn, pixels = ConvFFN(16, 128), torch.randn(1, 128, 128, 16)
+    seen = []
+    handle = ffn.fc1.register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
+    with torch.no_grad():
+        ffn(pixels)
+    assert seen == [(1, 128, 128, 128)]
+    handle.remove()
+    with torch.no_grad():
+        ffn.to(torch.bfloat16)(pixels.to(torch.bfloat16))
+        ffn.to(torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ffn(pixels)
+        traced = torch.jit.trace(ffn, pixels, check_trace=False)
+    assert not calls
+    assert_close(traced(pixels), plain(ffn, pixels))
+
+
+def test_a_small_map_stays_whole(calls):
+    with torch.no_grad():
+        ConvFFN(16, 32)(torch.randn(1, 14, 14, 16))
+    assert not calls
