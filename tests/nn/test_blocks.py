@@ -156,3 +156,27 @@ def test_drop_path_drops_whole_branches_in_training_only(block_class):
     out, out_semantics = block(pixels, semantics)
     assert torch.equal(out, pixels)
     assert torch.equal(out_semantics, semantics)
+
+
+def test_merge_block_with_a_key_grid_is_the_papers_on_a_map_of_that_size():
+    paper = build(MergeBlock, 32, 2, 64)
+    linear = build(MergeBlock, 32, 2, 64, key_grid=(4, 6))
+    linear.load_state_dict(paper.state_dict())
+    pixels, semantics = torch.randn(2, 4, 6, 32), torch.randn(2, 5, 32)
+    for ours, theirs in zip(linear(pixels, semantics), paper(pixels, semantics), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_merge_block_with_a_key_grid_attends_to_means():
+    """On a map of constant 2x2 cells the means lose nothing, so each pixel gets what the halved map's does."""
+    paper = build(MergeBlock, 32, 2, 64)
+    linear = MergeBlock(32, 2, 64, key_grid=(3, 5)).eval()
+    linear.load_state_dict(paper.state_dict())
+    pixels, semantics = torch.randn(2, 3, 5, 32), torch.randn(2, 4, 32)
+    doubled = pixels.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    normed = paper.norm1(torch.cat([pixels.flatten(1, 2), semantics], 1))
+    small = paper.attention(normed, normed)[:, :15].view(2, 3, 5, 32)
+    seen = {}
+    linear.attention.register_forward_hook(lambda _m, _i, out: seen.update(out=out))
+    linear(doubled, semantics)
+    assert_close(seen["out"][:, :60].view(2, 6, 10, 32), small.repeat_interleave(2, 1).repeat_interleave(2, 2))

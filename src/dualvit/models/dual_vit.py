@@ -8,6 +8,7 @@ image --stem--> pixels ------> dual stages ------> merge stages --> class block 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from timm.layers import trunc_normal_
@@ -36,6 +37,10 @@ class DualViTConfig:
             take its values in turn.
         dual_stages: How many stages, from the first, have dual blocks; the rest have merge blocks.
         semantic_grid: None for one semantic token per 28x28 image pixels, or (rows, columns).
+        key_grid: None for the paper's merge blocks, whose cost grows with the square of the pixels; or
+            (rows, columns) of the means that stand for the pixels as keys in the first merge stage, half as many
+            in the next. With (14, 14) and semantic_grid=(8, 8) the cost is linear at any size, and at 224x224
+            the output is the paper's.
         drop_path_rate: Drop path of the last block; it rises linearly from 0.
         layer_scale: Initial value of every layer scale.
         linear_std: Standard deviation of a new Linear's weights; None for 1 / sqrt(inputs), with
@@ -50,6 +55,7 @@ class DualViTConfig:
     ffn_ratios: tuple[tuple[int, ...], ...] = ((8,), (8,), (4, 3), (3,))
     dual_stages: int = 2
     semantic_grid: tuple[int, int] | None = None
+    key_grid: tuple[int, int] | None = None
     drop_path_rate: float = 0.15
     layer_scale: float = 1e-6
     linear_std: float | None = 0.02
@@ -147,10 +153,10 @@ class DualViT(Backbone):
         """The four stages, dual blocks first and merge blocks then."""
         stages = []
         for index, (dim, plans) in enumerate(block_plans(config)):
-            block_class = DualBlock if index < config.dual_stages else MergeBlock
-            blocks: list[nn.Module] = [
-                block_class(dim, dim // HEAD_DIM, hidden, rate, config.layer_scale) for hidden, rate in plans
-            ]
+            block_class: Callable[..., nn.Module] = DualBlock
+            if index >= config.dual_stages:
+                block_class = partial(MergeBlock, key_grid=halved(config.key_grid, index - config.dual_stages))
+            blocks = [block_class(dim, dim // HEAD_DIM, hidden, rate, config.layer_scale) for hidden, rate in plans]
             last = index == len(config.dims) - 1
             downsample = Downsample(config.dims[index - 1], dim) if index else None
             stages.append(Stage(downsample, blocks, None if last else dim))
@@ -195,6 +201,16 @@ class DualViT(Backbone):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, SemanticSeed):
             trunc_normal_(module.queries, std=0.02)
+
+
+def halved(grid: tuple[int, int] | None, times: int) -> tuple[int, int] | None:
+    """A grid of cells after so many downsamplings of the map.
+
+    Example:
+        >>> halved((14, 14), 1)
+        (7, 7)
+    """
+    return None if grid is None else (max(grid[0] >> times, 1), max(grid[1] >> times, 1))
 
 
 def block_plans(config: DualViTConfig) -> list[tuple[int, list[tuple[int, float]]]]:

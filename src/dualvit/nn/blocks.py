@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dualvit.nn.attention import CrossAttention, SelfAttention
 from dualvit.nn.layers import ConvFFN, TokenFFN
+from dualvit.nn.semantics import area_mean
 
 BLOCK_EPS = 1e-6  # of a block's two norms; every norm inside a pathway keeps PyTorch's 1e-5
 
@@ -111,12 +112,27 @@ class MergeBlock(nn.Module):
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
     3.3. `semantic_ffn` may be set to None where nothing reads the semantics any more (the last
     block of a feature extractor).
+
+    Args:
+        dim, num_heads: C, and attention heads.
+        hidden: Channels inside the pixels' feed-forward network.
+        drop_path, layer_scale: Of both residuals.
+        key_grid: None for the paper's form, in which every token attends to every other one; or (rows, columns) of
+            cells whose means stand for the pixels as keys and values, which makes the cost linear in the number of
+            pixels. On a map of just that size the two are the same.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, hidden: int, drop_path: float = 0.0, layer_scale: float = 1e-6
+        self,
+        dim: int,
+        num_heads: int,
+        hidden: int,
+        drop_path: float = 0.0,
+        layer_scale: float = 1e-6,
+        key_grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.key_grid = key_grid
         self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.attention = CrossAttention(dim, num_heads, project=True)
         self.scale1 = LayerScale(dim, layer_scale)
@@ -128,9 +144,13 @@ class MergeBlock(nn.Module):
 
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         tokens = torch.cat([pixels.flatten(1, 2), given(context)], dim=1)
-        normed = self.norm1(tokens)
-        tokens = tokens + self.drop_path(self.scale1(self.attention(normed, normed)))
         split = pixels.shape[1] * pixels.shape[2]
+        normed = self.norm1(tokens)
+        keys = normed
+        if self.key_grid is not None:
+            cells = area_mean(normed[:, :split].reshape(pixels.shape), self.key_grid[0], self.key_grid[1])
+            keys = torch.cat([cells.flatten(1, 2), normed[:, split:]], dim=1)
+        tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
         pixels = tokens[:, :split].view(pixels.shape)
         semantics = tokens[:, split:]
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))

@@ -32,6 +32,14 @@ def window_mean(pixels: Tensor, window: int) -> Tensor:
     return F.avg_pool2d(pixels.permute(0, 3, 1, 2), window).permute(0, 2, 3, 1)
 
 
+def area_mean(pixels: Tensor, rows: int, columns: int) -> Tensor:
+    """Average the (B, H, W, C) map into rows x columns equal, gapless cells, at any H and W."""
+    down = area_weights(pixels.shape[1], rows, pixels)
+    across = area_weights(pixels.shape[2], columns, pixels)
+    pooled = torch.matmul(across, pixels)  # (B, H, columns, C)
+    return torch.matmul(down, pooled.flatten(2)).unflatten(2, [columns, -1])
+
+
 class SemanticSeed(nn.Module):
     """Read the first semantic tokens off the stem's output.
 
@@ -65,10 +73,7 @@ class SemanticSeed(nn.Module):
         """Average the map into the semantic grid, (B, rows, columns, C)."""
         if self.grid is None:
             return window_mean(pixels, self.window)
-        rows = area_weights(pixels.shape[1], self.grid[0], pixels)
-        columns = area_weights(pixels.shape[2], self.grid[1], pixels)
-        pooled = torch.matmul(columns, pixels)  # (B, H, columns, C)
-        return torch.matmul(rows, pooled.flatten(2)).unflatten(2, [self.grid[1], -1])
+        return area_mean(pixels, self.grid[0], self.grid[1])
 
     def forward(self, pixels: Tensor) -> Tensor:
         cells = self.pool(pixels)
