@@ -1,4 +1,4 @@
-"""The command line: `dualvit yolo | compare | convert | data | demo | models`. Errors are one line, with the remedy."""
+"""The command line: `dualvit yolo | compare | bench | ...`. Errors are one line, with the remedy."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 app = typer.Typer(
@@ -90,6 +90,58 @@ def compare(
 
     if not run(experiment, console):
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    models: Annotated[str, typer.Option(help="Names, split by commas; options as in dualvit_s:semantic_grid=8x8.")],
+    sizes: Annotated[str, typer.Option(help="Sides of the images in pixels.")] = "224",
+    batch: Annotated[int, typer.Option(help="Images in a pass.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, bf16-autocast, float16, int8.")] = "float32",
+    train: Annotated[bool, typer.Option(help="A training step instead of inference.")] = False,
+    features: Annotated[bool, typer.Option(help="The maps that detectors read, without the classifier.")] = False,
+    fuse: Annotated[bool, typer.Option(help="Fold what can be folded first.")] = False,
+    compile: Annotated[bool, typer.Option(help="Run through torch.compile.")] = False,
+    checkpointing: Annotated[bool, typer.Option(help="Recompute blocks in the backward pass.")] = False,
+    rounds: Annotated[int, typer.Option(help="Passes of each model that count, the models in turn.")] = 20,
+    seconds: Annotated[float, typer.Option(help="No new round after this time.")] = 120.0,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
+) -> None:
+    """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
+    from dualvit.measure.bench import Plan, bench
+    from dualvit.measure.bench_report import show, write
+
+    plan = Plan(
+        split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
+        checkpointing, rounds, seconds,
+    )  # fmt: skip
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("warm up", total=None)
+        found = bench(plan, lambda what, done, total: bar.update(task, description=what, completed=done, total=total))
+    show(found, console)
+    files = write(found, out)
+    console.print(f"results {', '.join(map(str, files))}", highlight=False, soft_wrap=True)
+    if all("failure" in row for row in found["rows"]):
+        raise typer.Exit(1)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated option."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(name: str, text: str) -> list[int]:
+    """The whole numbers of a comma-separated option.
+
+    Raises:
+        ValueError: a word is none.
+    """
+    words = split(text)
+    if not words or not all(word.isdigit() for word in words):
+        raise ValueError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
+    return [int(word) for word in words]
 
 
 @app.command()

@@ -70,17 +70,18 @@ def latencies(
             if index >= 5 and time.perf_counter() - start > seconds:
                 break
             for name, model in models.items():
-                _wait(device)
+                wait(device)
                 before = time.perf_counter()
                 model(image)
-                _wait(device)
+                wait(device)
                 if index >= 0:
                     times[name].append(time.perf_counter() - before)
             progress(index + 1)
     return times
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
