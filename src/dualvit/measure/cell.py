@@ -59,14 +59,12 @@ def run_cell(folder: Path) -> None:
     epochs = task(folder, experiment, entry, spec, Reporter(folder), memory)
     if not epochs:
         raise RuntimeError("no epoch was completed; give more time")
-    model = build(experiment, entry, spec["classes"])
     metric = experiment.metric
     best = max(epochs, key=lambda row: row[metric])
     result = {
         "label": entry.label, "name": entry.name, "options": dict(entry.options), "seed": seed, "metric": metric,
         "last": epochs[-1][metric], "best": best[metric], "best_epoch": best["epoch"], "epochs": epochs,
         "seconds": epochs[-1]["seconds"], "peak_memory": memory.bytes(),
-        "parameters": parameters(model), "macs": macs(model, experiment.image_size),
         "threads": threads, **environment(cuda),
     }  # fmt: skip
     write_json(folder / "result.json", result)
