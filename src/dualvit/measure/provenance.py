@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dualvit.measure.build import cores
+from dualvit.measure.build import allowed_cores
 
 
 def environment(cuda: bool) -> dict[str, Any]:
@@ -49,4 +49,4 @@ def processor() -> str:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{name}, {cores()} cores"
+    return f"{name}, {allowed_cores()} cores"
