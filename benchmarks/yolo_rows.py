@@ -9,12 +9,12 @@ an interrupted comparison continues. The settings are the ones of docs/results/R
 import argparse
 import csv
 import json
-import os
-import platform
 import shutil
-import subprocess
 from datetime import date
 from pathlib import Path
+
+from dualvit.measure.provenance import commit, processor
+from dualvit.yolo.demo import use_all_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +31,7 @@ def yolo_class(model_name: str) -> type:
 def train(model_name: str, data: Path, args: argparse.Namespace, run: Path) -> None:
     """Train `model_name` into `run`, in the settings that every row shares."""
     model = yolo_class(model_name)(model_name)
+    model.add_callback("on_train_start", use_all_cores)
     model.train(
         data=str(data / "data.yaml"),
         imgsz=args.imgsz,
@@ -84,10 +85,8 @@ def result_row(model_name: str, data: Path, args: argparse.Namespace, run: Path)
         "options": args.set,
         "torch": torch.__version__,
         "ultralytics": ultralytics.__version__,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
+        "hardware": processor(),
+        "commit": commit(),
         "date": date.today().isoformat(),
     }
 

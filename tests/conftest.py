@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,12 @@ os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dualvit-settings-")  # 
 torch.set_num_threads(1)  # two workers share two cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items):
+    """Files with the most slow tests first: workers take whole files in this order, and a long one must not be last."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: a file's own order stays
 
 
 class NetworkTouched(RuntimeError):

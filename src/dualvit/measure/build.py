@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from dualvit.measure.experiment import Entry, Experiment
+from dualvit.measure.experiment import DEFAULTS, Entry, Experiment
 from dualvit.models import create_model
 
 NEEDS = {  # for each task: modules, and the extra that brings them
@@ -69,15 +69,14 @@ def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | 
         FileNotFoundError: there is no data set, or one without pictures.
     """
     place: str | Path = experiment.data
+    images = experiment.images or DEFAULTS[experiment.task]["images"]
     if experiment.task == "classify":
         from dualvit.data.images import read_folders
 
         if place == "digits":
             from dualvit.data.digits import write_single_digits
 
-            place = write_single_digits(
-                experiment.output / "data" / "digits", experiment.images or 1000, progress=progress
-            )
+            place = write_single_digits(experiment.output / "data" / "digits", images, progress=progress)
         found = read_folders(place)
         return Data(str(Path(place).resolve()), len(found.classes), len(found.train), len(found.val))
     from dualvit.yolo.cell import read_data
@@ -86,9 +85,7 @@ def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | 
         from dualvit.data.digits import write_digits
 
         size = max(64, experiment.image_size)
-        place = write_digits(
-            experiment.output / "data" / "digits", experiment.images or 400, size, progress=progress, val_fraction=0.25
-        )
+        place = write_digits(experiment.output / "data" / "digits", images, size, progress=progress, val_fraction=0.25)
     return Data(str(Path(place).resolve()), **read_data(place))
 
 
@@ -123,6 +120,10 @@ def check_models(experiment: Experiment, classes: int) -> None:
 
 def cores() -> int:
     """The CPU cores that this process may use, or OMP_NUM_THREADS where that is less."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(allowed, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else allowed
+    return min(allowed_cores(), int(wanted)) if wanted.isdigit() and int(wanted) > 0 else allowed_cores()
+
+
+def allowed_cores() -> int:
+    """The CPU cores that this process may use, whatever OMP_NUM_THREADS says: Ultralytics sets it to 1 at import."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

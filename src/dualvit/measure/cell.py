@@ -2,14 +2,10 @@
 
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import threading
 import time
 import traceback
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from dualvit.measure.build import build, cores, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
 from dualvit.measure.files import read_json, write_json
+from dualvit.measure.provenance import environment
 from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
 
 REPORT_EVERY = 0.5  # seconds
@@ -59,14 +56,12 @@ def run_cell(folder: Path) -> None:
     epochs = task(folder, experiment, entry, spec, Reporter(folder), memory)
     if not epochs:
         raise RuntimeError("no epoch was completed; give more time")
-    model = build(experiment, entry, spec["classes"])
     metric = experiment.metric
     best = max(epochs, key=lambda row: row[metric])
     result = {
         "label": entry.label, "name": entry.name, "options": dict(entry.options), "seed": seed, "metric": metric,
         "last": epochs[-1][metric], "best": best[metric], "best_epoch": best["epoch"], "epochs": epochs,
         "seconds": epochs[-1]["seconds"], "peak_memory": memory.bytes(),
-        "parameters": parameters(model), "macs": macs(model, experiment.image_size),
         "threads": threads, **environment(cuda),
     }  # fmt: skip
     write_json(folder / "result.json", result)
@@ -132,46 +127,6 @@ def run_cost(folder: Path) -> None:
     times = latencies(models, experiment.image_size)
     rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
     write_json(folder / "cost.json", {"models": rows, "threads": cores(), "cuda": cuda, **environment(cuda)})
-
-
-def environment(cuda: bool) -> dict[str, Any]:
-    """Versions, commit and machine, as results keep them."""
-    versions = {"python": platform.python_version()}
-    for name in ("dualvit", "torch", "torchvision", "timm", "lightning", "ultralytics"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "versions": versions, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": torch.cuda.get_device_name() if cuda else processor(),
-    }  # fmt: skip
-
-
-def commit() -> str | None:
-    """The commit of this package's sources; None where they are installed rather than checked out."""
-    answers = []
-    for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["describe", "--always", "--dirty"]):
-        try:
-            done = subprocess.run(
-                ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10,
-                stdin=subprocess.DEVNULL, check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        answers.append(done.stdout.strip())
-    return answers[-1] or None
-
-
-def processor() -> str:
-    """The CPU's name and its cores."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{name}, {cores()} cores"
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

@@ -17,9 +17,6 @@ from dualvit.measure.files import write_json
 from dualvit.measure.statistics import mean_and_spread, paired, pareto, sentence
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
-NAMES = {
-    "top1": "top-1", "mAP50-95": "mAP50-95", "mask mAP50-95": "mask mAP50-95",
-}  # fmt: skip
 NOTES = (
     "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
     "seeds. `best` is the best epoch's, which is chosen on the same pictures and so flatters every model.",
@@ -105,9 +102,10 @@ def percent(value: float, spread: float | None) -> str:
 
 def table_rows(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the results table, the best model first."""
+    metric = "top-1" if summary["metric"] == "top1" else summary["metric"]
     heads = [
-        "model", NAMES[summary["metric"]], "best", "difference", "seeds", "parameters", "MACs", "latency",
-        "training memory", "time a cell",
+        "model", metric, "best", "difference", "seeds", "parameters", "MACs", "latency", "training memory",
+        "time a cell",
     ]  # fmt: skip
     rows = []
     for row in sorted(summary["rows"], key=lambda r: -r["accuracy"]):

@@ -107,7 +107,7 @@ class Pyramid(DualViT):
         super().prune_context()
         last_block: Any = self.stages[-1].blocks[-1]  # type: ignore[index]
         if isinstance(last_block, RegionalBlock):
-            last_block.mixer.scale1 = nn.Identity()
+            last_block.prune_context()
 
 
 def rival_block(

@@ -144,7 +144,7 @@ class C2fMixer(nn.Module, metaclass=ParsesLike):
             self.seed = WindowMeans()
         self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index) for index in range(n))
         if mixer == "regional" and n:  # nothing reads the regional tokens that the last block gives back
-            self.m[-1].mixer.scale1 = nn.Identity()  # type: ignore[union-attr]
+            self.m[-1].prune_context()  # type: ignore[operator]
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):  # as in dualvit_n, for short runs
             nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)

@@ -213,10 +213,12 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     options = getattr(model, "yaml", {})
     names = {id(p): name for name, p in model.named_parameters()}
     no_decay = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(".queries")}
+    whole = None
     if (backbone := backbone_of(model)) is not None:
-        exempt = never_decayed(backbone.model, backbone.whole())
+        whole = backbone.whole()
+        exempt = never_decayed(backbone.model, whole)
         no_decay |= {id(p) for name, p in backbone.model.named_parameters() if name in exempt}
-    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"))
+    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"), whole)
     if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
         for p in short_run_weights(model):
             scales[id(p)] = scales.get(id(p), 1.0) * SCRATCH_LR
@@ -248,8 +250,16 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     )
 
 
-def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float | None) -> dict[int, float]:
+def layer_scales(
+    model: nn.Module, layer_decay: float | None, backbone_lr: float | None, whole: nn.Module | None = None
+) -> dict[int, float]:
     """The lr multiplier of each backbone parameter, by id.
+
+    Args:
+        model: A YOLO model.
+        layer_decay: The multiplier from one layer to the next below, or None.
+        backbone_lr: The multiplier of the whole backbone, or None.
+        whole: `TimmBackbone.whole()` where it is already built.
 
     Raises:
         ValueError: a factor outside (0, 1], or `layer_decay` for a model whose layers timm does not know.
@@ -261,9 +271,10 @@ def layer_scales(model: nn.Module, layer_decay: float | None, backbone_lr: float
         if value is not None and not (math.isfinite(value) and 0 < value <= 1):
             raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
     features = backbone.model
-    layers = (
-        layer_ids(features, backbone.whole()) if layer_decay else dict.fromkeys(dict(features.named_parameters()), 0)
-    )
+    if layer_decay:
+        layers = layer_ids(features, backbone.whole() if whole is None else whole)
+    else:
+        layers = dict.fromkeys(dict(features.named_parameters()), 0)
     top = max(layers.values())
     return {
         id(p): (layer_decay or 1.0) ** (top - layers[name]) * (backbone_lr or 1.0)

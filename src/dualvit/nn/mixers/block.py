@@ -1,5 +1,6 @@
 """The block around a mixer: norm, mixer, residual; norm, feed-forward network, residual."""
 
+import torch
 from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
@@ -73,3 +74,8 @@ class RegionalBlock(nn.Module):
         if context is not None:
             context = context + self.drop_path(self.scale2(self.ffn(self.norm2(context))))
         return pixels, context
+
+    @torch.jit.ignore
+    def prune_context(self) -> None:
+        """Drop the regional scale of the last block, where nothing reads the tokens: it would get no gradient."""
+        self.mixer.scale1 = nn.Identity()
