@@ -16,6 +16,8 @@ from timm.models import build_model_with_cfg, register_model, register_notrace_f
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from dualvit.nn.fuse import fuse
+
 _logger = logging.getLogger(__name__)
 
 STRIDE = 32  # of the last stage; image sides are multiples of it
@@ -218,6 +220,25 @@ class Backbone(nn.Module):
             (r"^(?:class_block|norm)", (99999,)),
         ]
         return {"stem": r"^(?:stem|seed|cls_token)", "blocks": r"^stages\.(\d+)" if coarse else by_block}
+
+    @torch.jit.ignore
+    def fuse(self) -> "Backbone":
+        """Fold batch norms and layer scales into the layers before them, in place, for inference; returns self.
+
+        Outputs stay the same to rounding. The weights' names do not, so a fused model is neither trained nor saved.
+
+        Raises:
+            ValueError: the model is in training mode.
+
+        Example:
+            >>> import torch, dualvit
+            >>> model = dualvit.create_model("dualvit_n").eval()
+            >>> image = torch.randn(1, 3, 64, 64)
+            >>> torch.allclose(model(image), model.fuse()(image), atol=1e-5)
+            True
+        """
+        fuse(self)
+        return self
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:

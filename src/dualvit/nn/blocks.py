@@ -8,6 +8,7 @@ from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
 from dualvit.nn.attention import CrossAttention, SelfAttention
+from dualvit.nn.fuse import fold_scale
 from dualvit.nn.layers import ConvFFN, TokenFFN
 from dualvit.nn.semantics import area_mean
 
@@ -44,6 +45,13 @@ class SemanticUpdate(nn.Module):
         semantics = semantics + self.drop_path(self.scale1(self.self_attention(self.norm1(semantics))))
         semantics = semantics + self.drop_path(self.scale2(self.cross_attention(self.norm2(semantics), pixels)))
         return semantics + self.drop_path(self.scale3(self.ffn(self.norm3(semantics))))
+
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """Layer scales go into the values and into the last Linear."""
+        self.scale1 = fold_scale(self.scale1, self.self_attention.qkv)
+        self.scale2 = fold_scale(self.scale2, self.cross_attention.kv)
+        self.scale3 = fold_scale(self.scale3, self.ffn.fc2)
 
 
 class DualMixer(nn.Module):
@@ -105,6 +113,12 @@ class DualBlock(DualMixer):
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         return pixels, semantics
 
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """Layer scales go into the Linears before them."""
+        self.scale1 = fold_scale(self.scale1, self.attention.proj)
+        self.scale2 = fold_scale(self.scale2, self.ffn.fc2)
+
 
 class MergeBlock(nn.Module):
     """The merge block: pixels and semantics attend to each other as one sequence.
@@ -157,6 +171,13 @@ class MergeBlock(nn.Module):
         if self.semantic_ffn is not None:
             semantics = semantics + self.drop_path(self.scale2(self.semantic_ffn(self.norm2(semantics))))
         return pixels, semantics
+
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """Layer scales go into the Linears before them, the second one into both pathways'."""
+        self.scale1 = fold_scale(self.scale1, self.attention.proj)
+        beside = None if self.semantic_ffn is None else self.semantic_ffn.fc2
+        self.scale2 = fold_scale(self.scale2, self.ffn.fc2, beside)
 
 
 class ClassBlock(nn.Module):

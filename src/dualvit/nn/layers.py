@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualvit.nn.blocking import conv_ffn_by_slices, slices_pay
+from dualvit.nn.fuse import fold_batch_norms
 
 
 class Stem(nn.Module):
@@ -45,6 +46,11 @@ class Stem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.norm(self.proj(self.conv(image)).permute(0, 2, 3, 1))
+
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """Batch norms go into their convolutions."""
+        self.conv = fold_batch_norms(self.conv)
 
 
 class MapDownsample(nn.Module):

@@ -195,4 +195,11 @@ def mixer_block(mixer: str, dim: int, hidden: int, index: int) -> nn.Module:
     return MixerBlock(dim, create_mixer(mixer, dim, heads, **options.get(mixer, {})), ffn, layer_scale=1.0)
 
 
+def transformer_parts(model: nn.Module) -> list[nn.Module]:
+    """The parts that are no stock layers: backbones, and the seed and blocks of each C2fMixer."""
+    backbones: list[nn.Module] = [m for m in model.modules() if isinstance(m, TimmBackbone)]
+    inside = [part for m in model.modules() if isinstance(m, C2fMixer) for part in (m.seed, m.m)]
+    return backbones + [part for part in inside if part is not None]
+
+
 register(TimmBackbone, FeatureMap, C2fMixer, C2fDual)

@@ -3,10 +3,11 @@
 Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
 `ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
-stock class whose rule they follow, and (c) wraps three functions: `parse_model`, to fill in what a
+stock class whose rule they follow, and (c) wraps four functions: `parse_model`, to fill in what a
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
-name and to write their backbone as rows, and `get_flops`, which in older versions extrapolates from
-one tiny image and so counts a fixed number of semantic tokens hundreds of times.
+name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
+one tiny image and so counts a fixed number of semantic tokens hundreds of times, and `fuse`, to fold our
+parts too.
 """
 
 import copy
@@ -25,6 +26,7 @@ import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 
 from dualvit.models import unknown_name
+from dualvit.nn.fuse import fuse
 from dualvit.yolo.layout import fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
@@ -62,6 +64,7 @@ def register(*modules: type) -> None:
         wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
+        tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
         _self_test()
 
 
@@ -123,6 +126,15 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
     channels = next(known, parameter.shape[1])
     image = torch.empty(1, channels, height, width, device=parameter.device, dtype=parameter.dtype)
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
+
+
+def _fuse(model: nn.Module, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> nn.Module:
+    from dualvit.yolo.modules import transformer_parts
+
+    for part in transformer_parts(model):
+        fuse(part.eval())
+    fused: nn.Module = stock(model, *args, **kwargs)
+    return fused
 
 
 def find_yaml(path: str | Path) -> Path | None:

@@ -23,9 +23,10 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.models.timm_backbone import layer_ids, never_decayed
+from dualvit.nn.fuse import is_fused
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
-from dualvit.yolo.modules import C2fMixer, TimmBackbone
+from dualvit.yolo.modules import C2fMixer, TimmBackbone, transformer_parts
 
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
@@ -72,6 +73,8 @@ class DualTrainer:
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
+        if isinstance(weights, nn.Module) and is_fused(weights):
+            raise ValueError("this model was fused for inference and cannot be trained any more; open its file again")
         bundle = None
         if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
             cfg = json.loads(os.environ[YAML_ENV])
@@ -280,13 +283,6 @@ def layer_scales(
         id(p): (layer_decay or 1.0) ** (top - layers[name]) * (backbone_lr or 1.0)
         for name, p in features.named_parameters()
     }
-
-
-def transformer_parts(model: nn.Module) -> list[nn.Module]:
-    """The parts that are no stock layers: backbones, and the seed and blocks of each C2fMixer."""
-    backbones: list[nn.Module] = [m for m in model.modules() if isinstance(m, TimmBackbone)]
-    inside = [part for m in model.modules() if isinstance(m, C2fMixer) for part in (m.seed, m.m)]
-    return backbones + [part for part in inside if part is not None]
 
 
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:

@@ -5,6 +5,7 @@ from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
 from dualvit.nn.blocks import BLOCK_EPS
+from dualvit.nn.fuse import fold_scale
 from dualvit.nn.mixers.regional import RegionalMixer
 
 
@@ -43,6 +44,11 @@ class MixerBlock(nn.Module):
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         return pixels, context
 
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """The second layer scale goes into the Linear before it; before the first one is any mixer."""
+        self.scale2 = fold_scale(self.scale2, self.ffn.fc2)
+
 
 class RegionalBlock(nn.Module):
     """The block of regional-to-local attention: pixels and regional tokens share norms and feed-forward network.
@@ -74,6 +80,11 @@ class RegionalBlock(nn.Module):
         if context is not None:
             context = context + self.drop_path(self.scale2(self.ffn(self.norm2(context))))
         return pixels, context
+
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """The second layer scale goes into the Linear before it; the first has one Linear with the tokens' own."""
+        self.scale2 = fold_scale(self.scale2, self.ffn.fc2)
 
     @torch.jit.ignore
     def prune_context(self) -> None:

@@ -1,0 +1,54 @@
+"""Exact simplifications for inference: batch norms and layer scales go into the layers before them."""
+
+from typing import Any
+
+import torch
+from timm.layers import LayerScale
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Fold what can be folded in every part that has a `fold`; in place, for inference alone.
+
+    Raises:
+        ValueError: the model is in training mode, where batch norms have no fixed values.
+    """
+    if model.training:
+        raise ValueError("fuse() is for inference and the model is in training mode; call eval() first")
+    for module in list(model.modules()):
+        if callable(fold := getattr(module, "fold", None)):
+            fold()
+    model.folded = True  # type: ignore[assignment]
+    return model
+
+
+def is_fused(model: nn.Module) -> bool:
+    """Whether the model or a part of it went through `fuse`."""
+    return any(getattr(module, "folded", False) for module in model.modules())
+
+
+@torch.no_grad()
+def fold_scale(scale: nn.Module, *linears: Any) -> nn.Module:
+    """Multiply a layer scale into the Linears whose outputs it scales; returns what takes its place.
+
+    A Linear with more outputs than the scale has channels is keys and values in one, and the values, last, are scaled.
+    """
+    if isinstance(scale, LayerScale):
+        for linear in linears:
+            if linear is not None:
+                linear.weight[-len(scale.gamma) :] *= scale.gamma.unsqueeze(1)
+                linear.bias[-len(scale.gamma) :] *= scale.gamma
+        return nn.Identity()
+    return scale
+
+
+def fold_batch_norms(layers: nn.Sequential) -> nn.Sequential:
+    """Fold each BatchNorm into the convolution before it."""
+    folded: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d):
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+        else:
+            folded.append(layer)
+    return nn.Sequential(*folded)

@@ -1,0 +1,59 @@
+"""Fused models give the same outputs with fewer steps, and are for inference alone."""
+
+import pytest
+import timm
+import torch
+from timm.layers import LayerScale
+from torch import nn
+
+import dualvit  # noqa: F401  (registers the models)
+from dualvit.nn.fuse import fuse, is_fused
+
+
+def shaken(model):
+    """Values everywhere: statistics, norms and layer scales that are not what a fresh model has."""
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5) if not name.endswith("bias") else tensor.normal_(std=0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dualvit_n", {}),
+        ("dualvit_s", {}),
+        ("dualvit_s", {"semantic_grid": (8, 8), "key_grid": (14, 14)}),
+        ("pyramid_n", {"mixer": "regional"}),
+        ("pyramid_n", {"mixer": "outlook"}),
+        ("regionvit_tiny", {}),
+        ("pvt_tiny", {}),
+    ],
+)
+@pytest.mark.parametrize("features", [False, True])
+def test_outputs_stay(name, options, features):
+    kind = {"features_only": True} if features else {"num_classes": 7}
+    model = shaken(timm.create_model(name, **kind, **options))
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        before = model(image)
+        fuse(model)
+        after = model(image)
+        again = fuse(model)(image)
+    for a, b, c in zip(after, before, again, strict=True) if features else [(after, before, again)]:
+        assert float((a - b).abs().max()) <= 1e-5 * float(b.abs().max())
+        assert torch.equal(a, c)
+
+
+def test_nothing_is_left_to_fold_in_dual_vit():
+    model = timm.create_model("dualvit_s").eval()
+    assert not is_fused(model)
+    model.fuse()
+    assert is_fused(model)
+    assert not [m for m in model.modules() if isinstance(m, LayerScale | nn.BatchNorm2d)]
+
+
+def test_training_mode_is_refused():
+    with pytest.raises(ValueError, match=r"call eval\(\) first"):
+        timm.create_model("dualvit_n").train().fuse()
