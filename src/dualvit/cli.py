@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from dualvit.allocator import keep_freed_memory
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -171,6 +173,7 @@ def models() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit status 1, without a traceback."""
+    keep_freed_memory()
     try:
         app()
     except KeyboardInterrupt:

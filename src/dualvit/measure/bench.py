@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dualvit.allocator import give_back, keep_freed_memory
 from dualvit.measure.cost import PeakMemory, macs, parameters, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
@@ -100,6 +101,7 @@ def bench(plan: Plan, progress: Callable[[str, int, int], None] = lambda what, d
         ValueError: an unknown model, precision or device, or a number below 1.
     """
     check(plan)
+    keep_freed_memory()
     device = torch.device(plan.device)
     cells, total = [], len(plan.models) * len(plan.sizes) * len(plan.dtypes)
     with memory_guard(device):
@@ -178,7 +180,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def prepare_cell(cell: Cell, plan: Plan, device: torch.device) -> None:
-    """Build the model and the step, and run it twice: once to warm up, once to see its memory."""
+    """Build the model and the step, and run it twice: once to see its memory, once to warm up."""
     image = torch.randn(plan.batch, 3, cell.size, cell.size, generator=torch.Generator().manual_seed(0)).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     network = bench_network(cell.model, cell.size, plan.features)
@@ -190,12 +192,13 @@ def prepare_cell(cell: Cell, plan: Plan, device: torch.device) -> None:
         cell.step = training_step(network.train(), image, cell.dtype, plan.compile)
     else:
         cell.step, cell.error = inference(network.eval(), image, cell.dtype, plan)
-    cell.step()
+    give_back()  # what a cell before left behind would hide what this one takes
     memory = PeakMemory(device.type == "cuda")
     memory.start()
     cell.step()
     wait(device)
     cell.peak_memory = memory.bytes()
+    cell.step()
 
 
 def inference(network: nn.Module, image: Tensor, dtype: str, plan: Plan) -> tuple[Callable[[], Any], float | None]:

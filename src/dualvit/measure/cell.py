@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dualvit.allocator import keep_freed_memory
 from dualvit.files import write_whole
 from dualvit.measure.build import build, cores, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
@@ -141,6 +142,7 @@ def work(folder: Path, gpu: str | None, measure: bool) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # out of reach of the terminal's Ctrl-C, and one group with the processes that read data
     _end_with_parent()
+    keep_freed_memory()
     with (folder / "log.txt").open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -1,0 +1,131 @@
+"""The speed goals, each as a ratio measured in one run, models in turn.
+
+    python benchmarks/speed.py                  # all, a quarter of an hour on two cores
+    python benchmarks/speed.py share training   # some of them
+
+Rows go to docs/results/speed.json, with hardware and versions; a goal measured again replaces its row.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualvit.measure.bench import Plan, bench
+
+OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.json"
+RIVALS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "twins_svt_small", "volo_d1_224")
+LINEAR = "dualvit_s:semantic_grid=8x8:key_grid=14x14"
+
+
+def rows(plan: Plan) -> tuple[dict[tuple[str, int, str], dict[str, Any]], dict[str, Any]]:
+    """A plan's figures by model, size and dtype, and all that was found."""
+    found = bench(plan)
+    for row in found["rows"]:
+        if "failure" in row:
+            raise SystemExit(f"{row['model']} at {row['size']}: {row['failure']}")
+    return {(r["model"], r["size"], r["dtype"]): r for r in found["rows"]}, found
+
+
+def median(row: dict[str, Any]) -> float:
+    """Milliseconds."""
+    return float(row["latency"]["median"])
+
+
+def share() -> tuple[dict[str, float], dict[str, Any]]:
+    """Share of the matrix-product rate: S at 224, batch 8, eager after fuse, and timm's transformers beside it."""
+    found, whole = rows(Plan(("dualvit_s", *RIVALS), batch=8, fuse=True, rounds=12))
+    shares = {model: row["share"] for (model, _, _), row in found.items()}
+    return {"share": shares["dualvit_s"], "best rival": max(shares[name] for name in RIVALS), **shares}, whole
+
+
+def low_precision() -> tuple[dict[str, float], dict[str, Any]]:
+    """Speed of other number formats over float32, S at 224, and their errors."""
+    found, whole = rows(Plan(("dualvit_s",), dtypes=("float32", "bfloat16", "int8"), fuse=True, rounds=3))
+    base = median(found["dualvit_s", 224, "float32"])
+    out = {}
+    for dtype in ("bfloat16", "int8"):
+        row = found["dualvit_s", 224, dtype]
+        out |= {f"{dtype} speed-up": base / median(row), f"{dtype} error": row["error"]}
+    return out, whole
+
+
+def per_mac() -> tuple[dict[str, float], dict[str, Any]]:
+    """Time a multiply-add, features of S in the paper's form: 640 over 224."""
+    found, whole = rows(Plan(("dualvit_s",), sizes=(224, 640), features=True, rounds=10))
+    cost = {size: median(row) / row["macs"] for (_, size, _), row in found.items()}
+    return {"640 over 224": cost[640] / cost[224]}, whole
+
+
+def linear() -> tuple[dict[str, float], dict[str, Any]]:
+    """Features of S at 1280: the paper's form over the linear one, in time and in memory."""
+    found, whole = rows(Plan(("dualvit_s", LINEAR), sizes=(1280,), features=True, rounds=3, seconds=200))
+    paper, fast = found["dualvit_s", 1280, "float32"], found[LINEAR, 1280, "float32"]
+    return {
+        "speed-up": median(paper) / median(fast),
+        "paper's peak GB": paper["peak_memory"] / 1e9,
+        "linear peak GB": fast["peak_memory"] / 1e9,
+    }, whole
+
+
+def yolo() -> tuple[dict[str, float], dict[str, Any]]:
+    """Latency of yolov8n-dualvit over yolov8n's, 640, both fused."""
+    found, whole = rows(Plan(("yolov8n-dualvit.yaml", "yolov8n.yaml"), sizes=(640,), fuse=True, rounds=30))
+    ours, stock = (median(row) for row in found.values())
+    return {"latency over yolov8n": ours / stock}, whole
+
+
+def training() -> tuple[dict[str, float], dict[str, Any]]:
+    """Share of the matrix-product rate of a training step: S at 224, batch 16."""
+    found, whole = rows(Plan(("dualvit_s",), batch=16, train=True, rounds=4))
+    return {"share": found["dualvit_s", 224, "float32"]["share"]}, whole
+
+
+def gpu() -> tuple[dict[str, float], dict[str, Any]]:
+    """The same shares on a GPU: bf16, compiled, batch 128, inference and training, with timm's beside them."""
+    models = ("dualvit_s", "swin_tiny_patch4_window7_224", "pvt_v2_b2")
+    out: dict[str, float] = {}
+    whole: dict[str, Any] = {}
+    for train in (False, True):
+        plan = Plan(models, batch=128, dtypes=("bf16-autocast",), device="cuda", train=train, compile=True)
+        found, whole = rows(plan)
+        word = "training" if train else "inference"
+        out |= {f"{word} {model}": row["share"] for (model, _, _), row in found.items()}
+    return out, whole
+
+
+GOALS: dict[str, tuple[Callable[[], tuple[dict[str, float], dict[str, Any]]], str]] = {
+    "share": (share, "share at least 0.75, and above the best rival"),
+    "low_precision": (low_precision, "bfloat16 at least 1.8 times as fast, error within 0.02"),
+    "per_mac": (per_mac, "at most 1.2"),
+    "linear": (linear, "speed-up at least 4, the paper's form under 1.5 GB"),
+    "yolo": (yolo, "at most 1.3"),
+    "training": (training, "at least 0.6"),
+    "gpu": (gpu, "inference at least 0.40, training 0.35, and above both rivals"),
+}
+
+
+def main() -> None:
+    """Measure the goals that are named, and keep their rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("goals", nargs="*", choices=[*GOALS, []], help="which; all where left out")
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
+    for name in args.goals or GOALS:
+        if name == "gpu" and not torch.cuda.is_available():
+            print("gpu: no GPU here, not measured")
+            continue
+        measure, goal = GOALS[name]
+        ratios, whole = measure()
+        kept[name] = {"goal": goal, "measured": ratios, "details": whole}
+        print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in ratios.items()) + f"   (goal: {goal})")
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(kept, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
