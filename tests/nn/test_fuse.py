@@ -52,6 +52,7 @@ def test_nothing_is_left_to_fold_in_dual_vit():
     model.fuse()
     assert is_fused(model)
     assert not [m for m in model.modules() if isinstance(m, LayerScale | nn.BatchNorm2d)]
+    assert not [name for name, _ in model.stages.named_parameters() if name.endswith(".kv.bias")]
 
 
 def test_training_mode_is_refused():

@@ -1,7 +1,10 @@
 """Attention: one `attend` on PyTorch's fused kernel, and the three ways the network uses it."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dualvit.nn.fuse import take_value_bias
 
 
 def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:
@@ -69,3 +72,10 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
         k, v = self.kv(context).chunk(2, dim=-1)
         return self.proj(attend(self.q(tokens), k, v, self.num_heads))
+
+    @torch.jit.ignore
+    def fold(self) -> None:
+        """The biases of keys and values go, the latter through the output Linear where there is one."""
+        if isinstance(self.proj, nn.Linear) and (value := take_value_bias(self.kv)) is not None:
+            with torch.no_grad():
+                self.proj.bias.add_(self.proj.weight @ value)

@@ -8,7 +8,7 @@ from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
 from dualvit.nn.attention import CrossAttention, SelfAttention
-from dualvit.nn.fuse import fold_scale
+from dualvit.nn.fuse import Shift, fold_scale, take_value_bias
 from dualvit.nn.layers import ConvFFN, TokenFFN
 from dualvit.nn.semantics import area_mean
 
@@ -48,9 +48,11 @@ class SemanticUpdate(nn.Module):
 
     @torch.jit.ignore
     def fold(self) -> None:
-        """Layer scales go into the values and into the last Linear."""
+        """Layer scales go into the values and into the last Linear; the values' bias waits for the few tokens."""
         self.scale1 = fold_scale(self.scale1, self.self_attention.qkv)
         self.scale2 = fold_scale(self.scale2, self.cross_attention.kv)
+        if (value := take_value_bias(self.cross_attention.kv)) is not None:
+            self.scale2 = Shift(value)
         self.scale3 = fold_scale(self.scale3, self.ffn.fc2)
 
 

@@ -1,10 +1,10 @@
-"""Exact simplifications for inference: batch norms and layer scales go into the layers before them."""
+"""Exact simplifications for inference: batch norms, layer scales and biases go where they cost nothing."""
 
 from typing import Any
 
 import torch
 from timm.layers import LayerScale
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -41,6 +41,33 @@ def fold_scale(scale: nn.Module, *linears: Any) -> nn.Module:
                 linear.bias[-len(scale.gamma) :] *= scale.gamma
         return nn.Identity()
     return scale
+
+
+class Shift(nn.Module):
+    """Add a constant to each channel."""
+
+    value: Tensor
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.value
+
+
+@torch.no_grad()
+def take_value_bias(kv: Any) -> Tensor | None:
+    """Strip the bias off a Linear of keys and values; returns the values' half, or None where there is none.
+
+    A key's bias adds the same to all of a query's scores, which softmax ignores; a value's adds itself to the
+    output, since the weights sum to 1. On the CPU a bias costs a pass over the whole output.
+    """
+    if kv.bias is None:
+        return None
+    value: Tensor = kv.bias.detach()[len(kv.bias) // 2 :].clone()
+    kv.bias = None
+    return value
 
 
 def fold_batch_norms(layers: nn.Sequential) -> nn.Sequential:
