@@ -1,48 +1,21 @@
-"""What timm and its users expect of a model, for each of our names.
-
-`paper` below is a small network of the paper's kind (merge blocks from stage 3 on, a grid that grows
-with the image, the deep stem), for tests in which the size does not matter.
-"""
+"""What timm and its users expect of a model, for each of our names."""
 
 import ast
-import copy
 import os
-import pickle
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from timm.models import get_notrace_functions, get_notrace_modules
-from timm.optim import param_groups_layer_decay
 from torch.testing import assert_close
-from torchvision.models.feature_extraction import create_feature_extractor
 
 import dualvit
 from dualvit.models.dual_vit import CONFIGS
 
 NAMES = list(CONFIGS)
 SOURCE = Path(dualvit.__file__).parent
-
-
-def paper(**kwargs):
-    """A small network of the paper's kind, with layer scales at which each branch shows."""
-    shape = {"stem_width": 8, "dims": (32, 64, 96, 128), "depths": (1, 2, 2, 1), "layer_scale": 0.5}
-    return timm.create_model("dualvit_s", **{"num_classes": 10, "drop_path_rate": 0.0, **shape, **kwargs}).eval()
-
-
-def nano(**kwargs):
-    return timm.create_model("dualvit_n", **{"num_classes": 10, **kwargs}).eval()
-
-
-BOTH = pytest.mark.parametrize("build", [paper, nano])
-
-
-def image(*size, batch=2):
-    return torch.randn(batch, 3, *(size or (64, 64)))
 
 
 def fresh(code, *options):
@@ -111,7 +84,7 @@ def test_imports_flow_one_way(file):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_gets_a_gradient(name):
+def test_every_parameter_gets_a_gradient(name, image):
     """With one block of each kind; the whole depth of the paper's sizes is in test_golden.py."""
     depths = (1, 1, 2, 1) if name in NAMES[2:] else CONFIGS[name].depths
     model = timm.create_model(name, num_classes=7, drop_path_rate=0.0, depths=depths).train()
@@ -136,38 +109,36 @@ def test_meta_build_knows_its_config(name):
     assert all(part in modules for part in model.pretrained_cfg["classifier"])
 
 
-@BOTH
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (112, 448), (128, 448), (224, 224)])
-def test_sizes(build, size):
+def test_sizes(dual, size, image):
     """Multiples of 32, and 112x448: its maps have 28, 14, 7 and 4 rows."""
-    model, picture = build(), image(*size, batch=1)
+    model, picture = dual(), image(*size, batch=1)
     assert model(picture).shape == (1, 10)
     maps = model.forward_intermediates(picture, intermediates_only=True)
     expected = [tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32)]
     assert [tuple(out.shape[2:]) for out in maps] == expected
 
 
-def test_nano_takes_800x1344():
+def test_nano_takes_800x1344(nano, image):
     with torch.no_grad():
         out = nano()(image(800, 1344, batch=1))
     assert out.isfinite().all()
 
 
-def test_training_mode_with_drop_path_and_dropout_is_finite():
+def test_training_mode_with_drop_path_and_dropout_is_finite(paper, image):
     model = paper(drop_path_rate=0.3, drop_rate=0.2).train()
-    assert model(image()).isfinite().all()
+    assert model(image(64, 64)).isfinite().all()
     assert model.head_drop.p == 0.2
 
 
-def test_drop_path_rises_linearly_over_all_blocks():
+def test_drop_path_rises_linearly_over_all_blocks(paper):
     model = paper(drop_path_rate=0.3)
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage.blocks]
     assert rates == pytest.approx([0.3 * i / 5 for i in range(6)], abs=1e-6)
 
 
-@BOTH
-def test_a_batch_equals_its_images(build):
-    model, batch = build(), image(96, 64, batch=3)
+def test_a_batch_equals_its_images(dual, image):
+    model, batch = dual(), image(96, 64, batch=3)
     with torch.no_grad():
         assert_close(model(batch), torch.cat([model(one[None]) for one in batch]), rtol=1e-4, atol=1e-5)
 
@@ -180,10 +151,9 @@ def test_a_batch_equals_its_images(build):
         (torch.zeros(3, 64, 64), "3 dimensions"),
     ],
 )
-@BOTH
-def test_unusable_images_raise_one_clear_line(build, tensor, message):
+def test_unusable_images_raise_one_clear_line(dual, tensor, message):
     with pytest.raises(ValueError, match=message) as error:
-        build()(tensor)
+        dual()(tensor)
     assert "\n" not in str(error.value)
 
 
@@ -191,12 +161,12 @@ def test_unusable_images_raise_one_clear_line(build, tensor, message):
 
 
 @pytest.mark.parametrize(("size", "cells"), [((32, 32), 1), ((96, 64), 3 * 2), ((128, 448), 4 * 16), ((224, 224), 64)])
-def test_the_papers_grid_grows_with_the_image(size, cells):
+def test_the_papers_grid_grows_with_the_image(size, cells, paper, image):
     assert paper().forward_seed(image(*size))[1].shape == (2, cells, 32)
 
 
 @pytest.mark.parametrize("size", [(112, 448), (128, 448)])
-def test_64_cells_on_another_grid_are_resampled(size):
+def test_64_cells_on_another_grid_are_resampled(size, paper, image):
     """4x16 cells: the queries are resampled by shape, which the published code forgets there."""
     model = paper()
     seen = {}
@@ -209,11 +179,11 @@ def test_64_cells_on_another_grid_are_resampled(size):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (128, 448)])
-def test_a_fixed_grid_stays(size):
+def test_a_fixed_grid_stays(size, paper, image):
     assert paper(semantic_grid=(8, 8)).forward_seed(image(*size))[1].shape == (2, 64, 32)
 
 
-def test_fixed_8x8_equals_the_papers_grid_at_224():
+def test_fixed_8x8_equals_the_papers_grid_at_224(paper, image):
     grown, fixed, picture = paper(), paper(semantic_grid=(8, 8)), image(224, 224, batch=1)
     fixed.load_state_dict(grown.state_dict())
     with torch.no_grad():
@@ -223,11 +193,10 @@ def test_fixed_8x8_equals_the_papers_grid_at_224():
 # ---- features
 
 
-@BOTH
 @pytest.mark.parametrize("indices", [(0, 1, 2, 3), (1, 2, 3), (1, 2), (3,)])
-def test_features_only(build, indices):
-    whole = build()
-    features = build(features_only=True, out_indices=indices)
+def test_features_only(dual, indices, image):
+    whole = dual()
+    features = dual(features_only=True, out_indices=indices)
     loaded = features.load_state_dict({f"model.{k}": v for k, v in whole.state_dict().items()}, strict=False)
     assert not loaded.missing_keys
     channels = features.feature_info.channels()
@@ -251,9 +220,8 @@ def test_feature_info(name):
     assert info.module_name() == [f"stages.{i}" for i in range(4)]
 
 
-@BOTH
-def test_intermediates_agree_with_forward_features(build):
-    model, picture = build(), image(96, 64)
+def test_intermediates_agree_with_forward_features(dual, image):
+    model, picture = dual(), image(96, 64)
     final, maps = model.forward_intermediates(picture)
     features = model.forward_features(picture)
     assert features.shape == (2, 1 + 3, 2, model.num_features)
@@ -268,9 +236,8 @@ def test_intermediates_agree_with_forward_features(build):
         model.forward_intermediates(picture, output_fmt="NLC")
 
 
-@BOTH
-def test_stop_early_runs_no_later_stage(build):
-    model, picture = build(), image()
+def test_stop_early_runs_no_later_stage(dual, image):
+    model, picture = dual(), image(64, 64)
     expected = model.forward_intermediates(picture, indices=[0, 1], intermediates_only=True)
     ran = []
     model.stages[2].register_forward_pre_hook(lambda *_: ran.append(2))
@@ -282,9 +249,8 @@ def test_stop_early_runs_no_later_stage(build):
 # ---- heads
 
 
-@BOTH
-def test_forward_is_features_then_head(build):
-    model, picture = build(), image()
+def test_forward_is_features_then_head(dual, image):
+    model, picture = dual(), image(64, 64)
     features = model.forward_features(picture)
     assert torch.equal(model.forward_head(features), model(picture))
     pooled = model.forward_head(features, pre_logits=True)
@@ -294,8 +260,8 @@ def test_forward_is_features_then_head(build):
     assert_close(model(picture), model.head(pooled) + 0.5 * tokens.amax(1))
 
 
-def test_average_pooling_and_none():
-    model, picture = paper(global_pool="avg"), image()
+def test_average_pooling_and_none(paper, image):
+    model, picture = paper(global_pool="avg"), image(64, 64)
     features = model.forward_features(picture)
     assert_close(model.forward_head(features, pre_logits=True), features[:, 1:].mean((1, 2)))
     assert model(picture).shape == (2, 10)
@@ -305,8 +271,8 @@ def test_average_pooling_and_none():
         model.reset_classifier(3, "max")
 
 
-def test_reset_classifier_and_num_classes_0():
-    model, picture = paper(), image()
+def test_reset_classifier_and_num_classes_0(paper, image):
+    model, picture = paper(), image(64, 64)
     pooled = model.forward_head(model.forward_features(picture), pre_logits=True)
     assert model.get_classifier() == (model.head, model.aux_head)
     model.reset_classifier(0)
@@ -319,9 +285,9 @@ def test_reset_classifier_and_num_classes_0():
     assert paper(num_classes=0)(picture).shape == (2, 128)
 
 
-def test_without_token_labels():
+def test_without_token_labels(paper, image):
     """No token-labelling head; a checkpoint that has one still loads, and the class logits are the same."""
-    plain, whole, picture = paper(token_label=False), paper(), image()
+    plain, whole, picture = paper(token_label=False), paper(), image(64, 64)
     assert plain.aux_head is None
     assert plain.get_classifier() is plain.head
     assert not [name for name in plain.state_dict() if name.startswith("aux_head")]
@@ -338,7 +304,7 @@ def test_without_token_labels_a_published_checkpoint_loads(golden):
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_in_chans(channels):
+def test_in_chans(channels, paper):
     assert paper(in_chans=channels)(torch.randn(1, channels, 64, 64)).shape == (1, 10)
 
 
@@ -347,101 +313,6 @@ def test_an_unknown_argument_is_a_type_error():
         timm.create_model("dualvit_n", depth_of_field=3)
 
 
-def test_channels_that_heads_do_not_divide_are_an_error():
+def test_channels_that_heads_do_not_divide_are_an_error(paper):
     with pytest.raises(ValueError, match="multiple of 32"):
         paper(dims=(32, 48, 96, 128))
-
-
-# ---- optimisation
-
-
-@BOTH
-def test_layer_decay_puts_each_parameter_in_one_group_and_rises(build):
-    model = build()
-    groups = param_groups_layer_decay(model, no_weight_decay_list=model.no_weight_decay(), layer_decay=0.5)
-    scale, decay = {}, {}
-    for group in groups:
-        for parameter in group["params"]:
-            assert id(parameter) not in scale
-            scale[id(parameter)], decay[id(parameter)] = group["lr_scale"], group["weight_decay"]
-    names = {name: id(parameter) for name, parameter in model.named_parameters()}
-    assert set(scale) == set(names.values())
-    order = ["stem.conv.0.weight", "seed.queries"]
-    order += [f"stages.{i}.blocks.{j}.norm1.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))]
-    by_order = [scale[names[name]] for name in [*order, "head.weight"]]
-    assert by_order[0] == by_order[1]
-    assert all(low < high for low, high in pairwise(by_order[1:]))
-    assert scale[names["head.weight"]] == scale[names["aux_head.weight"]] == 1.0
-    assert len(set(scale.values())) >= 2 + len(order) - 2
-    undecayed = {name for name, key in names.items() if decay[key] == 0}
-    assert undecayed == {n for n, p in model.named_parameters() if p.ndim <= 1} | {"seed.queries"}
-
-
-@BOTH
-def test_no_weight_decay_is_queries_and_layer_scales(build):
-    model = build()
-    scales = {f"{name}.gamma" for name, module in model.named_modules() if type(module).__name__ == "LayerScale"}
-    blocks = sum(len(stage.blocks) for stage in model.stages)
-    assert len(scales) >= 2 * blocks
-    assert model.no_weight_decay() == scales | {"seed.queries"}
-
-
-@BOTH
-def test_checkpointing_equals_plain(build):
-    model, picture = build().train(), image()
-    for module in model.modules():  # the recomputation must not move the running statistics
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-
-    def run():
-        out = model(picture)
-        return out, torch.autograd.grad(out.square().mean(), list(model.parameters()))
-
-    plain = run()
-    model.set_grad_checkpointing()
-    calls = []
-    model.stages[0].blocks[0].register_forward_pre_hook(lambda *_: calls.append(0))
-    recomputed = run()
-    assert len(calls) == 2
-    assert_close(recomputed, plain, rtol=0, atol=1e-6)
-    model.set_grad_checkpointing(False)
-    run()
-    assert len(calls) == 3
-
-
-# ---- copies, scripts and graphs
-
-
-@BOTH
-def test_copies_answer_the_same(build):
-    model, picture = build(), image()
-    twin = build()
-    twin.load_state_dict(model.state_dict(), strict=True)
-    expected = model(picture)
-    for other in (twin, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(other(picture), expected)
-
-
-@BOTH
-def test_torchscript_equals_eager(build, tmp_path):
-    model = build()
-    scripted = torch.jit.script(model)
-    scripted.save(tmp_path / "model.pt")
-    loaded = torch.jit.load(tmp_path / "model.pt")
-    for picture in (image(), image(96, 64, batch=1)):
-        with torch.no_grad():
-            assert_close(loaded(picture), model(picture), rtol=1e-5, atol=1e-5)
-
-
-@BOTH
-def test_fx_feature_extractor_equals_eager(build):
-    model, picture = build(), image()
-    leaves = {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
-    nodes = {"stages.1.norm": "pixels", "stages.1.semantic_norm": "semantics", "head": "class_logits"}
-    out = create_feature_extractor(model, nodes, tracer_kwargs=leaves)(picture)
-    pixels, semantics = model.forward_seed(picture)
-    for stage in model.stages[:2]:
-        pixels, semantics = stage(pixels, semantics)
-    assert_close(out["pixels"], pixels)
-    assert_close(out["semantics"], semantics)
-    assert_close(out["class_logits"], model.head(model.forward_features(picture)[:, 0, 0]))

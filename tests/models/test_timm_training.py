@@ -1,0 +1,101 @@
+"""What timm and its users do with a model: groups of parameters, checkpointing, copies, scripts and graphs."""
+
+import copy
+import pickle
+from itertools import pairwise
+
+import pytest
+import torch
+from timm.models import get_notrace_functions, get_notrace_modules
+from timm.optim import param_groups_layer_decay
+from torch.testing import assert_close
+from torchvision.models.feature_extraction import create_feature_extractor
+
+# ---- optimisation
+
+
+def test_layer_decay_puts_each_parameter_in_one_group_and_rises(dual):
+    model = dual()
+    groups = param_groups_layer_decay(model, no_weight_decay_list=model.no_weight_decay(), layer_decay=0.5)
+    scale, decay = {}, {}
+    for group in groups:
+        for parameter in group["params"]:
+            assert id(parameter) not in scale
+            scale[id(parameter)], decay[id(parameter)] = group["lr_scale"], group["weight_decay"]
+    names = {name: id(parameter) for name, parameter in model.named_parameters()}
+    assert set(scale) == set(names.values())
+    order = ["stem.conv.0.weight", "seed.queries"]
+    order += [f"stages.{i}.blocks.{j}.norm1.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))]
+    by_order = [scale[names[name]] for name in [*order, "head.weight"]]
+    assert by_order[0] == by_order[1]
+    assert all(low < high for low, high in pairwise(by_order[1:]))
+    assert scale[names["head.weight"]] == scale[names["aux_head.weight"]] == 1.0
+    assert len(set(scale.values())) >= 2 + len(order) - 2
+    undecayed = {name for name, key in names.items() if decay[key] == 0}
+    assert undecayed == {n for n, p in model.named_parameters() if p.ndim <= 1} | {"seed.queries"}
+
+
+def test_no_weight_decay_is_queries_and_layer_scales(dual):
+    model = dual()
+    scales = {f"{name}.gamma" for name, module in model.named_modules() if type(module).__name__ == "LayerScale"}
+    blocks = sum(len(stage.blocks) for stage in model.stages)
+    assert len(scales) >= 2 * blocks
+    assert model.no_weight_decay() == scales | {"seed.queries"}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_checkpointing_equals_plain(each, training, image):
+    model, picture = each().train(training), image()
+    for module in model.modules():  # the recomputation must not move the running statistics
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+    def run():
+        out = model(picture)
+        return out, torch.autograd.grad(out.square().mean(), list(model.parameters()))
+
+    plain = run()
+    model.set_grad_checkpointing()
+    calls = []
+    model.stages[0].blocks[0].register_forward_pre_hook(lambda *_: calls.append(0))
+    recomputed = run()
+    assert len(calls) == 2
+    assert_close(recomputed, plain, rtol=0, atol=1e-6)
+    model.set_grad_checkpointing(False)
+    run()
+    assert len(calls) == 3
+
+
+# ---- copies, scripts and graphs
+
+
+def test_copies_answer_the_same(dual, image):
+    model, picture = dual(), image(64, 64)
+    twin = dual()
+    twin.load_state_dict(model.state_dict(), strict=True)
+    expected = model(picture)
+    for other in (twin, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(picture), expected)
+
+
+def test_torchscript_equals_eager(dual, tmp_path, image):
+    model = dual()
+    scripted = torch.jit.script(model)
+    scripted.save(tmp_path / "model.pt")
+    loaded = torch.jit.load(tmp_path / "model.pt")
+    for picture in (image(64, 64), image(96, 64, batch=1)):
+        with torch.no_grad():
+            assert_close(loaded(picture), model(picture), rtol=1e-5, atol=1e-5)
+
+
+def test_fx_feature_extractor_equals_eager(dual, image):
+    model, picture = dual(), image(64, 64)
+    leaves = {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
+    nodes = {"stages.1.norm": "pixels", "stages.1.semantic_norm": "semantics", "head": "class_logits"}
+    out = create_feature_extractor(model, nodes, tracer_kwargs=leaves)(picture)
+    pixels, semantics = model.forward_seed(picture)
+    for stage in model.stages[:2]:
+        pixels, semantics = stage(pixels, semantics)
+    assert_close(out["pixels"], pixels)
+    assert_close(out["semantics"], semantics)
+    assert_close(out["class_logits"], model.head(model.forward_features(picture)[:, 0, 0]))
