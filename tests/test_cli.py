@@ -110,3 +110,14 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
 def test_models_lists_all():
     done = dualvit("models")
     assert all(name in done.stdout for name in ("dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"))
+
+
+def test_bench(tmp_path):
+    done = dualvit("bench", "--models", "dualvit_n,resnet18", "--sizes", "64", "--rounds", "2", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1.94" in done.stdout
+    assert (tmp_path / "bench.json").exists()
+    fails(dualvit("bench", "--models", "dualvit_n", "--sizes", "100"), "size is 100", "such as 96")
+    fails(dualvit("bench", "--models", "dualvit_n", "--sizes", "big"), "sizes is 'big'", "whole numbers")
+    fails(dualvit("bench", "--models", "dualvit_nn"), "did you mean dualvit_n")
+    fails(dualvit("bench", "--models", "dualvit_n", "--device", "cuda:99"), "is not here", "this machine has cpu")
