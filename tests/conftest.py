@@ -1,8 +1,10 @@
 """Fixtures of all tests: the shared files, the golden filler, and a network that is out of reach."""
 
+import atexit
 import importlib.util
 import ipaddress
 import os
+import shutil
 import socket
 import tempfile
 from collections import Counter
@@ -15,6 +17,7 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported, by whichever test comes first
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dualvit-settings-")  # not the reader's own settings
+atexit.register(shutil.rmtree, os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
 torch.set_num_threads(1)  # two workers share two cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

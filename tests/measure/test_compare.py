@@ -16,6 +16,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
 from dualvit.measure import compare
+from dualvit.measure.build import cores
 
 
 def run(path, width=200):
@@ -76,6 +77,7 @@ def test_a_result_says_what_was_done(experiment, place):
     assert [row["label"] for row in summary["rows"]] == ["tiny_test", "wide"]
     assert summary["rows"][0]["parameters"] == 4 * 27 + 4 + 2 * 4 + 2
     assert summary["rows"][0]["macs"] == 15 * 15 * 4 * 27 + 4 * 2
+    assert summary["cost"]["threads"] == cores()
     assert all(row["latency"]["repeats"] >= 5 for row in summary["rows"])
     assert "one seed, which cannot tell" in screen
 

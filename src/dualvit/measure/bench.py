@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dualvit.allocator import give_back, keep_freed_memory
+from dualvit.allocator import keep_freed_memory
 from dualvit.measure.cost import PeakMemory, macs, parameters, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
@@ -192,7 +192,6 @@ def prepare_cell(cell: Cell, plan: Plan, device: torch.device) -> None:
         cell.step = training_step(network.train(), image, cell.dtype, plan.compile)
     else:
         cell.step, cell.error = inference(network.eval(), image, cell.dtype, plan)
-    give_back()  # what a cell before left behind would hide what this one takes
     memory = PeakMemory(device.type == "cuda")
     memory.start()
     cell.step()

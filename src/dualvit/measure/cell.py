@@ -13,7 +13,7 @@ import torch
 
 from dualvit.allocator import keep_freed_memory
 from dualvit.files import write_whole
-from dualvit.measure.build import build, cores, import_modules
+from dualvit.measure.build import build, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
 from dualvit.measure.files import read_json, write_json
@@ -115,7 +115,8 @@ def run_cost(folder: Path) -> None:
     experiment = parse(spec["experiment"])
     import_modules(experiment)
     cuda = bool(spec["cuda"])
-    torch.set_num_threads(cores())
+    threads = int(spec["threads"])
+    torch.set_num_threads(threads)
     models, counts = {}, {}
     for entry in experiment.models:
         if entry.label not in spec["labels"]:
@@ -127,7 +128,7 @@ def run_cost(folder: Path) -> None:
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
     rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
-    write_json(folder / "cost.json", {"models": rows, "threads": cores(), "cuda": cuda, **environment(cuda)})
+    write_json(folder / "cost.json", {"models": rows, "threads": threads, "cuda": cuda, **environment(cuda)})
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

@@ -183,6 +183,7 @@ def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Sl
         return found
     spec = {
         "experiment": experiment.mapping(), "labels": labels, "classes": data.classes, "cuda": slot.gpu is not None,
+        "threads": slot.threads * experiment.jobs,  # all that cells had; asked again, Ultralytics would have said 1
     }  # fmt: skip
     write_json(folder / "cost-spec.json", spec)
     (folder / "failure.txt").unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualvit.allocator import give_back
+
 
 def parameters(model: nn.Module) -> int:
     """The number of parameters.
@@ -112,6 +114,7 @@ class PeakMemory:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             return
+        give_back()  # freed memory that the allocator kept would be taken again unseen
         with contextlib.suppress(OSError):  # Linux: from here on, the highest is counted anew
             Path("/proc/self/clear_refs").write_text("5")
         self.before = _resident("VmRSS")
