@@ -14,6 +14,7 @@ from dualvit.measure.bench_report import show, write
 from dualvit.measure.cost import macs, parameters
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import prepare, relative_error
+from dualvit.nn.fuse import is_fused
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,17 @@ def test_a_cell_without_memory_stays_alone(monkeypatch):
     assert [row.get("failure") for row in rows] == [None, "out of memory", None]
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(ValueError("no"))
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_fuse_reaches_the_network(features, monkeypatch):
+    fused = []
+    real = module.prepare
+    monkeypatch.setattr(
+        module, "prepare", lambda network, *rest: fused.append(is_fused(network)) or real(network, *rest)
+    )
+    bench(Plan(("dualvit_n",), (64,), features=features, fuse=True, rounds=2))
+    assert fused == [True]
 
 
 def test_layer_scales_are_awake():

@@ -24,6 +24,7 @@ from dualvit.measure.cost import PeakMemory, macs, parameters, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
 from dualvit.measure.provenance import environment
+from dualvit.nn.fuse import fuse
 
 PROBE = {"cpu": 2048, "cuda": 8192}  # largest side of the matrices whose product is the machine's rate
 PROBE_SECONDS = 0.1  # no larger ones than take this long: formats without hardware are hundreds of times slower
@@ -42,7 +43,7 @@ class Plan:
         device: cpu, cuda, or cuda:N.
         train: Measure a training step (forward, backward, AdamW) instead of inference.
         features: Measure the maps that detectors read, without the classifier.
-        fuse: Fold what can be folded, where a model has `fuse()`.
+        fuse: Fold what can be folded: by the model's own `fuse()` where it has one.
         compile: Run through `torch.compile`.
         checkpointing: Recompute blocks in the backward pass.
         rounds: Passes of each cell that count.
@@ -204,8 +205,8 @@ def inference(network: nn.Module, image: Tensor, dtype: str, plan: Plan) -> tupl
     """A forward pass, and how far its output is from that of the same weights in float32."""
     with torch.inference_mode():
         exact = network(image) if dtype != "float32" else None
-    if plan.fuse and hasattr(network, "fuse"):
-        network.fuse()  # type: ignore[operator]
+    if plan.fuse:
+        network.fuse() if hasattr(network, "fuse") else fuse(network)  # type: ignore[operator]
     network, image, context = prepare(network, image, dtype)
     if plan.compile:
         network = torch.compile(network)  # type: ignore[assignment]
