@@ -72,6 +72,7 @@ class Backbone(nn.Module):
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
+        self.last_stage = len(dims) - 1  # of the whole network, whatever is pruned
         self.head_drop = nn.Dropout(drop_rate)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -107,12 +108,10 @@ class Backbone(nn.Module):
             logits = logits + 0.5 * self.aux_head(features[:, 1:].flatten(1, 2)).amax(1)
         return logits
 
-    @torch.jit.ignore
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
         """The pixel map to hand out for a stage, of the pixels before and after it."""
         return after
 
-    @torch.jit.ignore
     def forward_intermediates(
         self,
         x: Tensor,
@@ -121,7 +120,7 @@ class Backbone(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The pixel map after each stage, at strides 4, 8, 16, 32.
 
         Args:
@@ -132,19 +131,18 @@ class Backbone(nn.Module):
             output_fmt: "NCHW" (a channels-last view) or "NHWC".
             intermediates_only: Return the list of maps alone, without `forward_features`' output.
         """
-        if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
+        if output_fmt not in ["NCHW", "NHWC"]:  # a list, and no !r, nor a break below, for TorchScript
+            raise ValueError(f"output_fmt '{output_fmt}' is unknown; use 'NCHW' or 'NHWC'")
         take, last = feature_take_indices(len(self.stages), indices)
         maps: list[Tensor] = []
         pixels, context = self.forward_seed(check_image(x, windows=self.windows))
         for index, stage in enumerate(self.stages):
-            if stop_early and index > last:
-                break
-            before = pixels
-            pixels, context = stage(pixels, context)
-            if index in take:
-                out = self.feature_map(index, before, pixels)
-                maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
+            if index <= last or not stop_early:
+                before = pixels
+                pixels, context = stage(pixels, context)
+                if index in take:
+                    out = self.feature_map(index, before, pixels)
+                    maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
         if intermediates_only:
             return maps
         return self.collect(pixels, context), maps

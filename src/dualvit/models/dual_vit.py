@@ -175,10 +175,9 @@ class DualViT(Backbone):
         row = token.unsqueeze(1).expand(-1, -1, pixels.shape[2], -1)
         return self.norm(torch.cat([row, pixels], dim=1))
 
-    @torch.jit.ignore
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
         """The pixel map after a stage, normalised: the last one by the model's own norm."""
-        return self.norm(after) if index == len(self.feature_info) - 1 else after
+        return self.norm(after) if index == self.last_stage else after
 
     @torch.jit.ignore
     def prune_context(self) -> None:

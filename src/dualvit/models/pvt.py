@@ -182,12 +182,11 @@ class PVT(Backbone):
             pixels = torch.cat([row, pixels], dim=1)
         return self.norm(pixels)
 
-    @torch.jit.ignore
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
         """The pixel map after a stage; the last stage runs again where the class token was in it."""
-        if index < len(self.feature_info) - 1 or self.cls_token is None:
+        if index < self.last_stage or self.cls_token is None:
             return after
-        pixels: Tensor = self.stages[index](before, None)[0]
+        pixels: Tensor = self.stages[-1](before, None)[0]
         return pixels
 
     @torch.jit.ignore
