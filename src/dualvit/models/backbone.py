@@ -72,7 +72,6 @@ class Backbone(nn.Module):
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
-        self.last_stage = len(dims) - 1  # of the whole network, whatever is pruned
         self.head_drop = nn.Dropout(drop_rate)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -176,8 +176,8 @@ class DualViT(Backbone):
         return self.norm(torch.cat([row, pixels], dim=1))
 
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
-        """The pixel map after a stage, normalised: the last one by the model's own norm."""
-        return self.norm(after) if index == self.last_stage else after
+        """The pixel map after a stage; the last one by the model's own norm, an Identity once that stage is pruned."""
+        return self.norm(after) if index == len(self.stages) - 1 else after
 
     @torch.jit.ignore
     def prune_context(self) -> None:

@@ -184,7 +184,7 @@ class PVT(Backbone):
 
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
         """The pixel map after a stage; the last stage runs again where the class token was in it."""
-        if index < self.last_stage or self.cls_token is None:
+        if index < len(self.stages) - 1 or self.cls_token is None:
             return after
         pixels: Tensor = self.stages[-1](before, None)[0]
         return pixels
