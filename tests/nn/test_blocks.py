@@ -180,3 +180,11 @@ def test_merge_block_with_a_key_grid_attends_to_means():
     linear.attention.register_forward_hook(lambda _m, _i, out: seen.update(out=out))
     linear(doubled, semantics)
     assert_close(seen["out"][:, :60].view(2, 6, 10, 32), small.repeat_interleave(2, 1).repeat_interleave(2, 2))
+
+
+def test_merge_blocks_of_earlier_pickles_have_the_papers_form():
+    block = build(MergeBlock, 32, 2, 64)
+    pixels, semantics = torch.randn(1, 3, 5, 32), torch.randn(1, 4, 32)
+    expected = block(pixels, semantics)
+    del block.__dict__["key_grid"]
+    assert torch.equal(block(pixels, semantics)[0], expected[0])

@@ -138,6 +138,8 @@ class MergeBlock(nn.Module):
             pixels. On a map of just that size the two are the same.
     """
 
+    key_grid: tuple[int, int] | None = None  # of checkpoints that were pickled before it came
+
     def __init__(
         self,
         dim: int,
