@@ -82,6 +82,14 @@ def test_a_result_says_what_was_done(experiment, place):
     assert "one seed, which cannot tell" in screen
 
 
+def test_our_own_networks_reach_the_report(experiment, place):
+    done, _ = run(experiment(models=["dualvit_n", "tiny_test"], epochs=1))
+    assert done
+    rows = json.loads((place / "out" / "results.json").read_text())["rows"]
+    assert [row["label"] for row in rows] == ["dualvit_n", "tiny_test"]
+    assert (place / "out" / "report.html").exists()
+
+
 def test_equal_minutes(experiment, place):
     done, _ = run(experiment(models=[{"name": "tiny_test", "pause": 0.2}], epochs=None, minutes=0.05))
     assert done

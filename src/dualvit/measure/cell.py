@@ -18,6 +18,7 @@ from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
 from dualvit.measure.files import read_json, write_json
 from dualvit.measure.provenance import environment
+from dualvit.nn.fuse import fuse
 from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
 
 REPORT_EVERY = 0.5  # seconds
@@ -123,8 +124,8 @@ def run_cost(folder: Path) -> None:
             continue
         model: Any = build(experiment, entry, spec["classes"]).eval()
         counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
-        if hasattr(model, "fuse"):  # as Ultralytics does before it predicts
-            model = model.fuse(verbose=False)
+        # As Ultralytics does before it predicts, and as a classifier should be deployed.
+        model = fuse(model) if experiment.task == "classify" else model.fuse(verbose=False)
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
     rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
