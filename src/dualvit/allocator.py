@@ -2,7 +2,7 @@
 
 By default glibc maps each block beyond 32 MB anew and gives it back when it is freed, so that activations of every
 step start as pages that the system must clear first. Kept, they are reused: a training step of dualvit_s on two CPU
-cores reaches 0.63 of the matrix-product rate instead of 0.55.
+cores reaches about 0.6 of the matrix-product rate instead of 0.55.
 """
 
 import ctypes

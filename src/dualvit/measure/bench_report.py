@@ -30,9 +30,15 @@ def show(found: dict[str, Any], console: Console) -> None:
     for head in ("model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share", "error"):
         words = head in ("model", "dtype")
         table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head != "model")
-    for row in found["rows"]:
+    measured = [row for row in found["rows"] if "failure" not in row]
+    for row in measured:
         table.add_row(*texts(row))
-    console.print(table)
+    if measured:
+        console.print(table)
+    for row in found["rows"]:
+        if row not in measured:
+            line = f"{row['model']} at {row['size']} in {row['dtype']}: {row['failure']}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print("share: multiply-adds a second over the matrix product's; error: against float32, same weights")
     for fit in found["fits"]:
         console.print(
@@ -44,8 +50,6 @@ def show(found: dict[str, Any], console: Console) -> None:
 def texts(row: dict[str, Any]) -> list[str]:
     """A row of the table as a reader sees it."""
     head = [row["model"], str(row["size"]), row["dtype"]]
-    if "failure" in row:
-        return [*head, row["failure"]]
     times = row["latency"]
     return [
         *head,
