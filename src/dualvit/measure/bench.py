@@ -162,9 +162,7 @@ def failing_alone(cell: Cell, device: torch.device) -> Iterator[None]:
     """Keep what goes wrong with a cell as its one-line reason, and give its memory back."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:
+    except Exception as error:  # whatever a model raises; the others go on
         cell.step = None
         line = " ".join(str(error).split())[:200] or type(error).__name__
         cell.failure = "out of memory" if is_out_of_memory(error) else line

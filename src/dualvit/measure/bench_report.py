@@ -1,6 +1,5 @@
 """What the cost bench found: a table on the screen, a picture of time over image size, and JSON."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def draw(found: dict[str, Any]) -> dict[str, bytes]:
     """Time of a picture over image size, a line for each model and precision, with its exponent."""
     import matplotlib
 
-    from dualvit.measure.plot import LINE, SOFT, STYLE
+    from dualvit.measure.plot import LINE, SOFT, STYLE, render
 
     with matplotlib.rc_context(STYLE):
         from matplotlib.figure import Figure
@@ -116,9 +115,4 @@ def draw(found: dict[str, Any]) -> dict[str, bytes]:
         axes.set_axisbelow(True)
         axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor="linecolor")
         axes.set_title(f"{found['hardware']}, batch {batch}", loc="left", fontsize=9, color=SOFT)
-        files = {}
-        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)
-            files[suffix] = buffer.getvalue()
-    return files
+        return render(figure)

@@ -43,11 +43,16 @@ def draw(summary: dict[str, Any]) -> dict[str, bytes]:
         right.tick_params(left=False)
         more = "; bars: standard deviation over seeds" if any(r["spread"] for r in rows) else ""
         left.set_title(f"coloured: Pareto front, nothing cheaper is better{more}", loc="left", fontsize=9, color=SOFT)
-        files = {}
-        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)
-            files[suffix] = buffer.getvalue()
+        return render(figure)
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """A figure as `svg`, the same bytes each time, and as `png`."""
+    files = {}
+    for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 160})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, **options)
+        files[suffix] = buffer.getvalue()
     return files
 
 
