@@ -165,8 +165,9 @@ class MergeBlock(nn.Module):
         split = pixels.shape[1] * pixels.shape[2]
         normed = self.norm1(tokens)
         keys = normed
-        if self.key_grid is not None:
-            cells = area_mean(normed[:, :split].reshape(pixels.shape), self.key_grid[0], self.key_grid[1])
+        grid = self.key_grid  # a name of its own: TorchScript narrows an optional variable, never an attribute
+        if grid is not None:
+            cells = area_mean(normed[:, :split].reshape(pixels.shape), grid[0], grid[1])
             keys = torch.cat([cells.flatten(1, 2), normed[:, split:]], dim=1)
         tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
         pixels = tokens[:, :split].view(pixels.shape)
