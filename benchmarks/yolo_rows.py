@@ -13,7 +13,7 @@ import shutil
 from datetime import date
 from pathlib import Path
 
-from dualvit.measure.provenance import commit, processor
+from dualvit.provenance import commit, processor
 from dualvit.yolo.demo import use_all_cores
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dualvit.measure.experiment import load, parse
-from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
+from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {"task": "classify", "data": "digits", "models": ["resnet18"], "epochs": 3}

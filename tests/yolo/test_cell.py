@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dualvit.tasks.recipes import DIGITS, DetectRecipe
+from dualvit.tasks.settings import DIGITS, DetectRecipe
 from dualvit.yolo import cell
 
 RECIPE = DetectRecipe(**DIGITS)

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from dualvit.finite import NonFiniteLossError
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
-from dualvit.yolo.train import SCRATCH_LR, DetectionTrainer, NonFiniteLossError, backbone_of, regroup
+from dualvit.yolo.train import SCRATCH_LR, DetectionTrainer, backbone_of, regroup
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 1, "device": "cpu", "workers": 0, "plots": False, "amp": False,

@@ -23,8 +23,8 @@ from dualvit.allocator import keep_freed_memory
 from dualvit.measure.cost import PeakMemory, macs, parameters, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
-from dualvit.measure.provenance import environment
 from dualvit.nn.fuse import fuse
+from dualvit.provenance import environment
 
 PROBE = {"cpu": 2048, "cuda": 8192}  # largest side of the matrices whose product is the machine's rate
 PROBE_SECONDS = 0.1  # no larger ones than take this long: formats without hardware are hundreds of times slower

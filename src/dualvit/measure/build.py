@@ -14,6 +14,7 @@ from torch import nn
 
 from dualvit.measure.experiment import DEFAULTS, Entry, Experiment
 from dualvit.models import create_model
+from dualvit.provenance import allowed_cores
 
 NEEDS = {  # for each task: modules, and the extra that brings them
     "classify": (("lightning", "matplotlib", "scipy", "jinja2"), "recipes"),
@@ -122,8 +123,3 @@ def cores() -> int:
     """The CPU cores that this process may use, or OMP_NUM_THREADS where that is less."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(allowed_cores(), int(wanted)) if wanted.isdigit() and int(wanted) > 0 else allowed_cores()
-
-
-def allowed_cores() -> int:
-    """The CPU cores that this process may use, whatever OMP_NUM_THREADS says: Ultralytics sets it to 1 at import."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,9 +17,9 @@ from dualvit.measure.build import build, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
 from dualvit.measure.files import read_json, write_json
-from dualvit.measure.provenance import environment
 from dualvit.nn.fuse import fuse
-from dualvit.tasks.recipes import ClassifyRecipe, DetectRecipe
+from dualvit.provenance import environment
+from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
 REPORT_EVERY = 0.5  # seconds
 MAX_WORKERS = 8
@@ -75,19 +75,19 @@ def _classify(
     import lightning
 
     from dualvit.data.images import read_folders
-    from dualvit.tasks import classify
+    from dualvit.tasks import compared
 
     assert isinstance(experiment.recipe, ClassifyRecipe)
     lightning.seed_everything(spec["seed"], verbose=False)
     model = build(experiment, entry, spec["classes"])
     workers = experiment.workers if experiment.workers is not None else spec["threads"] if spec["cuda"] else 0
-    data = classify.loaders(
+    data = compared.loaders(
         read_folders(spec["data"]), experiment.recipe, experiment.image_size, experiment.batch,
         min(workers, MAX_WORKERS), spec["seed"],
     )  # fmt: skip
     seconds = None if experiment.minutes is None else 60 * experiment.minutes
-    budget = classify.Budget(experiment.epochs, seconds)
-    return classify.train(
+    budget = compared.Budget(experiment.epochs, seconds)
+    return compared.train(
         folder / "weights", model, data, experiment.recipe, budget, spec["seed"], spec["cuda"], report, memory.start
     )
 

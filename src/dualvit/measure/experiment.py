@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_args
 
 import yaml  # type: ignore[import-untyped]
 
-from dualvit.tasks.recipes import DIGITS, RECIPES, ClassifyRecipe, Recipe
+from dualvit.tasks.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
 
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
     "classify": {"image_size": 96, "batch": 64, "images": 1000},

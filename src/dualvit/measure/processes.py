@@ -13,7 +13,7 @@ from pathlib import Path
 from dualvit.measure.cell import work
 
 GRACE = 3.0  # seconds from the request to stop until a process is killed; a kill costs no more than its last epoch
-LIBRARIES = {"classify": "dualvit.tasks.classify", "detect": "dualvit.yolo.cell", "segment": "dualvit.yolo.cell"}
+LIBRARIES = {"classify": "dualvit.tasks.compared", "detect": "dualvit.yolo.cell", "segment": "dualvit.yolo.cell"}
 
 
 def preload(task: str, cuda: bool) -> None:

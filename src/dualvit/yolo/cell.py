@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
-from dualvit.tasks.recipes import DetectRecipe
+from dualvit.tasks.settings import DetectRecipe
 from dualvit.yolo.model import YOLO
 
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import intersect_dicts
 
+from dualvit.finite import NonFiniteLossError, first_non_finite
 from dualvit.models.timm_backbone import layer_ids, never_decayed
 from dualvit.nn.fuse import is_fused
 from dualvit.weights import load_backbone
@@ -35,10 +36,6 @@ YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into 
 # epochs that decides the result: docs/results/README.md has the comparison.
 SCRATCH_LR = 8.0
 ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message names the first module that produced it."""
 
 
 def backbone_of(model: nn.Module) -> TimmBackbone | None:
@@ -155,7 +152,7 @@ def require_finite(trainer: Any) -> None:
     if trainer.loss is None or bool(torch.isfinite(trainer.loss).all()):
         return
     batch = trainer._batch
-    culprit = first_non_finite(trainer.model, batch)
+    culprit = find_culprit(trainer.model, batch)
     raise NonFiniteLossError(
         f"loss is {float(trainer.loss):g} in epoch {trainer.epoch + 1}: first non-finite value in {culprit}. "
         f"Stopped before the optimizer step; checkpoints of earlier epochs are in {trainer.wdir}. "
@@ -163,40 +160,14 @@ def require_finite(trainer: Any) -> None:
     )
 
 
-def first_non_finite(model: nn.Module, batch: dict[str, Any]) -> str:
+def find_culprit(model: nn.Module, batch: dict[str, Any]) -> str:
     """Where a non-finite value first appears when `batch` runs through `model` once more."""
     if not bool(torch.isfinite(batch["img"]).all()):
         bad = [i for i, image in enumerate(batch["img"]) if not bool(torch.isfinite(image).all())]
         files = batch.get("im_file") or []
         return "the input image " + ", ".join(str(files[i]) if i < len(files) else f"#{i}" for i in bad)
-    found: list[str] = []
-
-    def tensors(value: Any) -> list[Tensor]:
-        if isinstance(value, Tensor):
-            return [value]
-        if isinstance(value, list | tuple):
-            return [t for item in value for t in tensors(item)]
-        return []
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            if not found and any(not bool(torch.isfinite(t).all()) for t in tensors(output)):
-                found.append(f"{name} ({type(module).__name__})")
-
-        return hook
-
     bare = unwrap(model)
-    handles = [module.register_forward_hook(watch(name)) for name, module in bare.named_modules() if name]
-    try:
-        with torch.no_grad():
-            bare(batch["img"])
-    finally:
-        for handle in handles:
-            handle.remove()
-    if found:
-        return found[0]
-    bad_weights = [name for name, p in bare.named_parameters() if not bool(torch.isfinite(p).all())]
-    return f"parameter {bad_weights[0]}" if bad_weights else "the loss itself (all module outputs are finite)"
+    return first_non_finite(bare, lambda: bare(batch["img"]))
 
 
 def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) -> None:

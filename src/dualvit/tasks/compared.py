@@ -1,4 +1,4 @@
-"""Classification on Lightning: any timm model, one recipe, resumable at each epoch."""
+"""Classification in a comparison: any timm model, one setting for all, epochs or seconds, resumable at each epoch."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
-from dualvit.tasks.recipes import ClassifyRecipe
+from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
 Report = Callable[[dict[str, Any]], None]

@@ -4,8 +4,8 @@ import re
 
 import torch
 
-from dualvit.measure.build import allowed_cores, cores
-from dualvit.measure.provenance import environment, processor
+from dualvit.measure.build import cores
+from dualvit.provenance import allowed_cores, environment, processor
 
 
 def test_the_processor_has_all_its_cores_whatever_a_library_sets(monkeypatch):

@@ -1,5 +1,6 @@
 """Where a result comes from: versions, commit, machine and date."""
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -8,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from dualvit.measure.build import allowed_cores
 
 
 def environment(cuda: bool) -> dict[str, Any]:
@@ -50,3 +49,8 @@ def processor() -> str:
     except (OSError, StopIteration):
         pass
     return f"{name}, {allowed_cores()} cores"
+
+
+def allowed_cores() -> int:
+    """The CPU cores that this process may use, whatever OMP_NUM_THREADS says: Ultralytics sets it to 1 at import."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

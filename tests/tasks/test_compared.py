@@ -9,8 +9,8 @@ from torch import nn
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from dualvit.data.images import read_folders
-from dualvit.tasks.classify import FLOOR, Budget, loaders, lr_factor, readable, train
-from dualvit.tasks.recipes import ClassifyRecipe
+from dualvit.tasks.compared import FLOOR, Budget, loaders, lr_factor, readable, train
+from dualvit.tasks.settings import ClassifyRecipe
 
 RECIPE = ClassifyRecipe()
 
