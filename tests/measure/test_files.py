@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from dualvit.files import write_whole
-from dualvit.measure.files import only_writer, read_json, write_json
+from dualvit.files import read_json, write_json, write_whole
+from dualvit.measure.files import only_writer
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

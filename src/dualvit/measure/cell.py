@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.files import write_whole
+from dualvit.files import read_json, write_json, write_whole
 from dualvit.measure.build import build, import_modules
 from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
-from dualvit.measure.files import read_json, write_json
 from dualvit.nn.fuse import fuse
 from dualvit.provenance import environment
 from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe

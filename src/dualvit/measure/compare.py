@@ -19,9 +19,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from dualvit.files import read_json, write_json
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
 from dualvit.measure.experiment import Entry, Experiment, load
-from dualvit.measure.files import only_writer, read_json, write_json
+from dualvit.measure.files import only_writer
 from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.screen import Screen
 

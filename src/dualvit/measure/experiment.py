@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-import yaml  # type: ignore[import-untyped]
-
+from dualvit.files import read_yaml
 from dualvit.tasks.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
 
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
@@ -107,25 +106,11 @@ def load(path: str | Path) -> Experiment:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no experiment at {path}; name a YAML file, such as benchmarks/compare/digits.yaml")
-    try:
-        raw = yaml.load(path.read_text(), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} holds no settings; it needs task, data, models, and epochs or minutes")
+    raw = read_yaml(path)
     try:
         return parse({"output": str(Path("runs") / "compare" / path.stem)} | raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which 1e-3 is a number, as in YAML 1.2; in 1.1 it is a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def parse(raw: Mapping[str, Any]) -> Experiment:

@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dualvit.files import write_whole
+from dualvit.files import write_json, write_whole
 from dualvit.measure.build import Data
 from dualvit.measure.experiment import Experiment
-from dualvit.measure.files import write_json
 from dualvit.measure.statistics import mean_and_spread, paired, pareto, sentence
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"

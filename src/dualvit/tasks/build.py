@@ -1,0 +1,27 @@
+"""The network of a recipe, from timm's registry, with its weights."""
+
+from typing import Any
+
+from torch import nn
+
+from dualvit.models import create_model
+from dualvit.tasks.config import Network
+from dualvit.weights import load_backbone
+
+
+def build_network(network: Network, **kwargs: Any) -> nn.Module:
+    """A timm network as a recipe describes it; no weights are downloaded.
+
+    Args:
+        network: The settings.
+        kwargs: Further arguments of `timm.create_model`, such as num_classes or features_only.
+
+    Raises:
+        ValueError: an unknown name, or weights of another network.
+    """
+    model = create_model(network.name, drop_path_rate=network.drop_path, **network.options, **kwargs)
+    if network.checkpoint is not None:
+        load_backbone(model, network.checkpoint, model)
+    if network.checkpointing:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    return model

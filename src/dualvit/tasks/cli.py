@@ -1,0 +1,70 @@
+"""The commands `dualvit recipe ...`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="The paper's recipes, and small ones: list, show, fit, validate, predict.")
+console = Console()
+Changes = Annotated[list[str] | None, typer.Argument(help="Settings that change, such as data.root=folder.")]
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """List the recipes that come with the package."""
+    from dualvit.tasks.config import names, read
+
+    table = Table("recipe", "task", "what", "published", box=None, header_style="bold")
+    for name in names():
+        plain = read(name)
+        published = ", ".join(f"{metric} {value}" for metric, value in plain.get("published", {}).items())
+        table.add_row(name, plain["task"], plain.get("title", ""), published)
+    console.print(table)
+
+
+@app.command()
+def show(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")], changes: Changes = None
+) -> None:
+    """Print a recipe in full, defaults included, as YAML that `fit` takes."""
+    import yaml  # type: ignore[import-untyped]
+
+    from dualvit.tasks.config import plain
+    from dualvit.tasks.run import load_recipe
+
+    print(yaml.safe_dump(plain(load_recipe(recipe, changes or ())), sort_keys=False, allow_unicode=True), end="")
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")],
+    changes: Changes = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
+) -> None:
+    """Train, or continue where the run in the folder stopped."""
+    from dualvit.tasks.run import fit as run_fit
+    from dualvit.tasks.run import load_recipe
+
+    folder = out or Path("runs") / Path(recipe).stem
+    task = run_fit(load_recipe(recipe, changes or ()), folder)
+    if task.history and task.global_rank == 0:
+        best = max(task.history, key=lambda row: row[task.metric])
+        console.print(
+            f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def validate(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")], changes: Changes = None
+) -> None:
+    """Score a checkpoint on its validation data, or on those that data.root= names."""
+    from dualvit.tasks.run import validate as run_validate
+
+    for name, value in run_validate(checkpoint, changes or ()).items():
+        console.print(f"{name} {value:.4f}", highlight=False)
