@@ -61,3 +61,29 @@ def test_weights_to_start_from_that_are_not_there(silent):
         model.train(data="coco8.yaml", pretrained="runs/best.pt")
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at best\.pt"):
         model.load("best.pt")
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
+@pytest.mark.parametrize(
+    ("model", "data", "words"),
+    [
+        (
+            "yolov8n-dualvit.yaml",
+            "absent.yaml",
+            "no data set at absent.yaml; give the path of a data.yaml, or make",
+        ),
+        ("yolov8n-dualvit-cls.yaml", "absent/digits", "no data set at absent/digits; give a folder with train and val"),
+    ],
+)
+def test_data_that_are_not_there(silent, mode, model, data, words):
+    yolo = YOLO(model)
+    with pytest.raises(FileNotFoundError) as error:
+        getattr(yolo, mode)(data=data, device="cpu")
+    assert str(error.value).startswith(words)
+
+
+def test_data_that_lack_a_folder_say_so(silent, tmp_path):
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("train: images/train\nval: images/val\nnames: {0: a}\n")
+    with pytest.raises(FileNotFoundError, match="correct `path`, `train` and `val` in it"):
+        YOLO("yolov8n-dualvit.yaml").train(data=str(yaml), device="cpu", project=str(tmp_path))
