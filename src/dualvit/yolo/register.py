@@ -136,12 +136,12 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
 
 
-def _fuse(model: nn.Module, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> nn.Module:
+def _fuse(model: nn.Module, stock: Callable[..., Any], verbose: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
     from dualvit.yolo.modules import transformer_parts
 
     for part in transformer_parts(model):
         fuse(part.eval())
-    fused: nn.Module = stock(model, *args, **kwargs)
+    fused: nn.Module = stock(model, verbose, *args, **kwargs)
     return fused
 
 
