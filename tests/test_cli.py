@@ -72,6 +72,9 @@ def test_digits(tmp_path):
     done = dualvit("data", "digits", tmp_path / "digits", "--images", "6", "--size", "64")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "digits" / "data.yaml").exists()
+    assert done.stdout.splitlines() == [
+        f"6 images in {tmp_path / 'digits'}; train on it with data={tmp_path / 'digits' / 'data.yaml'}"
+    ]
     fails(dualvit("data", "digits", tmp_path / "other", "--size", "100"), "size is 100")
 
 

@@ -64,7 +64,7 @@ def digits(
     """Real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
     from dualvit.data.digits import write_digits
 
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("drawing")
         yaml = write_digits(
             folder, images, size, seed, progress=lambda done, total: progress.update(bar, completed=done, total=total)
