@@ -71,7 +71,7 @@ def depthwise_gelu(wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         bias: (C,).
     """
     channels = wide.shape[1]
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():
         return F.gelu(F.conv2d(wide, weight, bias, padding=1, groups=channels))
     ones = [1, 1]  # padding, stride and dilation
     return torch.ops.mkldnn._convolution_pointwise(wide, weight, bias, ones, ones, ones, channels, "gelu", [], "none")
