@@ -54,7 +54,7 @@ class Mix:
 
 @dataclass(frozen=True, config=CHECKED)
 class TokenLabels:
-    """Token labelling (Jiang et al., NeurIPS 2021), with MixToken.
+    """Token labelling (Jiang et al., NeurIPS 2021), with MixToken; the class is learnt from the picture's own label.
 
     Attributes:
         maps: Folder that `dualvit token-labels` wrote for the data set.

@@ -1,20 +1,20 @@
 """Pictures for classification: folders `train/CLASS/` and `val/CLASS/`, or shards; with label maps where asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dualvit.data.images import Sample, open_rgb, read_folders
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
 from dualvit.tasks.classify.config import ClassifyRecipe
 from dualvit.tasks.classify.transforms import TrainTransform, View, eval_transform, normalisation
-from dualvit.tasks.loading import TaskData
+from dualvit.tasks.loading import Order, Reproducible, Skipped, TaskData
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -63,6 +63,26 @@ def placed(view: View) -> dict[str, Tensor]:
     return {"boxes": torch.tensor(view.box), "flipped": torch.tensor(view.flipped)}
 
 
+def in_order(
+    samples: tuple[Sample, ...], transform: Callable[[Image.Image], Tensor], batch: int, workers: int, skipped: Skipped
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of each picture that can be read, once and in order, with the numbers that came with them."""
+    loader: DataLoader[Any] = DataLoader(
+        Reproducible(Photos(samples, transform), 0, skipped, substitute=False),
+        batch,
+        sampler=Order(samples, None),
+        num_workers=workers,
+        collate_fn=_readable,
+    )
+    for found in loader:
+        if found:
+            yield tuple(default_collate(found))
+
+
+def _readable(found: list[Any]) -> list[Any]:
+    return [sample for sample in found if sample is not None]
+
+
 class ClassifyData(TaskData):
     """Batches are (images (B, 3, S, S), labels (B,)), and with token labels what `crop` takes of their maps."""
 
@@ -75,9 +95,7 @@ class ClassifyData(TaskData):
         if self.sharded:
             self.classes = read_classes(recipe.data.classes)
             if recipe.token_labels is not None:
-                raise ValueError(
-                    "token labels of shards are not kept anywhere; give data.root a folder with train/CLASS/"
-                )
+                raise ValueError("token labels need a folder with train/CLASS/ as data.root; shards have no label maps")
             if recipe.data.samples is None or not recipe.data.val:
                 raise ValueError("shards need data.samples (pictures in an epoch) and data.val (shards to validate on)")
             return
@@ -88,7 +106,7 @@ class ClassifyData(TaskData):
         transform = self._train_transform()
         labels = self.recipe.token_labels
         if labels is None:
-            return Photos(self.found.train, lambda image: transform(image)[0])
+            return Photos(self.found.train, transform.image)
         if not labels.maps:
             raise ValueError("token_labels.maps is missing; `dualvit token-labels MODEL DATA OUT` makes the folder")
         maps = LabelMaps(Path(labels.maps), Path(self.recipe.data.root), self.classes)
@@ -101,7 +119,7 @@ class ClassifyData(TaskData):
         if not self.sharded:
             return super().train_dataloader()
         transform = self._train_transform()
-        return self._shard_loader(self.recipe.data.root, lambda image: transform(image)[0], self.recipe.data.samples)
+        return self._shard_loader(self.recipe.data.root, transform.image, self.recipe.data.samples)
 
     def val_dataloader(self) -> Any:
         if not self.sharded:

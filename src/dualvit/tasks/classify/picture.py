@@ -61,7 +61,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], title: str) -> bytes:
         if len(names) <= NUMBERED:
             for row, column in np.argwhere(counts > 0):
                 colour = PAPER if shares[row, column] > 0.5 else INK
-                axes.text(column, row, int(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()

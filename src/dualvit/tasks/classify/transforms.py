@@ -57,13 +57,17 @@ class TrainTransform:
         choice = self.crop.interpolation
         if isinstance(choice, tuple | list):
             choice = random.choice(choice)
-        seen = F.resized_crop(image, top, left, height, width, self.crop.size, choice)  # type: ignore[arg-type]
+        seen = F.resized_crop(image, top, left, height, width, self.crop.size, choice)
         flipped = random.random() < self.flip
         if flipped:
-            seen = F.hflip(seen)  # type: ignore[arg-type]
+            seen = F.hflip(seen)
         columns, rows = image.size
         box = (left / columns, top / rows, (left + width) / columns, (top + height) / rows)
         return self.final(self.colours(seen)), View(box, flipped)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """The picture alone."""
+        return self(image)[0]
 
 
 def eval_transform(
