@@ -85,9 +85,7 @@ def token_labels(
             model, data, out, weights, size, top, batch, workers, device, unreadable,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    _say(
-        f"{found['images']} label maps in {out}; {100 * found['agree']:.1f} % have their picture's own class at its best"
-    )
+    _say(f"{found['images']} label maps in {out}; {100 * found['agree']:.1f} % are of their picture's own class")
 
 
 def _say(line: str) -> None:
