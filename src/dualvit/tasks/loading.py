@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from dualvit.data.images import UnreadableError
 from dualvit.tasks.config import Recipe
 
-
-class UnreadableError(ValueError):
-    """A file of the data set cannot be read; the message names it and says why."""
+__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError", "seed_all"]
 
 
 class Order(Sampler[tuple[int, int]]):
