@@ -108,8 +108,8 @@ class TrainingTransform:
         scaled = self.scale(image, mask)
         for _ in range(10):
             image, mask = self.crop(*scaled)
-            shares = mask[mask != self.ignore].unique(return_counts=True)[1]
-            if len(shares) > 1 and int(shares.max()) < self.largest_share * int(shares.sum()):
+            counts = mask[mask != self.ignore].unique(return_counts=True)[1]
+            if len(counts) and int(counts.max()) <= self.largest_share * int(counts.sum()):
                 break
         return self.rest(image, mask)
 

@@ -44,7 +44,9 @@ class Semantic(Task):
         ignore = self.recipe.data.ignore_index
         return {name: weights[name] * pixel_loss(values, masks, ignore) for name, values in logits.items()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+        if batch is None:  # none of its files could be read
+            return
         for image, mask in zip(*batch, strict=True):
             self.counts.update(self.classify(image, mask.shape)[None], mask[None])
 
