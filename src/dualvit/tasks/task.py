@@ -113,7 +113,8 @@ class Task(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = dict(self.scores())
-        self.log_dict(scores, prog_bar=True)
+        self.log_dict({name: score for name, score in scores.items() if name != self.metric})
+        self.log(self.metric, scores[self.metric], prog_bar=True)
         if self.trainer.state.fn != "fit":
             return
         row: dict[str, float] = {"epoch": self.current_epoch + 1, "step": self.global_step}
