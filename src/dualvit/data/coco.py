@@ -134,7 +134,7 @@ NOTES = {
 
 def _completed(number: int, annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation with what evaluators need; they take the number 0 for "no match"."""
-    x, y, width, height = (float(value) for value in annotation["bbox"])
+    _, _, width, height = (float(value) for value in annotation["bbox"])
     whole = {"iscrowd": 0, "area": width * height} | annotation
     return whole | {"id": number, "image_id": annotation["image_id"], "category_id": annotation["category_id"]}
 
@@ -153,6 +153,8 @@ def _check(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], ids: t
         raise ValueError(
             f"{where} has a mask of {width}x{height} pixels, and its image has {size[0]}x{size[1]}; make them equal"
         )
+    if isinstance(segmentation, list) and any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
+        raise ValueError(f"{where} has a polygon of fewer than three points, or of half a point; correct or remove it")
 
 
 def _picture(
@@ -188,6 +190,8 @@ def decode(segmentation: Segmentation, height: int, width: int) -> np.ndarray[An
     """
     from faster_coco_eval import mask
 
+    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
+        return mask.decode(segmentation)  # compressed already
     runs = mask.frPyObjects(segmentation, height, width)
     return mask.decode(mask.merge(runs) if isinstance(runs, list) else runs)
 

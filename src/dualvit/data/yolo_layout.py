@@ -30,21 +30,24 @@ def read_yolo(file: str | Path, split: str) -> Coco:
         if not content.get(key):
             raise ValueError(f"{file} has no {key}; it needs train, val and names")
     names = content["names"]
-    classes = dict(enumerate(names)) if isinstance(names, list) else {int(key): str(name) for key, name in names.items()}
+    classes = (
+        dict(enumerate(names)) if isinstance(names, list) else {int(key): str(name) for key, name in names.items()}
+    )
     root = file.parent / content.get("path", "")
     places = content[split] if isinstance(content[split], list) else [content[split]]
     pictures = [picture for place in places for picture in _listed(root / place)]
-    images, annotations, unreadable = [], [], 0
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures, 1):
+        image = {"id": number, "file_name": str(picture), "width": 1, "height": 1}
         try:
             width, height = size_of(picture)
-        except OSError:  # listed all the same: whoever loads it notes that it cannot be read
-            width = height = 1
-            unreadable += 1
-        images.append({"id": number, "file_name": str(picture), "width": width, "height": height})
-        if width > 1:
-            found = _objects(_label_file(picture), width, height, classes)
-            annotations += [{"image_id": number, **one} for one in found]
+        except OSError:  # listed all the same: whoever loads it will note that it cannot be read
+            images.append(image)
+            continue
+        images.append(image | {"width": width, "height": height})
+        found = _objects(_label_file(picture), width, height, classes)
+        annotations += [{"image_id": number, **one} for one in found]
     categories = [{"id": key, "name": name} for key, name in classes.items()]
     whole = {"images": images, "annotations": annotations, "categories": categories}
     return from_content(whole, Path(), f"{file.parent.name} {split}")

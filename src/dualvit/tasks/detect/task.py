@@ -89,6 +89,7 @@ class Detect(Task):
         self.eval()
         categories = [{"id": i, "name": n} for i, n in zip(self.category_ids, self.classes, strict=True)]
         content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
+        taken: set[Path] = set()
         for number, file in enumerate(files, 1):
             try:
                 image = read_picture(file)
@@ -102,7 +103,8 @@ class Detect(Task):
             height, width = image.shape[1:]
             content["images"].append({"id": number, "file_name": str(file), "width": width, "height": height})
             shown = {name: value[found["scores"] >= self.recipe.head.shown].cpu() for name, value in found.items()}
-            picture = _free(out, file.stem)
+            picture = _free(out, file.stem, taken)
+            taken.add(picture)
             draw(image, shown, self.classes).save(picture)
             yield f"{file}: {_summary(shown['labels'].tolist(), self.classes)}; {picture}"
         write_json(out / "predictions.json", content)
@@ -121,9 +123,10 @@ def _gathered(items: list[Any]) -> list[Any]:
     return [item for part in parts for item in part]
 
 
-def _free(out: Path, stem: str) -> Path:
-    """A file of that name which this run has not written: pictures of two folders may have the same name."""
-    return out / f"{stem}.png"
+def _free(out: Path, stem: str, taken: set[Path]) -> Path:
+    """A file for a picture: those of two folders may have the same name."""
+    numbers = (f"-{number}" if number > 1 else "" for number in range(1, len(taken) + 2))
+    return next(file for end in numbers if (file := out / f"{stem}{end}.png") not in taken)
 
 
 def _summary(labels: list[int], classes: Sequence[str]) -> str:
