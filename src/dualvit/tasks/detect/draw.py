@@ -28,6 +28,7 @@ def draw(image: Tensor, found: Mapping[str, Tensor], classes: Sequence[str]) -> 
         return to_pil_image(canvas)
     if "masks" in found:
         masks = torch.nn.functional.interpolate(found["masks"].float(), size, mode="bilinear")[:, 0] > 0.5
+        masks &= masks.cumsum(0) == 1  # where they overlap, the best: it comes first
         shades = [colour(index, len(labels)) for index in range(len(labels))]  # neighbours must differ
         return to_pil_image(draw_segmentation_masks(canvas, masks, alpha=0.45, colors=shades))
     colours = [colour(label, len(classes)) for label in labels]
