@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from dualvit.data.coco import read_coco
 from dualvit.data.yolo_layout import read_yolo
-from dualvit.tasks.detect.evaluate import as_coco, average_precision
+from dualvit.tasks.detect.evaluate import as_coco, average_precision, gathered
 
 
 def noisy(found, masks, seed=0):
@@ -88,3 +89,17 @@ def test_only_the_images_that_were_seen_count(coco):
     rows = [{"image_id": first["image_id"], "category_id": first["category_id"], "bbox": first["bbox"], "score": 1.0}]
     assert average_precision(found.truth, rows, [first["image_id"]])["AP"] == pytest.approx(1)
     assert average_precision(found.truth, rows, [p.id for p in found.pictures])["AP"] < 1
+
+
+def gather(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    (folder / f"{rank}.json").write_text(json.dumps(gathered([{"image_id": rank}] * (rank + 1))))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_each_process_has_the_predictions_of_all(tmp_path):
+    torch.multiprocessing.spawn(gather, (tmp_path,), nprocs=2)
+    all_of_them = [{"image_id": 0}, {"image_id": 1}, {"image_id": 1}]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == [all_of_them] * 2
+    assert gathered([1, 2]) == [1, 2]

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, distributed
 
 from dualvit.data.coco import encode
 
@@ -55,3 +55,12 @@ def average_precision(
         evaluator.params.imgIds = sorted(image_ids)
         evaluator.run()
     return {name: float(evaluator.stats_as_dict[label]) for name, label in LABELS.items()}
+
+
+def gathered(items: list[Any]) -> list[Any]:
+    """The items of all processes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return items
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]

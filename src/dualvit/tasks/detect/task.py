@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from dualvit.files import write_json
 from dualvit.tasks.detect.config import DetectRecipe
 from dualvit.tasks.detect.data import DetectData, read_picture
 from dualvit.tasks.detect.draw import draw
-from dualvit.tasks.detect.evaluate import as_coco, average_precision
+from dualvit.tasks.detect.evaluate import as_coco, average_precision, gathered
 from dualvit.tasks.detect.model import Detector
 from dualvit.tasks.loading import UnreadableError
 from dualvit.tasks.task import Task
@@ -66,7 +66,7 @@ class Detect(Task):
             self.predictions += as_coco(found, image_id, self.category_ids)
 
     def scores(self) -> Mapping[str, float]:
-        predictions, seen = _gathered(self.predictions), _gathered(self.seen)
+        predictions, seen = gathered(self.predictions), gathered(self.seen)
         self.predictions, self.seen = [], []
         truth = self.trainer.datamodule.val.truth  # type: ignore[attr-defined]
         boxes = average_precision(truth, predictions, seen)
@@ -112,15 +112,6 @@ class Detect(Task):
 
 def _as_float(image: Tensor) -> Tensor:
     return image.float() / 255
-
-
-def _gathered(items: list[Any]) -> list[Any]:
-    """The items of all processes."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return items
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def _free(out: Path, stem: str, taken: set[Path]) -> Path:
