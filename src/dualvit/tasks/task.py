@@ -104,8 +104,11 @@ class Task(lightning.LightningModule):
         seed_all(f"{self.recipe.seed} {self.current_epoch} {batch_idx} {self.global_rank}")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The last of `schedule.steps` ends an epoch before its time; stopping here, Lightning still validates it."""
-        if self.recipe.schedule.steps and self.global_step >= self.recipe.schedule.steps:
+        self._stop_after_the_last(self.global_step)
+
+    def _stop_after_the_last(self, step: int) -> None:
+        """The last of `schedule.steps` may end an epoch before its time; Lightning still validates and saves it."""
+        if self.recipe.schedule.steps and step >= self.recipe.schedule.steps:
             self.trainer.should_stop = True
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -158,6 +161,7 @@ class Task(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["dualvit"]["history"])
         self.images_before = checkpoint["dualvit"].get("images")
+        self._stop_after_the_last(checkpoint["global_step"])
 
     def images(self) -> int | None:
         """Samples in an epoch of training; None where the data does not tell."""

@@ -23,6 +23,8 @@ from dualvit.tasks.config import Recipe
 
 OURS = {
     "callbacks": "the recipe brings its own",
+    "min_epochs": "set schedule.epochs",
+    "min_steps": "set schedule.steps",
     "max_epochs": "set schedule.epochs",
     "max_steps": "set schedule.steps",
     "gradient_clip_val": "set optimizer.clip",
@@ -70,8 +72,10 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
     return lightning.Trainer(
         **arguments | {"logger": make_logger(arguments["logger"], out) if out else False},
         default_root_dir=out,
-        max_epochs=(schedule.epochs + schedule.cooldown_epochs) if schedule.epochs else -1,
-        max_steps=schedule.steps or -1,
+        # Of a run by steps, Lightning would not know that a checkpoint at the end of an epoch has that epoch behind it;
+        # an epoch has a step at least, and the task itself stops after the last one.
+        max_epochs=schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
+        min_epochs=0,
         gradient_clip_val=recipe.optimizer.clip or None,
         callbacks=_callbacks(recipe, out, metric, bool(arguments["enable_progress_bar"])),
         plugins=plugins,
