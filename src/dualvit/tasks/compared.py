@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
+from dualvit.tasks.checkpoints import WholeFiles, readable
 from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -218,21 +219,10 @@ def _trainer(
         max_epochs=budget.epochs or -1,
         gradient_clip_val=recipe.clip_grad or None,
         callbacks=[Timer(limit, verbose=False), Start(start), keep],
+        plugins=[WholeFiles()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def readable(checkpoint: Path) -> Path | None:
-    """The checkpoint, or None where there is none; one that cannot be read is put aside."""
-    if not checkpoint.exists():
-        return None
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises many kinds for a file that is damaged
-        checkpoint.replace(checkpoint.with_suffix(".damaged"))
-        return None
-    return checkpoint

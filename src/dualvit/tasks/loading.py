@@ -165,6 +165,15 @@ class TaskData(lightning.LightningDataModule):
             )
         return self.recipe.data.batch // parts
 
+    def sample_name(self, epoch: int, batch: int, position: int) -> str:
+        """What a message calls a sample of a training batch: its file, where the data set has `samples` of files."""
+        loader: Any = self.trainer.train_dataloader  # type: ignore[union-attr]
+        order = Order(loader.dataset, self.recipe.seed, self._world(), self._rank())
+        order.set_epoch(epoch)
+        index = list(order)[batch * self.process_batch() + position][1]
+        samples = getattr(loader.dataset.data, "samples", None)
+        return str(samples[index][0]) if samples else f"sample {index}"
+
     def _loader(self, data: Any, order: Order, batch: int, drop_last: bool = False) -> DataLoader[Any]:
         workers = self.recipe.data.workers
         return DataLoader(
