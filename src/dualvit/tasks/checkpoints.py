@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit.files import whole
 from dualvit.tasks.config import Recipe, plain
@@ -33,6 +34,21 @@ class WholeFiles(TorchCheckpointIO):
             raise OSError(
                 f"cannot write {path}: {cause.strerror or cause}; {kept}, and the same command goes on"
             ) from None
+
+
+def keepers(folder: Path, metric: str, last: type[ModelCheckpoint] = ModelCheckpoint) -> list[Callback]:
+    """Callbacks that write `best.ckpt` and then `last.ckpt`, which knows the best score, after each epoch.
+
+    They are two, since Lightning's `save_last` leaves the file as it is after an epoch that is not the best so far.
+
+    Args:
+        folder: Takes the files.
+        metric: The score that the best one has most of.
+        last: What writes `last.ckpt`.
+    """
+    common: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", **common)
+    return [best, last(folder, filename="last", **common)]
 
 
 def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:

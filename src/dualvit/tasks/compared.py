@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
-from dualvit.tasks.checkpoints import WholeFiles, readable
+from dualvit.tasks.checkpoints import WholeFiles, keepers, readable
 from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -142,7 +142,7 @@ class Start(Callback):
 
 
 class Keep(ModelCheckpoint):
-    """Checkpoints of the last and the best epoch; an epoch is reported once it is on disk: no kill can undo it."""
+    """The checkpoint of the last epoch; an epoch is reported once it is on disk: no kill can undo it."""
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -208,17 +208,13 @@ def _trainer(
     folder: Path, recipe: ClassifyRecipe, budget: Budget, cuda: bool, start: Callable[[], None]
 ) -> lightning.Trainer:
     """Lightning's trainer, quiet, with its clock and its checkpoints."""
-    keep = Keep(
-        folder, filename="best", monitor="top1", mode="max", save_last=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     limit = None if budget.seconds is None else timedelta(seconds=budget.seconds)
     return lightning.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices=1,
         max_epochs=budget.epochs or -1,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[Timer(limit, verbose=False), Start(start), keep],
+        callbacks=[Timer(limit, verbose=False), Start(start), *keepers(folder, "top1", Keep)],
         plugins=[WholeFiles()],
         logger=False,
         enable_progress_bar=False,

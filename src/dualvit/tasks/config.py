@@ -76,6 +76,7 @@ class Schedule:
         min_lr: Where a cosine or poly ends.
         cooldown_epochs: Epochs at `min_lr`, beyond `epochs`.
         milestones: In epochs.
+        power: Of a poly; 1 falls linearly.
     """
 
     epochs: Count | None = None

@@ -142,6 +142,8 @@ class TaskData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         data = self.train_data()
         order = Order(data, self.recipe.seed, self._world(), self._rank())
+        if self.trainer:  # Lightning tells a resumed run's epoch only when workers have begun to read
+            order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         batch = self.process_batch()
         # An incomplete last batch is left out, for batch norm's sake, unless it is the only one.
         return self._loader(data, order, batch, drop_last=len(order) >= batch)

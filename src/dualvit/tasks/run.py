@@ -136,7 +136,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     task: Task = kind(recipe.task).TaskType(recipe, tuple(content["dualvit"]["classes"]))
     try:
         task.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         line = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ValueError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()

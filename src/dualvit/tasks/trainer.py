@@ -13,12 +13,12 @@ from typing import Any
 import lightning
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
 from dualvit.names import unknown_name
-from dualvit.tasks.checkpoints import WholeFiles
+from dualvit.tasks.checkpoints import WholeFiles, keepers
 from dualvit.tasks.config import Recipe
 
 OURS = {
@@ -98,11 +98,7 @@ def _callbacks(recipe: Recipe, out: Path | None, metric: str, bar: bool) -> list
         return callbacks
     if recipe.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    keep = ModelCheckpoint(
-        out, filename="best", monitor=metric, mode="max", save_last=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
-    return [*callbacks, EpochLines(), keep]
+    return [*callbacks, EpochLines(), *keepers(out, metric)]
 
 
 def make_logger(name: Any, out: Path) -> Logger | bool:
