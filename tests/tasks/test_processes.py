@@ -32,7 +32,8 @@ def root(tmp_path_factory):
 def command(root, out, *more):
     # Without batch norm, which each process computes of its own share.
     return [
-        "-m", "dualvit", "recipe", "fit", "imagenet-s", f"data.root={root}", "network.name=convnext_atto",
+        "-m", "dualvit", "recipe", "fit", "laptop-classify", f"data.root={root}", "network.name=convnext_atto",
+        "network.options={}", "optimizer.clip=0", "schedule.warmup_epochs=0",
         "data.image_size=32", "data.batch=4", "trainer.accelerator=cpu", "schedule.epochs=null", "schedule.steps=1",
         "optimizer.name=sgd", "optimizer.lr=1.0", "optimizer.weight_decay=0", "schedule.min_lr=0", *more, "--out",
         str(out),

@@ -41,12 +41,12 @@ def root(tmp_path_factory):
 def changes(root, *more):
     return [
         f"data.root={root}", "network.name=dualvit_n", "network.drop_path=0.2", "data.image_size=32", "data.batch=4",
-        "optimizer.lr=0.001", "ema=0.8", "schedule.epochs=3", "trainer.accelerator=cpu", *more,
+        "mix.mixup=0.8", "mix.cutmix=1.0", "ema=0.8", "schedule.epochs=3", "trainer.accelerator=cpu", *more,
     ]  # fmt: skip
 
 
 def recipe(root, *more):
-    return run.load_recipe("imagenet-s", changes(root, *more))
+    return run.load_recipe("laptop-classify", changes(root, *more))
 
 
 def content(file):
@@ -111,6 +111,13 @@ def test_a_resumed_run_equals_a_straight_one(root, straight, tmp_path, monkeypat
     require_equal(one, content(tmp_path / "cut" / "last.ckpt"))
 
 
+def test_the_last_epoch_is_kept_where_it_is_not_the_best(root, tmp_path, monkeypatch):
+    real = Classify.scores
+    monkeypatch.setattr(Classify, "scores", lambda self: {**real(self), "top1": 0.5})
+    run.fit(recipe(root, "schedule.epochs=2"), tmp_path)
+    assert [content(tmp_path / f"{name}.ckpt")["global_step"] for name in ("best", "last")] == [3, 6]
+
+
 @pytest.mark.slow
 def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
     out = tmp_path / "killed"
@@ -121,7 +128,7 @@ def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
         "    return real(self, batch, index)\n"
         "C.training_step = step\n"
     )
-    arguments = ["recipe", "fit", "imagenet-s", *changes(root), "--out", str(out)]
+    arguments = ["recipe", "fit", "laptop-classify", *changes(root), "--out", str(out)]
     code = f"import sys, torch; torch.set_num_threads(1); sys.argv[1:] = {arguments!r}\n"
     code += "{}from dualvit.cli import main; main()"
     with subprocess.Popen([sys.executable, "-c", code.format(slow)], stdout=subprocess.PIPE, text=True) as process:

@@ -214,5 +214,8 @@ def size_of(file: Path) -> tuple[int, int]:
     Raises:
         OSError: it cannot be read.
     """
-    with Image.open(file) as image:
-        return image.size
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
+        raise OSError(f"{file} has no format that Pillow knows") from None

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
-from dualvit.data.images import SUFFIXES
+from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -30,10 +28,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 def why_unreadable(file: Path) -> str | None:
     """One line that says why an image cannot be decoded; None where it can."""
     try:
-        with Image.open(file) as image:
-            image.load()
-    except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
-        return f"{file}: no format that Pillow knows"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{file}: {' '.join(str(error).split())}"
+        open_rgb(file)
+    except UnreadableError as error:
+        return " ".join(str(error).split())
     return None

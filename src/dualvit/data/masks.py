@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from dualvit.data.images import SUFFIXES
+from dualvit.data.images import SUFFIXES, open_rgb
 from dualvit.files import read_yaml
 
 BACKGROUND = "background"
@@ -113,13 +113,9 @@ def read_rgb(file: Path) -> Tensor:
     """An image as uint8 (3, H, W).
 
     Raises:
-        OSError: it cannot be read; the message names it and says why.
+        UnreadableError: it cannot be read; the message names it and says why.
     """
-    try:
-        with Image.open(file) as opened:
-            return pil_to_tensor(opened.convert("RGB"))
-    except UNREADABLE as error:
-        raise OSError(f"cannot read the image {file}: {error}") from None
+    return pil_to_tensor(open_rgb(file))
 
 
 def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, reduce_zero: bool) -> Tensor:

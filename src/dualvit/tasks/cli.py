@@ -19,11 +19,15 @@ def list_recipes() -> None:
     """List the recipes that come with the package."""
     from dualvit.tasks.config import names, read
 
-    table = Table("recipe", "task", "what", "published", box=None, header_style="bold")
-    for name in names():
-        plain = read(name)
+    table = Table("recipe", "published", "what", box=None, header_style="bold")
+    recipes = sorted((read(name) | {"recipe": name} for name in names()), key=lambda plain: plain["task"])
+    task = ""
+    for plain in recipes:
+        if plain["task"] != task:
+            task = plain["task"]
+            table.add_row(f"[dim]{task}[/dim]")
         published = ", ".join(f"{metric} {value}" for metric, value in plain.get("published", {}).items())
-        table.add_row(name, plain["task"], plain.get("title", ""), published)
+        table.add_row(plain["recipe"], published, plain.get("title", ""))
     console.print(table)
 
 

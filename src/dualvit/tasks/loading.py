@@ -142,8 +142,7 @@ class TaskData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         data = self.train_data()
         order = Order(data, self.recipe.seed, self._world(), self._rank())
-        if self.trainer:  # Lightning tells a resumed run's epoch only when workers have begun to read
-            order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        order.set_epoch(self.epoch())
         batch = self.process_batch()
         # An incomplete last batch is left out, for batch norm's sake, unless it is the only one.
         return self._loader(data, order, batch, drop_last=len(order) >= batch)
@@ -194,6 +193,11 @@ class TaskData(lightning.LightningDataModule):
     def _collate(self, samples: list[Any]) -> Any:
         kept = [sample for sample in samples if sample is not None]
         return self.collate(kept) if kept else None
+
+    def epoch(self) -> int:
+        """The epoch that is being trained, or read ahead: `current_epoch` of a resumed run is 0 until it starts."""
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        return int(progress.processed) if progress else 0
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer else 1

@@ -68,7 +68,7 @@ def test_batches(small):
 def test_an_unreadable_image_is_skipped_and_listed(small, tiny_ade20k, tmp_path):
     (tiny_ade20k / "images/training/3.png").write_bytes(b"no picture")
     assert len(batches(small, tmp_path)) == 10
-    assert "cannot read the image" in (tmp_path / "unreadable.txt").read_text()
+    assert "cannot read the picture" in (tmp_path / "unreadable.txt").read_text()
     with pytest.raises(ValueError, match=r"data.unreadable allows 0"):
         batches([*small, "data.unreadable=0"], tmp_path / "ade")
 

@@ -39,7 +39,7 @@ def test_ten_steps_of_the_paper_s_recipes(name, small, tmp_path):
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     files, out = [tmp_path / "in" / f"{stem}.png" for stem in "ab"], tmp_path / "out"
     lines = list(load(tmp_path / "run/last.ckpt").predict(files, out))
-    assert "%" in lines[0] and lines[1].startswith("skipped: cannot read the image")
+    assert "%" in lines[0] and lines[1].startswith("skipped: cannot read the picture")
     mask = np.array(Image.open(out / "a.mask.png"))
     assert mask.shape == (50, 70) and mask.max() < 3
     content = json.loads((out / "a.json").read_text())

@@ -132,10 +132,7 @@ class ClassifyData(TaskData):
             urls, transform, len(self.classes), batch, self.recipe.seed, samples, settings.shuffle,
             (self._rank(), self._world()), self.skipped.add,
         )  # fmt: skip
-        trainer = self.trainer
-        return ShardLoader(
-            shards, batch, settings.workers, lambda: trainer.current_epoch if trainer else 0, torch.cuda.is_available()
-        )
+        return ShardLoader(shards, batch, settings.workers, self.epoch, torch.cuda.is_available())
 
     def _train_transform(self) -> TrainTransform:
         return TrainTransform(self.recipe.augment, self.recipe.data.image_size, self.mean, self.std)

@@ -94,6 +94,7 @@ def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     """Labels (B,) as targets (B, classes), a share of which goes to all classes alike.
 
     Example:
+        >>> import torch
         >>> smoothed(torch.tensor([1]), 4, 0.2)
         tensor([[0.0500, 0.8500, 0.0500, 0.0500]])
     """

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from dualvit.data.coco import Coco, Picture, decode, read_coco
+from dualvit.data.images import open_rgb
 from dualvit.data.yolo_layout import read_yolo
 from dualvit.tasks.detect.config import Augment, DetectRecipe
 from dualvit.tasks.detect.config import DetectData as Settings
@@ -147,11 +147,7 @@ def read_picture(file: Path) -> Tensor:
     Raises:
         UnreadableError: it cannot be read.
     """
-    try:
-        with Image.open(file) as opened:
-            return v2.functional.pil_to_tensor(opened.convert("RGB"))
-    except (OSError, ValueError, ImportError) as error:  # ImportError: Pillow without a plug-in that it looks for
-        raise UnreadableError(f"{file}: {error}") from None
+    return v2.functional.pil_to_tensor(open_rgb(file))
 
 
 def augmentation(augment: Augment) -> v2.Transform:

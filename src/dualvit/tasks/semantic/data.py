@@ -41,8 +41,8 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         file, mask_file = self.samples[index]
+        image = read_rgb(file)
         try:
-            image = read_rgb(file)
             mask = self._mask(mask_file, (image.shape[1], image.shape[2]))
         except OSError as error:
             raise UnreadableError(str(error)) from None

@@ -20,7 +20,7 @@ def colours(classes: int) -> Tensor:
 
     Example:
         >>> colours(2).tolist()
-        [[230, 85, 57], [57, 105, 230]]
+        [[230, 85, 57], [57, 80, 230]]
     """
     rows = [
         colorsys.hsv_to_rgb((0.027 + GOLDEN * index) % 1, 0.75, 0.9 - 0.25 * (index % 3 > 1))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms import v2
 
+from dualvit.data.images import UnreadableError
 from dualvit.data.masks import read_rgb
 from dualvit.tasks.semantic.config import SemanticRecipe
 from dualvit.tasks.semantic.data import ValidationTransform
@@ -78,7 +79,7 @@ class Semantic(Task):
         for file in files:
             try:
                 image = read_rgb(file)
-            except OSError as error:
+            except UnreadableError as error:
                 yield f"skipped: {error}"
                 continue
             normalised: Tensor = transform(v2.functional.to_image(image)).as_subclass(Tensor)
