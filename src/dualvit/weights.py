@@ -7,6 +7,7 @@ are let through, anything else is refused by name.
 import hashlib
 import importlib
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +74,28 @@ def sha256(path: str | Path) -> str:
     """The file's SHA-256 in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file in memory, the same bytes for the same content.
+
+    The library alone writes its metadata in another order at each call, and so another SHA-256.
+
+    Args:
+        tensors: By name; contiguous, none sharing memory with another.
+        metadata: What the file says besides; safetensors takes texts alone.
+
+    Example:
+        >>> file = to_safetensors({"a": torch.zeros(2)}, {"format": "pt", "source": "a.pth"})
+        >>> safetensors.torch.load(file)
+        {'a': tensor([0., 0.])}
+    """
+    plain = safetensors.torch.save(dict(tensors))
+    size = int.from_bytes(plain[:8], "little")
+    entries = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(plain[8 : 8 + size])
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(plain)[8 + size :]))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -235,7 +258,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")
     metadata = {"format": "pt", "architecture": name, "num_classes": str(classes), "source": source.name}
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, safetensors.torch.save({k: v.contiguous() for k, v in state.items()}, metadata))
+    write_whole(target, to_safetensors({k: v.contiguous() for k, v in state.items()}, metadata))
     return report, name, sha256(target)
 
 
@@ -249,4 +272,5 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "sha256",
+    "to_safetensors",
 ]

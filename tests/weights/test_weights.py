@@ -206,6 +206,16 @@ def test_convert(files, state, tmp_path, form, assert_same):
     assert [file.name for file in target.parent.iterdir()] == ["out.safetensors"]
 
 
+def test_converting_again_gives_the_same_file(files, tmp_path):
+    target = tmp_path / "again.safetensors"
+    digests = {convert(files / "plain.pth", target)[2] for _ in range(6)}
+    assert len(digests) == 1
+    with safetensors.safe_open(target, "pt") as file:
+        assert file.metadata() == {
+            "format": "pt", "architecture": NAME, "num_classes": "1000", "source": "plain.pth",
+        }  # fmt: skip
+
+
 def test_convert_keeps_another_class_count_and_channels(tmp_path):
     model = timm.create_model(NAME, num_classes=5, in_chans=1, token_label=False)
     torch.save(model.state_dict(), tmp_path / "five.pth")

@@ -26,6 +26,12 @@ def test_round_trip_gives_the_same_boxes(bundle):
         torch.testing.assert_close(again.model.eval()(x)[0], model.model.eval()(x)[0], rtol=0, atol=0)
 
 
+def test_writing_again_gives_the_same_file(bundle, tmp_path):
+    model, path = bundle
+    again = [model.save_weights(tmp_path / f"{n}.safetensors", half=False).read_bytes() for n in range(3)]
+    assert set(again) == {path.read_bytes()}
+
+
 def test_half_precision_is_half_the_size(bundle, tmp_path):
     model, path = bundle
     half = model.save_weights(tmp_path / "half.safetensors")

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from dualvit.files import write_whole
-from dualvit.weights import CheckpointError
+from dualvit.weights import CheckpointError, to_safetensors
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def write_bundle(model: nn.Module, path: str | Path, half: bool = True) -> Path:
         "names": json.dumps(model.names),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save(weights, metadata))
+    write_whole(path, to_safetensors(weights, metadata))
     return path
 
 

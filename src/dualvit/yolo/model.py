@@ -10,6 +10,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.yolo import predict, train
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
+from dualvit.yolo.checks import require_checkpoint
 from dualvit.yolo.layout import OPTIONS, with_options
 from dualvit.yolo.register import yaml_options
 from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights
@@ -76,6 +77,7 @@ class YOLO(ultralytics.YOLO):
         if Path(weights).suffix == ".safetensors":
             self._load_bundle(weights)
         else:
+            require_checkpoint(weights)
             super()._load(weights, task=task)
         if self._options:  # training builds the model again from this YAML
             self.model.yaml = with_options(self.model.yaml, self._options)
@@ -91,6 +93,12 @@ class YOLO(ultralytics.YOLO):
         self.ckpt = {"model": self.model}  # as with a .pt: training starts from these weights
         self.cfg = None
 
+    def load(self, weights: Any) -> "YOLO":
+        """Load the weights that fit, from a file or a module, as Ultralytics' YOLO does."""
+        if isinstance(weights, str | Path):
+            require_checkpoint(weights)
+        return super().load(weights)
+
     def save_weights(self, path: str | Path, half: bool = True) -> Path:
         """Write weights, YAML and class names to one .safetensors file, which `YOLO(path)` opens.
 
@@ -103,6 +111,8 @@ class YOLO(ultralytics.YOLO):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers."""
+        if isinstance(kwargs.get("pretrained"), str | Path):
+            require_checkpoint(kwargs["pretrained"])
         if not self.ckpt:  # a start from YAML: trainers know it by name alone
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
         try:

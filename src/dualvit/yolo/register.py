@@ -98,6 +98,10 @@ def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
     try:
         d: dict[str, Any] = stock(shipped or path)
     except FileNotFoundError:
+        if len(Path(path).parts) > 1:
+            raise FileNotFoundError(
+                f"no model YAML at {path}; the package has its own by name alone, such as yolov8n-dualvit.yaml"
+            ) from None
         stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
         names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
         raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
@@ -138,8 +142,8 @@ def _fuse(model: nn.Module, stock: Callable[..., Any], *args: Any, **kwargs: Any
 
 
 def find_yaml(path: str | Path) -> Path | None:
-    """Our YAML file for a name such as `yolov8n-dualvit-seg.yaml`, or None."""
-    name = Path(path).name
+    """Our YAML file for a name such as `yolov8n-dualvit-seg.yaml`, or None; a path with a folder is a user's own."""
+    name = str(path)
     for file in sorted(CFG.glob("*.yaml")):
         family, _, rest = file.name.partition("-")
         if name in {file.name, *(f"{family}{scale}-{rest}" for scale in "nsmlx")}:
