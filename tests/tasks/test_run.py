@@ -165,7 +165,9 @@ def test_export_reads_in_timm_and_as_a_backbone(straight, tmp_path):
 
     count, missing = run.export(straight / "best.ckpt", tmp_path / "n.safetensors")
     task = run.load(straight / "best.ckpt")
-    model = timm.create_model("dualvit_n", num_classes=2, checkpoint_path=tmp_path / "n.safetensors").eval()
+    model = timm.create_model(
+        "dualvit_n", num_classes=2, token_label=False, checkpoint_path=tmp_path / "n.safetensors"
+    ).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(image), task.network(image), rtol=0, atol=1e-5)
@@ -327,7 +329,7 @@ def test_predict_skips_what_it_cannot_read(root, straight, tmp_path, monkeypatch
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     lines = list(run.predict(straight / "best.ckpt", [root / "val" / "dark", bad], tmp_path / "out"))
-    assert lines[0].startswith(f"skipped {bad}: ")
+    assert lines[0].startswith(f"skipped: cannot read the picture {bad}: ")
     assert len(lines) == 6
     assert len(list((tmp_path / "out").iterdir())) == 5
     with pytest.raises(ValueError, match="none of the 1 images can be read"):

@@ -176,7 +176,7 @@ def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterabl
     reasons = {file: why_unreadable(file) for file in files}
     good = [file for file, reason in reasons.items() if reason is None]
     for reason in filter(None, reasons.values()):
-        yield f"skipped {reason}"
+        yield f"skipped: {reason}"
     if not good:
         raise ValueError(f"none of the {len(files)} images can be read")
     with torch.inference_mode():
