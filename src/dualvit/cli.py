@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from dualvit.allocator import keep_freed_memory
+from dualvit.tasks.classify_cli import register as register_classify
 from dualvit.tasks.cli import app as recipe_app
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
+register_classify(app)
 console = Console()
 
 

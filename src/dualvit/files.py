@@ -3,24 +3,33 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml  # type: ignore[import-untyped]
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its place once it is complete: a kill or a full disk leaves the old one or the new."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
+    with whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -51,6 +51,26 @@ def first_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
     return f"parameter {bad_weights[0]}" if bad_weights else "the loss itself (all module outputs are finite)"
 
 
+def non_finite_sample(batch: Any) -> int | None:
+    """The position of the first sample of a batch that holds NaN or infinity; None where all are finite.
+
+    Args:
+        batch: Tensors whose first axis counts samples, lists with an item for each sample, or mappings and tuples of
+            these.
+
+    Example:
+        >>> non_finite_sample((torch.tensor([[1.0], [float("nan")]]), torch.tensor([0, 1])))
+        1
+    """
+    if isinstance(batch, Tensor):
+        rows = (~torch.isfinite(batch)).flatten(1).any(1) if batch.ndim > 1 else ~torch.isfinite(batch)
+        return int(rows.nonzero()[0]) if rows.any() else None
+    if isinstance(batch, list):
+        return next((index for index, sample in enumerate(batch) if not is_finite(sample)), None)
+    parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, tuple) else ()
+    return next((found for part in parts if (found := non_finite_sample(part)) is not None), None)
+
+
 def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]

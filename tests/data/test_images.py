@@ -36,6 +36,9 @@ def test_mistakes(root):
     (root / "val" / "9").rename(root / "val" / "8")
     with pytest.raises(ValueError, match="class '8' is in val but not in train"):
         read_folders(root)
+    (root / "val" / "8").rename(root / "aside")
+    with pytest.raises(ValueError, match="class '9' is in train but not in val"):
+        read_folders(root)
     for file in (root / "val").glob("*/*"):
         file.unlink()
     with pytest.raises(FileNotFoundError, match=r"no images in .*val"):

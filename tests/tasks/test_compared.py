@@ -9,7 +9,8 @@ from torch import nn
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from dualvit.data.images import read_folders
-from dualvit.tasks.compared import FLOOR, Budget, loaders, lr_factor, readable, train
+from dualvit.tasks.checkpoints import readable
+from dualvit.tasks.compared import FLOOR, Budget, loaders, lr_factor, train
 from dualvit.tasks.settings import ClassifyRecipe
 
 RECIPE = ClassifyRecipe()

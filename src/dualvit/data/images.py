@@ -1,10 +1,11 @@
 """Pictures in folders by class: read once, kept in memory as bytes, so that time goes into the network."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from PIL import Image
@@ -16,6 +17,10 @@ from torchvision.transforms import v2
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MEMORY = 2 << 30  # bytes of decoded pictures that are kept; beyond it they are decoded at each use
 Sample = tuple[Path, int]
+
+
+class UnreadableError(ValueError):
+    """A file of the data set cannot be read; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ def read_folders(root: str | Path) -> ImageFolders:
 
     Raises:
         FileNotFoundError: no such folder, or no pictures in `train` or `val`.
-        ValueError: validation pictures of a class that there is nothing to train on, or a single class.
+        ValueError: a class in one of the two alone, or a single class.
     """
     root = Path(root)
     if not root.is_dir():
@@ -48,9 +53,10 @@ def read_folders(root: str | Path) -> ImageFolders:
         if not any(classes.values()):
             raise FileNotFoundError(f"no images in {root / split}: expected {split}/CLASS/picture.jpg")
     names = tuple(sorted(name for name, files in found["train"].items() if files))
-    extra = sorted(name for name, files in found["val"].items() if files and name not in names)
-    if extra:
-        raise ValueError(f"{root}: class {extra[0]!r} is in val but not in train; give both the same folders")
+    val = {name for name, files in found["val"].items() if files}
+    for odd, here, there in ((val.difference(names), "val", "train"), (set(names) - val, "train", "val")):
+        if odd:
+            raise ValueError(f"{root}: class {min(odd)!r} is in {here} but not in {there}; give both the same folders")
     if len(names) < 2:
         raise ValueError(f"{root}: only one class, {names[0]!r}; a classifier needs two or more")
     samples = {
@@ -58,6 +64,31 @@ def read_folders(root: str | Path) -> ImageFolders:
         for split, classes in found.items()
     }
     return ImageFolders(names, samples["train"], samples["val"])
+
+
+def read_split(root: str | Path, classes: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """List the validation pictures of a data set: of `root/val/CLASS/`, or of `root/CLASS/` where there is no val.
+
+    Args:
+        root: The data set.
+        classes: The names that count, in order; None takes those of the folders.
+
+    Returns:
+        The names, and the pictures with their labels.
+
+    Raises:
+        FileNotFoundError: no such folder, or no pictures in it.
+        ValueError: a folder of a class that is not among `classes`.
+    """
+    folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
+    found = {name: files for name, files in _by_class(folder).items() if files}
+    if not found:
+        raise FileNotFoundError(f"no images in {folder}: expected {folder}/CLASS/picture.jpg")
+    names = tuple(sorted(found) if classes is None else classes)
+    odd = sorted(set(found).difference(names))
+    if odd:
+        raise ValueError(f"{folder}: class {odd[0]!r} is none of the model's {len(names)}; rename or remove the folder")
+    return names, tuple((file, label) for label, name in enumerate(names) for file in found.get(name, []))
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
@@ -68,6 +99,26 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
         for entry in folder.iterdir()
         if entry.is_dir() and not entry.name.startswith(".")
     }
+
+
+def open_rgb(file: Path | IO[bytes], name: str = "") -> Image.Image:
+    """Decode a picture.
+
+    Args:
+        file: A path, or an open file.
+        name: What a message calls it; the path where left out.
+
+    Raises:
+        UnreadableError: it is damaged, absent, or no picture.
+    """
+    try:
+        with Image.open(file) as opened:
+            return opened.convert("RGB")
+    except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
+        reason, remedy = "no format that Pillow knows", "remove it"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason, remedy = str(error), "repair or remove it"
+    raise UnreadableError(f"cannot read the picture {name or file}: {reason}; {remedy}")
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -97,13 +148,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(self._decode(file) if self.kept is None else self.kept[index]), label
 
     def _decode(self, file: Path) -> Tensor:
-        try:
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
-        except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
-            raise ValueError(f"cannot read the picture {file}: no format that Pillow knows; remove it") from None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read the picture {file}: {error}; repair or remove it") from None
+        image = open_rgb(file)
         if min(image.size) > self.side:
             factor = self.side / min(image.size)
             image = image.resize(

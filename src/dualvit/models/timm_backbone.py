@@ -1,4 +1,4 @@
-"""Any timm model as a detector's backbone: its maps at strides 8, 16 and 32, of images of any size.
+"""Any timm model as a detector's backbone: its maps at strides such as 8, 16 and 32, of images of any size.
 
 timm builds a feature extractor out of every family, but families differ in how its maps lie in
 memory, in how a fixed image size is lifted, and in the names of its parameters. A `Plan` holds what
@@ -33,7 +33,7 @@ RESERVED = {
     "name": "it is the backbone itself",
     "in_chans": "it follows from the data",
     "features_only": "a backbone always is",
-    "out_indices": "they are the maps at strides 8, 16 and 32",
+    "out_indices": "they follow from the strides that the detector needs",
     "pretrained": "nothing is downloaded; fetch the file and give backbone_weights=FILE",
     "checkpoint_path": "give backbone_weights=FILE",
 }
@@ -45,7 +45,7 @@ class Plan:
 
     Attributes:
         name: The timm model.
-        indices: Which of its maps have strides 8, 16 and 32.
+        indices: Which of its maps have the strides asked for.
         channels: Of these maps.
         channels_last: Its maps come out as (B, H, W, C).
         options: For `timm.create_model`: those asked for, and what lifts a fixed image size.
@@ -58,7 +58,7 @@ class Plan:
     options: dict[str, Any] = field(hash=False)
 
     def build(self, in_chans: int = 3) -> nn.Module:
-        """The feature extractor: images (B, in_chans, H, W) to three maps."""
+        """The feature extractor: images (B, in_chans, H, W) to one map a stride."""
         return create_model(
             self.name, features_only=True, out_indices=self.indices, in_chans=in_chans, **self.options
         )  # fmt: skip
@@ -69,8 +69,8 @@ class Plan:
             return create_model(self.name, in_chans=in_chans, **self.options)
 
 
-def plan_backbone(name: str, options: dict[str, Any] | None = None) -> Plan:
-    """Find out, on the meta device, how a timm model gives maps at strides 8, 16 and 32.
+def plan_backbone(name: str, options: dict[str, Any] | None = None, strides: tuple[int, ...] = STRIDES) -> Plan:
+    """Find out, on the meta device, how a timm model gives maps at the strides that a detector needs.
 
     Raises:
         ValueError: an unknown model, an option that it does not take, no map at one of the strides,
@@ -83,7 +83,7 @@ def plan_backbone(name: str, options: dict[str, Any] | None = None) -> Plan:
     for key in sorted(set(options or {}) & set(RESERVED)):
         raise ValueError(f"backbone option {key!r} cannot be set: {RESERVED[key]}")
     try:
-        return _plan(name, json.dumps(options or {}, sort_keys=True))
+        return _plan(name, json.dumps(options or {}, sort_keys=True), strides)
     except TypeError:
         raise ValueError(
             f"backbone options {options} do not fit a YAML; give numbers, strings, lists, mappings"
@@ -91,24 +91,25 @@ def plan_backbone(name: str, options: dict[str, Any] | None = None) -> Plan:
 
 
 @cache
-def _plan(name: str, options: str) -> Plan:
+def _plan(name: str, options: str, strides: tuple[int, ...]) -> Plan:
     asked: dict[str, Any] = json.loads(options)
     info: Any = _on_meta(name, asked).feature_info
     levels = {
         reduction: (index, channels)
         for index, reduction, channels in zip(info.out_indices, info.reduction(), info.channels(), strict=True)
     }
-    if missing := [stride for stride in STRIDES if stride not in levels]:
+    if missing := [stride for stride in strides if stride not in levels]:
+        needed = f"{', '.join(map(str, strides[:-1]))} and {strides[-1]}"
         raise ValueError(
-            f"timm model {name!r} has no map at stride {missing[0]}; a detector needs strides 8, 16 and 32: {FITTING}"
+            f"timm model {name!r} has no map at stride {missing[0]}; a detector needs strides {needed}: {FITTING}"
         )
-    indices, channels = zip(*(levels[stride] for stride in STRIDES), strict=True)
+    indices, channels = zip(*(levels[stride] for stride in strides), strict=True)
     refusal = ""
     for any_size in ANY_SIZE:
         plan_options = {**any_size, **asked}
         try:
             model = _on_meta(name, plan_options, out_indices=indices)
-            layouts = {_channels_last(model, size, channels) for size in SIZES}
+            layouts = {_channels_last(model, size, channels, strides) for size in SIZES}
         except Exception as error:  # whatever a family raises on a size that it does not take
             refusal = refusal or " ".join(str(error).split()) or type(error).__name__
             continue
@@ -136,11 +137,13 @@ def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
         ) from None
 
 
-def _channels_last(model: nn.Module, size: tuple[int, int], channels: tuple[int, ...]) -> bool:
+def _channels_last(
+    model: nn.Module, size: tuple[int, int], channels: tuple[int, ...], strides: tuple[int, ...]
+) -> bool:
     """Whether the maps of an image of `size` are (B, H, W, C); ValueError where they are no maps at all."""
     with torch.device("meta"), torch.no_grad():
         shapes = [tuple(m.shape) for m in model(torch.empty(1, 3, *size))]
-    grids = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+    grids = [(size[0] // stride, size[1] // stride) for stride in strides]
     if shapes == [(1, c, *grid) for c, grid in zip(channels, grids, strict=True)]:
         return False
     if shapes == [(1, *grid, c) for c, grid in zip(channels, grids, strict=True)]:

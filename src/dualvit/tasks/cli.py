@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, help="The paper's recipes, and small ones: list, show, fit, validate, predict.")
+app = typer.Typer(
+    no_args_is_help=True, help="The paper's recipes, and small ones: list, show, fit, validate, predict, export."
+)
 console = Console()
 Changes = Annotated[list[str] | None, typer.Argument(help="Settings that change, such as data.root=folder.")]
 
@@ -17,11 +19,15 @@ def list_recipes() -> None:
     """List the recipes that come with the package."""
     from dualvit.tasks.config import names, read
 
-    table = Table("recipe", "task", "what", "published", box=None, header_style="bold")
-    for name in names():
-        plain = read(name)
+    table = Table("recipe", "published", "what", box=None, header_style="bold")
+    recipes = sorted((read(name) | {"recipe": name} for name in names()), key=lambda plain: plain["task"])
+    task = ""
+    for plain in recipes:
+        if plain["task"] != task:
+            task = plain["task"]
+            table.add_row(f"[dim]{task}[/dim]")
         published = ", ".join(f"{metric} {value}" for metric, value in plain.get("published", {}).items())
-        table.add_row(name, plain["task"], plain.get("title", ""), published)
+        table.add_row(plain["recipe"], published, plain.get("title", ""))
     console.print(table)
 
 
@@ -45,17 +51,15 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
 ) -> None:
     """Train, or continue where the run in the folder stopped."""
+    from dualvit.tasks.run import best_row, load_recipe
     from dualvit.tasks.run import fit as run_fit
-    from dualvit.tasks.run import load_recipe
 
     folder = out or Path("runs") / Path(recipe).stem
     task = run_fit(load_recipe(recipe, changes or ()), folder)
-    if task.history and task.global_rank == 0:
-        best = max(task.history, key=lambda row: row[task.metric])
-        console.print(
-            f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}",
-            highlight=False,
-            soft_wrap=True,
+    best = best_row(task)
+    if task.global_rank == 0 and best is not None:
+        say(
+            f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}, results.json"
         )
 
 
@@ -67,4 +71,37 @@ def validate(
     from dualvit.tasks.run import validate as run_validate
 
     for name, value in run_validate(checkpoint, changes or ()).items():
-        console.print(f"{name} {value:.4f}", highlight=False)
+        say(f"{name} {value:.4f}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions and pictures.")] = Path("runs/predict"),
+) -> None:
+    """Write what a checkpoint says of images: JSON and pictures. Images that cannot be read are skipped, and listed."""
+    from dualvit.tasks.run import predict as run_predict
+
+    for line in run_predict(checkpoint, images, out):
+        say(line)
+    say(f"predictions in {out}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")],
+    target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
+) -> None:
+    """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
+    from dualvit.tasks.run import export as run_export
+
+    count, missing = run_export(checkpoint, target)
+    say(f"{count} entries in {target}")
+    if missing:
+        say(f"{len(missing)} of the whole network's are not in it, such as {missing[0]}: the backbone has none")
+
+
+def say(line: str) -> None:
+    """A line as it is: no colours by content, no line breaks."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

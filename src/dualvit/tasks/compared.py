@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
+from dualvit.tasks.checkpoints import WholeFiles, keepers, readable
 from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -141,7 +142,7 @@ class Start(Callback):
 
 
 class Keep(ModelCheckpoint):
-    """Checkpoints of the last and the best epoch; an epoch is reported once it is on disk: no kill can undo it."""
+    """The checkpoint of the last epoch; an epoch is reported once it is on disk: no kill can undo it."""
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -207,32 +208,17 @@ def _trainer(
     folder: Path, recipe: ClassifyRecipe, budget: Budget, cuda: bool, start: Callable[[], None]
 ) -> lightning.Trainer:
     """Lightning's trainer, quiet, with its clock and its checkpoints."""
-    keep = Keep(
-        folder, filename="best", monitor="top1", mode="max", save_last=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
     limit = None if budget.seconds is None else timedelta(seconds=budget.seconds)
     return lightning.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices=1,
         max_epochs=budget.epochs or -1,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[Timer(limit, verbose=False), Start(start), keep],
+        callbacks=[Timer(limit, verbose=False), Start(start), *keepers(folder, "top1", Keep)],
+        plugins=[WholeFiles()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-
-
-def readable(checkpoint: Path) -> Path | None:
-    """The checkpoint, or None where there is none; one that cannot be read is put aside."""
-    if not checkpoint.exists():
-        return None
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises many kinds for a file that is damaged
-        checkpoint.replace(checkpoint.with_suffix(".damaged"))
-        return None
-    return checkpoint

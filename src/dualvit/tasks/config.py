@@ -70,11 +70,13 @@ class Schedule:
         epochs: Passes through the data; or None, where `steps` are given.
         steps: Optimizer steps; or None.
         shape: cosine; poly, which falls with `power`; or multistep, a tenth after each of the `milestones`.
-        warmup_epochs: Length of the linear warm-up; or `warmup_steps`.
+        warmup_epochs: Length of the linear warm-up.
+        warmup_steps: The same in steps, which goes before epochs.
         warmup_lr: Where the warm-up begins.
         min_lr: Where a cosine or poly ends.
         cooldown_epochs: Epochs at `min_lr`, beyond `epochs`.
         milestones: In epochs.
+        power: Of a poly; 1 falls linearly.
     """
 
     epochs: Count | None = None

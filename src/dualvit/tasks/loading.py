@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from dualvit.data.images import UnreadableError
 from dualvit.tasks.config import Recipe
 
-
-class UnreadableError(ValueError):
-    """A file of the data set cannot be read; the message names it and says why."""
+__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError", "seed_all"]
 
 
 class Order(Sampler[tuple[int, int]]):
@@ -143,6 +142,7 @@ class TaskData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         data = self.train_data()
         order = Order(data, self.recipe.seed, self._world(), self._rank())
+        order.set_epoch(self.epoch())
         batch = self.process_batch()
         # An incomplete last batch is left out, for batch norm's sake, unless it is the only one.
         return self._loader(data, order, batch, drop_last=len(order) >= batch)
@@ -166,6 +166,15 @@ class TaskData(lightning.LightningDataModule):
             )
         return self.recipe.data.batch // parts
 
+    def sample_name(self, epoch: int, batch: int, position: int) -> str:
+        """What a message calls a sample of a training batch: its file, where the data set has `samples` of files."""
+        loader: Any = self.trainer.train_dataloader  # type: ignore[union-attr]
+        order = Order(loader.dataset, self.recipe.seed, self._world(), self._rank())
+        order.set_epoch(epoch)
+        index = list(order)[batch * self.process_batch() + position][1]
+        samples = getattr(loader.dataset.data, "samples", None)
+        return str(samples[index][0]) if samples else f"sample {index}"
+
     def _loader(self, data: Any, order: Order, batch: int, drop_last: bool = False) -> DataLoader[Any]:
         workers = self.recipe.data.workers
         return DataLoader(
@@ -184,6 +193,11 @@ class TaskData(lightning.LightningDataModule):
     def _collate(self, samples: list[Any]) -> Any:
         kept = [sample for sample in samples if sample is not None]
         return self.collate(kept) if kept else None
+
+    def epoch(self) -> int:
+        """The epoch that is being trained, or read ahead: `current_epoch` of a resumed run is 0 until it starts."""
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        return int(progress.processed) if progress else 0
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer else 1

@@ -1,25 +1,29 @@
-"""Fit, validate and predict: a recipe, its data and its task put together, on Lightning's Trainer."""
+"""Fit, validate, predict and export: a recipe, its data and its task put together."""
 
 import importlib
-import inspect
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import lightning
+import safetensors.torch
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
-from dualvit.files import write_json
+from dualvit.data.listing import image_files, why_unreadable
+from dualvit.files import write_json, write_whole
+from dualvit.models import create_model
+from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
+from dualvit.provenance import environment
+from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.tasks.config import Recipe, apply, plain, read, typed
 from dualvit.tasks.loading import TaskData, seed_all
 from dualvit.tasks.task import Task
+from dualvit.tasks.trainer import make_trainer, quiet
 
 TASKS = ("classify", "detect", "semantic")
-OURS = ("callbacks", "logger", "max_epochs", "max_steps", "gradient_clip_val", "use_distributed_sampler")
 
 
 def kind(task: Any) -> ModuleType:
@@ -40,23 +44,71 @@ def _typed(values: Mapping[str, Any]) -> Recipe:
 
 
 def fit(recipe: Recipe, out: Path) -> Task:
-    """Train, or continue from `out/last.ckpt`; `out` takes checkpoints, metrics.csv and results.json.
+    """Train, or continue from the folder's last checkpoint.
+
+    `out` takes `last.ckpt` and `best.ckpt` after each epoch, `logs`, `unreadable.txt`, and `results.json` in the end.
 
     Raises:
-        ValueError: `out` holds a run of other settings.
+        ValueError: `out` holds a run of other settings or classes.
+        OSError: `out` cannot be written.
+        KeyboardInterrupt: the user stopped it.
     """
-    last = out / "last.ckpt"
-    resume = last if last.exists() else None
-    if resume is not None:
-        _same_run(recipe, resume)
-    task, data = prepare(recipe, out)
-    trainer = make_trainer(recipe, out)
-    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    _require_writable(out)
+    with quiet(), one_line():
+        task, data = prepare(recipe, out)
+        trainer = make_trainer(recipe, out, task.metric)
+        resume = latest(out, trainer.is_global_zero)
+        if resume is not None:
+            require_same_run(recipe, data.classes, resume)
+        if trainer.is_global_zero:
+            damaged = out / "last.damaged"
+            aside = f"; last.ckpt was damaged and is now {damaged}" if damaged.exists() else ""
+            if resume or aside:
+                print(f"{f'continues from {resume}' if resume else 'begins anew'}{aside}", flush=True)
+        try:
+            trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
     if trainer.is_global_zero:
-        rows = task.history
-        best = max(rows, key=lambda row: row[task.metric]) if rows else None
-        write_json(out / "results.json", {"recipe": plain(recipe), "best": best, "history": rows})
+        write_json(out / "results.json", results(task))
     return task
+
+
+def results(task: Task) -> dict[str, Any]:
+    """What a run came to: settings, where it ran, the best epoch, and all epochs."""
+    return {
+        "recipe": plain(task.recipe),
+        "environment": environment(task.device.type == "cuda"),
+        "best": best_row(task),
+        "history": task.history,
+    }
+
+
+def best_row(task: Task) -> dict[str, float] | None:
+    """The epoch in which the task's metric was highest; NaN is none."""
+    rows = [row for row in task.history if row[task.metric] == row[task.metric]]
+    return max(rows, key=lambda row: row[task.metric], default=None)
+
+
+def _require_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another --out") from None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """An error in a worker process of a loader, without the traceback that torch puts into its message."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if "Original Traceback" not in text:
+            raise
+        raise ValueError(text.strip().splitlines()[-1].partition(": ")[2]) from None
 
 
 def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
@@ -84,88 +136,76 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     task: Task = kind(recipe.task).TaskType(recipe, tuple(content["dualvit"]["classes"]))
     try:
         task.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         line = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ValueError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()
 
 
-def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """The content of a checkpoint that `fit` wrote; no pickled code is run."""
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is damaged
-        raise ValueError(f"{checkpoint} cannot be read: {error}") from None
-    if not isinstance(content, dict) or "dualvit" not in content:
-        raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
-    return content
-
-
 def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
     """The scores of a checkpoint on its validation data, or on what `data.root=` names."""
     task = load(checkpoint, changes)
-    data = kind(task.recipe.task).DataType(task.recipe, None)
-    if data.classes != task.classes:
-        raise ValueError(
-            f"{task.recipe.data.root} has classes {', '.join(data.classes[:5])}, ... and {checkpoint} "
-            f"{', '.join(task.classes[:5])}, ...; give the data set that it was trained for"
-        )
-    trainer = make_trainer(task.recipe, None)
-    return {name: float(value) for name, value in trainer.validate(task, data, verbose=False)[0].items()}
+    with quiet(), one_line(), tempfile.TemporaryDirectory() as folder:
+        data = kind(task.recipe.task).DataType(task.recipe, Path(folder))
+        if data.classes != task.classes:
+            raise ValueError(
+                f"{task.recipe.data.root} has classes {', '.join(data.classes[:5])}, ... and {checkpoint} "
+                f"{', '.join(task.classes[:5])}, ...; give the data set that it was trained for"
+            )
+        found = make_trainer(task.recipe, None).validate(task, data, verbose=False)[0]
+        for line in data.skipped.lines():
+            print(f"skipped {line}", flush=True)
+    return {name: float(value) for name, value in found.items()}
 
 
-def make_trainer(recipe: Recipe, out: Path | None) -> lightning.Trainer:
-    """Lightning's Trainer: the recipe's own arguments, and checkpoints and metrics in `out`.
+def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterable[str] = ()) -> Iterator[str]:
+    """What a checkpoint says of images, to files in `out`; yields a line for each image, and for each that is skipped.
+
+    Args:
+        checkpoint: Of a run.
+        paths: Images, or folders of images.
+        out: A folder; it is made.
+        changes: Settings, such as data.image_size=384.
 
     Raises:
-        ValueError: an argument that Trainer does not have, or that the recipe decides elsewhere.
+        FileNotFoundError: a path does not exist.
+        ValueError: none of the images can be read.
     """
-    known = [name for name in inspect.signature(lightning.Trainer.__init__).parameters if name not in ("self", *OURS)]
-    for name in recipe.trainer:
-        if name not in known:
-            raise ValueError(f"{unknown_name('setting', f'trainer.{name}', [f'trainer.{k}' for k in known])}")
-    schedule = recipe.schedule
-    callbacks: list[Callback] = []
-    if out is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                out,
-                filename="best",
-                monitor=kind(recipe.task).TaskType.metric,
-                mode="max",
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            )
-        )
-    if recipe.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
-    return lightning.Trainer(
-        **arguments | dict(recipe.trainer),
-        max_epochs=(schedule.epochs + schedule.cooldown_epochs) if schedule.epochs else -1,
-        max_steps=schedule.steps or -1,
-        gradient_clip_val=recipe.optimizer.clip or None,
-        callbacks=callbacks,
-        logger=CSVLogger(out, name="", version="") if out else False,
-        use_distributed_sampler=False,
-    )
+    task, files = load(checkpoint, changes), image_files(paths)
+    _require_writable(out)
+    reasons = {file: why_unreadable(file) for file in files}
+    good = [file for file, reason in reasons.items() if reason is None]
+    for reason in filter(None, reasons.values()):
+        yield f"skipped: {reason}"
+    if not good:
+        raise ValueError(f"none of the {len(files)} images can be read")
+    with torch.inference_mode():
+        yield from task.predict(good, out)
 
 
-def _same_run(recipe: Recipe, last: Path) -> None:
-    """A run goes on with the settings that it began with; where and on what it runs may change."""
-    before, now = read_task_checkpoint(last)["dualvit"]["recipe"], plain(recipe)
-    for values in (before, now):
-        values.pop("trainer")
-        for name in ("root", "workers", "unreadable"):
-            values["data"].pop(name)
-    changed = [
-        f"{section}.{name}" if isinstance(value, dict) else section
-        for section, value in now.items()
-        for name in (value if isinstance(value, dict) else [section])
-        if (value[name] != before[section].get(name) if isinstance(value, dict) else value != before.get(section))
-    ]
-    if changed:
-        raise ValueError(f"{last.parent} holds a run with another {changed[0]}; give another --out, or that setting")
+def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...]]:
+    """Write a checkpoint's backbone as safetensors, in the names of timm's whole network.
+
+    Returns:
+        How many entries are in the file, and which of the whole network's are not: what a detector's or a segmenter's
+        backbone does not have. A file that lacks none loads as `timm.create_model(name, checkpoint_path=target)`;
+        every file loads as `YOLO(..., backbone_weights=target)`.
+
+    Raises:
+        ValueError: the target does not end in .safetensors.
+    """
+    if target.suffix != ".safetensors":
+        raise ValueError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+    task = load(checkpoint)
+    network, own = task.recipe.network, task.backbone()
+    classes = getattr(own, "num_classes", 0)
+    with torch.device("meta"):
+        options = {**network.options, "num_classes": classes} if classes else {"num_classes": 0, **network.options}
+        whole = create_model(network.name, **options)
+    names = whole_names(own, whole)
+    state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
+    missing = tuple(name for name in whole.state_dict() if name not in state)
+    metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, safetensors.torch.save(state, metadata))
+    return len(state), missing

@@ -4,7 +4,8 @@ A task is a subclass with `loss`, `validation_step`, `scores`, and what `predict
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning
@@ -14,7 +15,7 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRSchedu
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
-from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite
+from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
 from dualvit.provenance import environment
 from dualvit.tasks.config import Recipe, Schedule, plain
 from dualvit.tasks.loading import seed_all
@@ -42,6 +43,7 @@ class Task(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
+        self.images_before: int | None = None
 
     # ---- what a task says
 
@@ -51,6 +53,10 @@ class Task(lightning.LightningModule):
 
     def scores(self) -> Mapping[str, float]:
         """The scores of the validation that has just ended, `metric` among them; a new one begins."""
+        raise NotImplementedError
+
+    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
+        """Write what the network says of images, as JSON and pictures, to a folder; yields a line for each image."""
         raise NotImplementedError
 
     def backbone(self) -> nn.Module:
@@ -75,6 +81,11 @@ class Task(lightning.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
+        if self.images_before not in (None, self.images()):
+            raise ValueError(
+                f"{self.recipe.data.root} had {self.images_before} images to train on when this run began, and has "
+                f"{self.images()}; give the same data, or another --out"
+            )
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
         self.scheduler = scheduler(optimizer, self.recipe.schedule, self.steps(), self.steps_an_epoch())
 
@@ -92,18 +103,33 @@ class Task(lightning.LightningModule):
         self.scheduler.step_update(self.global_step)
         seed_all(f"{self.recipe.seed} {self.current_epoch} {batch_idx} {self.global_rank}")
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._stop_after_the_last(self.global_step)
+
+    def _stop_after_the_last(self, step: int) -> None:
+        """The last of `schedule.steps` may end an epoch before its time; Lightning still validates and saves it."""
+        if self.recipe.schedule.steps and step >= self.recipe.schedule.steps:
+            self.trainer.should_stop = True
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.loss(batch)
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         if not is_finite(loss):
-            self._stop(parts, batch)
+            self._stop(parts, batch, batch_idx)
         self.losses.append(loss.detach())
         self.log("loss", loss.detach(), prog_bar=True)
         self.log_dict({name: part.detach() for name, part in parts.items() if len(parts) > 1})
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
-    def _stop(self, parts: Mapping[str, Tensor], batch: Any) -> None:
+    def _stop(self, parts: Mapping[str, Tensor], batch: Any, batch_idx: int) -> None:
+        position = non_finite_sample(batch)
+        if position is not None:
+            name = self.trainer.datamodule.sample_name(self.current_epoch, batch_idx, position)  # type: ignore[attr-defined]
+            raise NonFiniteLossError(
+                f"the loss is not finite in step {self.global_step + 1}, since its input is not: {name}; "
+                "repair or remove it"
+            )
         culprit = first_non_finite(self.network, lambda: self.loss(batch))
         values = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
         raise NonFiniteLossError(
@@ -113,11 +139,14 @@ class Task(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = dict(self.scores())
-        self.log_dict(scores, prog_bar=True)
+        self.log_dict({name: score for name, score in scores.items() if name != self.metric})
+        self.log(self.metric, scores[self.metric], prog_bar=True)
         if self.trainer.state.fn != "fit":
             return
         row: dict[str, float] = {"epoch": self.current_epoch + 1, "step": self.global_step}
-        row |= {"loss": float(torch.stack(self.losses).mean())} if self.losses else {}
+        if self.losses:
+            mean = torch.stack(self.losses).float().mean()
+            row["loss"] = float(self.trainer.strategy.reduce(mean, reduce_op="mean"))  # of all processes
         self.history = [old for old in self.history if old["step"] != row["step"]] + [row | scores]
         self.losses = []
 
@@ -127,10 +156,21 @@ class Task(lightning.LightningModule):
             "classes": list(self.classes),
             "environment": environment(self.device.type == "cuda"),
             "history": self.history,
+            "images": self.images(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["dualvit"]["history"])
+        self.images_before = checkpoint["dualvit"].get("images")
+        self._stop_after_the_last(checkpoint["global_step"])
+
+    def images(self) -> int | None:
+        """Samples in an epoch of training; None where the data does not tell."""
+        data = getattr(self.trainer.train_dataloader, "dataset", None)
+        try:
+            return len(data)  # type: ignore[arg-type]
+        except TypeError:
+            return None
 
 
 def scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, steps_an_epoch: float) -> Scheduler:

@@ -1,13 +1,24 @@
-"""Image classification in training: the loss, and top-1."""
+"""Image classification in training: the loss, top-1 and top-5, and pictures of what it predicts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
 
-from dualvit.tasks.build import build_network
+from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.data.label_maps import crop
+from dualvit.files import write_json
+from dualvit.tasks.classify.build import build_classifier
 from dualvit.tasks.classify.config import ClassifyRecipe
+from dualvit.tasks.classify.picture import captioned
+from dualvit.tasks.classify.token_labels import check_network, smoothed, token_logits, token_loss
+from dualvit.tasks.classify.transforms import eval_transform, normalisation
 from dualvit.tasks.task import Task
 
 
@@ -18,19 +29,75 @@ class Classify(Task):
     recipe: ClassifyRecipe
 
     def __init__(self, recipe: ClassifyRecipe, classes: tuple[str, ...]) -> None:
-        super().__init__(recipe, classes, build_network(recipe.network, num_classes=len(classes)))
-        self.top1 = MeanMetric()
+        super().__init__(recipe, classes, build_classifier(recipe.network, len(classes)))
+        if recipe.token_labels is not None:
+            check_network(self.network, recipe.network.name)
+        mix, smoothing = recipe.mix, recipe.augment.label_smoothing
+        self.mixup = None
+        if recipe.mixes:
+            self.mixup = Mixup(
+                mix.mixup, mix.cutmix, prob=mix.probability, switch_prob=mix.switch, label_smoothing=smoothing,
+                num_classes=len(classes),
+            )  # fmt: skip
+        self.soft = SoftTargetCrossEntropy()
+        count = len(classes)
+        self.top1 = MulticlassAccuracy(count, average="micro")
+        self.top5 = MulticlassAccuracy(count, top_k=min(5, count), average="micro")
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Mapping[str, Tensor]:
-        images, labels = batch
+    def loss(self, batch: Any) -> Mapping[str, Tensor]:
+        images, labels, *maps = batch
+        images = images.contiguous(memory_format=torch.channels_last)
         smoothing = self.recipe.augment.label_smoothing
-        return {"class": F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)}
+        if self.recipe.token_labels is not None:
+            return self._token_loss(images, smoothed(labels, len(self.classes), smoothing), maps[0])
+        if self.mixup is None:
+            return {"class": F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)}
+        if len(images) % 2:
+            raise ValueError(f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even one")
+        mixed, target = self.mixup(images.clone(), labels)  # it works in place, and a NaN's culprit needs the original
+        return {"class": self.soft(self.network(mixed), target)}
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def _token_loss(self, images: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        settings = self.recipe.token_labels
+        assert settings is not None
+        outputs = token_logits(self.network, images, settings.beta)
+        size = (outputs[1].shape[1], outputs[1].shape[2])
+        dense = crop(maps["scores"], maps["classes"], maps["boxes"], maps["flipped"], len(self.classes), size)
+        smoothing = self.recipe.augment.label_smoothing
+        dense = dense * (1 - smoothing) + smoothing / len(self.classes)
+        return token_loss(outputs, target, dense, settings.dense_weight, settings.class_weight)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        if batch is None:  # none of its pictures could be read
+            return
         images, labels = batch
-        self.top1.update(self.network(images).argmax(1) == labels)
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        self.top1.update(logits, labels)
+        self.top5.update(logits, labels)
 
     def scores(self) -> Mapping[str, float]:
-        score = float(self.top1.compute())
+        found = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
         self.top1.reset()
-        return {"top1": score}
+        self.top5.reset()
+        return found
+
+    @torch.no_grad()
+    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
+        """Write the five best classes of each picture to `out`, as JSON and on the picture; yield a line for each."""
+        out.mkdir(parents=True, exist_ok=True)
+        settings = self.recipe.data
+        transform = eval_transform(settings.image_size, settings.crop_pct, *normalisation(self.network))
+        rows = []
+        for file in files:
+            try:
+                image = open_rgb(file)
+            except UnreadableError as error:
+                yield str(error)
+                continue
+            scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
+            best = scores.topk(min(5, len(self.classes)))
+            found = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
+            rows.append({"image": str(file), "classes": dict(found)})
+            captioned(image, found).save(out / f"{file.stem}.png")
+            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}"
+        write_json(out / "predictions.json", {"predictions": rows})

@@ -1,0 +1,135 @@
+"""Label maps for token labelling: a teacher's best classes at each place of a picture, and crops of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from dualvit.data.images import UnreadableError
+from dualvit.files import read_json, write_json, write_whole
+
+INDEX = "maps.json"
+SMALL = 1 << 15  # classes that 16 bits can number
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """A folder of label maps, one file a picture, at the picture's own place below the data set's root.
+
+    Args:
+        folder: As `dualvit token-labels` writes it.
+        root: The data set's root.
+        classes: The data set's classes.
+
+    Raises:
+        FileNotFoundError: no label maps there.
+        ValueError: they are of other classes.
+    """
+
+    folder: Path
+    root: Path
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        index = read_json(self.folder / INDEX)
+        if index is None:
+            raise FileNotFoundError(f"no label maps in {self.folder}: `dualvit token-labels MODEL DATA OUT` makes them")
+        theirs = tuple(index["classes"])
+        if theirs != self.classes:
+            odd = next((a for a, b in zip(theirs, self.classes, strict=False) if a != b), "")
+            raise ValueError(
+                f"label maps in {self.folder} have {len(theirs)} classes and the data set {len(self.classes)}"
+                + (f" (theirs has {odd!r})" if odd else "")
+                + "; make them with a teacher of the data set's own classes"
+            )
+
+    def read(self, file: Path) -> tuple[Tensor, Tensor]:
+        """The map of a picture: scores (K, h, w) in float16, and the classes they belong to.
+
+        Raises:
+            FileNotFoundError: the picture has no map.
+            UnreadableError: the map is damaged.
+            ValueError: it does not fit the classes.
+        """
+        path = place(self.folder, self.root, file)
+        if not path.is_file():
+            raise FileNotFoundError(f"no label map of {file} at {path}; run `dualvit token-labels` on this data set")
+        try:
+            maps = safetensors.torch.load_file(path)
+            scores, classes = maps["scores"], maps["classes"].long()
+        except (safetensors.SafetensorError, OSError, KeyError) as error:
+            raise UnreadableError(f"cannot read the label map {path}: {error}; make it again") from None
+        if scores.shape != classes.shape or int(classes.max()) >= len(self.classes):
+            raise ValueError(
+                f"{path} does not fit: scores {tuple(scores.shape)}, classes {tuple(classes.shape)} up to "
+                f"{int(classes.max())} of {len(self.classes)}; make the label maps again"
+            )
+        return scores, classes
+
+
+def place(folder: Path, root: Path, file: Path) -> Path:
+    """Where the map of a picture lies.
+
+    Example:
+        >>> str(place(Path("maps"), Path("data"), Path("data/train/cat/1.jpg")))
+        'maps/train/cat/1.jpg.safetensors'
+    """
+    inner = file.relative_to(root)
+    return folder / inner.with_name(f"{inner.name}.safetensors")
+
+
+def compact(probabilities: Tensor, top: int) -> dict[str, Tensor]:
+    """A map as it is kept.
+
+    Args:
+        probabilities: (classes, h, w).
+        top: Classes to keep at each place, at most.
+
+    Returns:
+        `scores` (K, h, w) in float16, and `classes` (K, h, w) in 16 or 32 bits.
+    """
+    scores, classes = probabilities.float().topk(min(top, len(probabilities)), dim=0)
+    small = torch.int16 if len(probabilities) <= SMALL else torch.int32
+    return {"scores": scores.half().contiguous(), "classes": classes.to(small).contiguous()}
+
+
+def write_map(path: Path, content: dict[str, Tensor]) -> None:
+    """Write one map whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, safetensors.torch.save(content))
+
+
+def write_index(folder: Path, classes: Sequence[str], about: dict[str, Any]) -> None:
+    """Close a folder of maps: only one with this file in it is taken for complete."""
+    write_json(folder / INDEX, {"classes": list(classes), **about})
+
+
+def crop(scores: Tensor, classes: Tensor, boxes: Tensor, flipped: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+    """Dense targets of crops: the maps under the same crops and mirrors as the pictures.
+
+    Args:
+        scores: (B, K, h, w).
+        classes: (B, K, h, w), below `count`.
+        boxes: (B, 4), left, top, right and bottom of each crop as shares of the picture.
+        flipped: (B,), whether it was mirrored after that.
+        count: Classes.
+        size: Rows and columns of the targets.
+
+    Returns:
+        (B, count, *size), which sums to 1 over the classes: what the K classes lack is shared out among them.
+    """
+    batch, _, height, width = scores.shape
+    dense = scores.new_zeros(batch, count, height, width, dtype=torch.float32)
+    dense.scatter_add_(1, classes, scores.float())
+    scale = boxes.new_tensor([width, height, width, height], dtype=torch.float32)
+    numbered = torch.cat([torch.arange(batch, device=boxes.device)[:, None].float(), boxes.float() * scale], dim=1)
+    # aligned: a box of whole cells at the maps' own size gives back these very cells
+    cropped = roi_align(dense, numbered, size, aligned=True)
+    cropped = torch.where(flipped[:, None, None, None], cropped.flip(3), cropped)
+    return F.normalize(cropped, p=1.0, dim=1)

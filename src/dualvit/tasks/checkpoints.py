@@ -1,0 +1,120 @@
+"""Checkpoints of runs: read without running code, written whole or not at all, and continued by the same run alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from dualvit.files import whole
+from dualvit.tasks.config import Recipe, plain
+
+# May differ in a run that continues: what it is called, and where and on what it runs.
+FREE = ("title", "published", "trainer", "data.root", "data.workers", "data.unreadable")
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside the old checkpoint and then renames: Lightning's own copies over it, from another disk at worst."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with whole(path) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:  # torch wraps what the file raises
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            if cause is None:
+                raise
+            kept = "the previous one is whole; make room" if path.exists() else "make room"
+            raise OSError(
+                f"cannot write {path}: {cause.strerror or cause}; {kept}, and the same command goes on"
+            ) from None
+
+
+def keepers(folder: Path, metric: str, last: type[ModelCheckpoint] = ModelCheckpoint) -> list[Callback]:
+    """Callbacks that write `best.ckpt` and then `last.ckpt`, which knows the best score, after each epoch.
+
+    They are two, since Lightning's `save_last` leaves the file as it is after an epoch that is not the best so far.
+
+    Args:
+        folder: Takes the files.
+        metric: The score that the best one has most of.
+        last: What writes `last.ckpt`.
+    """
+    common: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", **common)
+    return [best, last(folder, filename="last", **common)]
+
+
+def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint that `fit` wrote; no pickled code is run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or no recipe's.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is damaged
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{checkpoint} is damaged or no checkpoint ({line[:120]}); name another one") from None
+    if not isinstance(content, dict) or "dualvit" not in content:
+        raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
+    return content
+
+
+def readable(checkpoint: Path, put_aside: bool = True) -> Path | None:
+    """The checkpoint, or None where there is none; one that cannot be read is put aside, as NAME.damaged."""
+    if not checkpoint.exists():
+        return None
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises many kinds for a file that is damaged
+        if put_aside:
+            checkpoint.replace(checkpoint.with_suffix(".damaged"))
+        return None
+    return checkpoint
+
+
+def latest(out: Path, first: bool) -> Path | None:
+    """Where a run goes on: its last checkpoint, or its best one where the last is gone or damaged.
+
+    Args:
+        out: The run's folder.
+        first: Whether this is the process that may put files aside; all of them find the same checkpoint.
+    """
+    return next((found for name in ("last", "best") if (found := readable(out / f"{name}.ckpt", first))), None)
+
+
+def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path) -> None:
+    """A run goes on with the settings and classes that it began with; where and on what it runs may change.
+
+    Raises:
+        ValueError: one line with the first difference.
+    """
+    content = read_task_checkpoint(checkpoint)["dualvit"]
+    before, now = dict(_flat(content["recipe"])), dict(_flat(plain(recipe)))
+    remedy = f"give another --out, or go on with what {checkpoint} began with"
+    for name in sorted(before | now, key=lambda name: (name != "task", name)):  # another task has other settings too
+        if before.get(name) != now.get(name) and not name.startswith(FREE):
+            raise ValueError(f"{name} was {before.get(name)!r} and is {now.get(name)!r}; {remedy}")
+    if tuple(content["classes"]) != tuple(classes):
+        first, second = (
+            f"{len(names)} ({', '.join(names[:5])})" for names in (list(content["classes"]), list(classes))
+        )
+        raise ValueError(f"the classes of {recipe.data.root} were {first} and are {second}; {remedy}")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,164 @@
+"""Lightning's Trainer as recipes use it: checked arguments, whole checkpoints, loggers by name, and little to read."""
+
+import importlib.util
+import inspect
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from rich.console import Console
+
+from dualvit.names import unknown_name
+from dualvit.tasks.checkpoints import WholeFiles, keepers
+from dualvit.tasks.config import Recipe
+
+OURS = {
+    "callbacks": "the recipe brings its own",
+    "min_epochs": "set schedule.epochs",
+    "min_steps": "set schedule.steps",
+    "max_epochs": "set schedule.epochs",
+    "max_steps": "set schedule.steps",
+    "gradient_clip_val": "set optimizer.clip",
+    "use_distributed_sampler": "loaders share the data out themselves",
+    "plugins": "checkpoints are written by one of the recipe's own",
+    "default_root_dir": "give --out",
+    "enable_checkpointing": "a run that cannot go on is lost",
+}
+LOGGERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb"}  # and the package that each needs
+# True, and of no help to who trains: advice on workers, on intervals of logs, and what Lightning is about to change.
+SILENT = (
+    r".*does not have many workers which may be a bottleneck",
+    r".*The number of training batches .* is smaller than the logging interval",
+    r".*Checkpoint directory .* exists and is not empty",
+    r".*recommended to use `.*sync_dist=True.*",
+    r".*LeafSpec.*",
+    r".*Found .* module\(s\) in eval mode at the start of training",
+    r".*isinstance\(treespec",
+    r".*Using `DistributedSampler` with the dataloaders",
+    r".*lr_scheduler\.step\(\)",
+)
+
+
+def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightning.Trainer:
+    """Lightning's Trainer: the recipe's own arguments, and checkpoints and logs in `out`.
+
+    Args:
+        recipe: The settings.
+        out: The folder of a training run; None validates, and writes nothing.
+        metric: The score that the best checkpoint has most of.
+
+    Raises:
+        ValueError: an argument that Trainer does not have, or that the recipe decides elsewhere.
+    """
+    asked = dict(recipe.trainer)
+    _require_known(asked)
+    schedule = recipe.schedule
+    terminal = Console(stderr=True).is_terminal
+    arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
+    arguments |= {"enable_progress_bar": terminal, "logger": "csv"} | asked
+    plugins: list[Any] = [WholeFiles()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own requeuing continues in mid-epoch, where the order of the data is not that of a straight run.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return lightning.Trainer(
+        **arguments | {"logger": make_logger(arguments["logger"], out) if out else False},
+        default_root_dir=out,
+        # Of a run by steps, Lightning would not know that a checkpoint at the end of an epoch has that epoch behind it;
+        # an epoch has a step at least, and the task itself stops after the last one.
+        max_epochs=schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
+        min_epochs=0,
+        gradient_clip_val=recipe.optimizer.clip or None,
+        callbacks=_callbacks(recipe, out, metric, bool(arguments["enable_progress_bar"])),
+        plugins=plugins,
+        use_distributed_sampler=False,
+    )
+
+
+def _require_known(asked: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(lightning.Trainer.__init__).parameters if name != "self"]
+    for name in asked:
+        if name in OURS:
+            raise ValueError(f"trainer.{name} cannot be set: {OURS[name]}")
+        if name not in known:
+            raise ValueError(unknown_name("setting", f"trainer.{name}", [f"trainer.{name}" for name in known]))
+
+
+def _callbacks(recipe: Recipe, out: Path | None, metric: str, bar: bool) -> list[Callback]:
+    callbacks: list[Callback] = [RichProgressBar()] if bar else []
+    if out is None:
+        return callbacks
+    if recipe.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    return [*callbacks, EpochLines(), *keepers(out, metric)]
+
+
+def make_logger(name: Any, out: Path) -> Logger | bool:
+    """One of Lightning's loggers, which writes to `out/logs`; false has none.
+
+    Raises:
+        ValueError: an unknown one, or one whose package is missing.
+    """
+    if name is False:
+        return False
+    if name not in LOGGERS:
+        raise ValueError(f"trainer.logger is {name!r}; give {', '.join(LOGGERS)} or false")
+    package = LOGGERS[name]
+    if package and not importlib.util.find_spec(package):
+        raise ValueError(f"trainer.logger={name} needs {package}: pip install {package}, or trainer.logger=csv")
+    if name == "wandb":
+        return WandbLogger(name=out.name, save_dir=out, project="dualvit")
+    # A version for each start: what a stopped run logged stays.
+    return (CSVLogger if name == "csv" else TensorBoardLogger)(out, name="logs")
+
+
+class EpochLines(Callback):
+    """A line for each epoch, in a log file as on a terminal."""
+
+    started = 0.0
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.is_global_zero or not pl_module.history:
+            return
+        row = dict(pl_module.history[-1])
+        epoch, step = row.pop("epoch"), row.pop("step")
+        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items())
+        seconds = time.monotonic() - self.started
+        print(f"epoch {epoch:g}, step {step:g}  {values}  {seconds:.0f} s", flush=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let Lightning speak of what matters alone, a line each."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for pattern in SILENT:
+                warnings.filterwarnings("ignore", pattern)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.showwarning = _show
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    Console(stderr=True).print(
+        f"warning: {' '.join(str(message).split())}", markup=False, highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,19 @@
+"""A tiny folder of pictures, and recipes on it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Forty-four pictures of class a, reddish, and b, bluish, to train on, and four of each to validate."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 22), ("val", 4)):
+        for channel, label in ((0, "a"), (2, "b")):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, (48, 56, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{index}.png")
+    return tmp_path / "data"

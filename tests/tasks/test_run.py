@@ -1,0 +1,348 @@
+"""Runs: exact resume, what checkpoints hold, export, and mistakes that cost one line and nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("lightning", reason="needs dualvit[recipes]")
+
+import timm
+
+from dualvit.files import read_json, whole
+from dualvit.finite import NonFiniteLossError
+from dualvit.tasks import run
+from dualvit.tasks.classify.data import ClassifyData
+from dualvit.tasks.classify.task import Classify
+from dualvit.tasks.loading import UnreadableError
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 5)):
+        for label, low in (("dark", 0), ("bright", 60)):
+            (folder / split / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(low, low + 190, (40, 40, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{index}.png")
+    return folder
+
+
+def changes(root, *more):
+    return [
+        f"data.root={root}", "network.name=dualvit_n", "network.drop_path=0.2", "data.image_size=32", "data.batch=4",
+        "mix.mixup=0.8", "mix.cutmix=1.0", "ema=0.8", "schedule.epochs=3", "trainer.accelerator=cpu", *more,
+    ]  # fmt: skip
+
+
+def recipe(root, *more):
+    return run.load_recipe("laptop-classify", changes(root, *more))
+
+
+def content(file):
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def require_equal(one, other, place="checkpoint"):
+    """Weights, average, optimizer, steps and history of two checkpoints; not the date, places, and what counts logs."""
+    if isinstance(one, dict):
+        for name in (set(one) | set(other)) - {"environment", "callbacks", "loops"}:
+            require_equal(one[name], other[name], f"{place}.{name}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            require_equal(*pair, f"{place}.{index}")
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, place
+
+
+@pytest.fixture(scope="module")
+def straight(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("straight")
+    run.fit(recipe(root), out)
+    return out
+
+
+def cut_at(monkeypatch, step):
+    real = Classify.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step:
+            raise Stop
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classify, "training_step", training_step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "more"), [(4, []), (3, ["data.workers=2"]), (4, ["schedule.epochs=null", "schedule.steps=8"])]
+)
+def test_a_resumed_run_equals_a_straight_one(root, straight, tmp_path, monkeypatch, step, more):
+    """Cut in the second of three epochs of three steps; or, of eight steps, the last epoch has two."""
+    reference = straight
+    if more:
+        reference = tmp_path / "straight"
+        run.fit(recipe(root, *more), reference)
+    with monkeypatch.context() as patch:
+        cut_at(patch, step)
+        with pytest.raises(Stop):
+            run.fit(recipe(root, *more), tmp_path / "cut")
+    task = run.fit(recipe(root, *more), tmp_path / "cut")
+    assert [row["epoch"] for row in task.history] == [1, 2, 3]
+    assert {row["top1"] for row in task.history[1:]} == {
+        task.history[0]["top1"]
+    }  # the first was best, the last is kept
+    one, other = content(reference / "last.ckpt"), content(tmp_path / "cut" / "last.ckpt")
+    require_equal(one, other)
+    assert other["global_step"] == (8 if "schedule.steps=8" in more else 9)
+    again = run.fit(recipe(root, *more), tmp_path / "cut")  # a finished run stays as it is
+    assert again.history == task.history
+    require_equal(one, content(tmp_path / "cut" / "last.ckpt"))
+
+
+def test_the_last_epoch_is_kept_where_it_is_not_the_best(root, tmp_path, monkeypatch):
+    real = Classify.scores
+    monkeypatch.setattr(Classify, "scores", lambda self: {**real(self), "top1": 0.5})
+    run.fit(recipe(root, "schedule.epochs=2"), tmp_path)
+    assert [content(tmp_path / f"{name}.ckpt")["global_step"] for name in ("best", "last")] == [3, 6]
+
+
+@pytest.mark.slow
+def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
+    out = tmp_path / "killed"
+    slow = (
+        "import time; from dualvit.tasks.classify.task import Classify as C; real = C.training_step\n"
+        "def step(self, batch, index):\n"
+        "    if self.global_step == 4: print('HERE', flush=True); time.sleep(60)\n"
+        "    return real(self, batch, index)\n"
+        "C.training_step = step\n"
+    )
+    arguments = ["recipe", "fit", "laptop-classify", *changes(root), "--out", str(out)]
+    code = f"import sys, torch; torch.set_num_threads(1); sys.argv[1:] = {arguments!r}\n"
+    code += "{}from dualvit.cli import main; main()"
+    with subprocess.Popen([sys.executable, "-c", code.format(slow)], stdout=subprocess.PIPE, text=True) as process:
+        assert any("HERE" in line for line in process.stdout)
+        process.send_signal(signal.SIGKILL)
+    assert content(out / "last.ckpt")["global_step"] == 3
+    done = subprocess.run([sys.executable, "-c", code.format("")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"continues from {out / 'last.ckpt'}" in done.stdout
+    require_equal(content(straight / "last.ckpt"), content(out / "last.ckpt"))
+
+
+def test_a_checkpoint_says_where_it_comes_from(root, straight):
+    found = content(straight / "best.ckpt")["dualvit"]  # weights_only: nothing in it is pickled
+    assert found["recipe"]["data"]["batch"] == 4
+    assert found["classes"] == ["bright", "dark"]
+    assert found["images"] == 12
+    assert {"versions", "commit", "date", "hardware"} <= set(found["environment"])
+    assert {"best", "history", "recipe", "environment"} <= set(read_json(straight / "results.json"))
+
+
+def test_another_seed_is_another_run_and_the_same_is_the_same(root, straight, tmp_path):
+    short = recipe(root, "schedule.epochs=1", "trainer.deterministic=true")
+    first = run.fit(short, tmp_path / "a").state_dict()
+    second = run.fit(short, tmp_path / "b").state_dict()
+    require_equal(dict(first), dict(second))
+    other = run.fit(recipe(root, "schedule.epochs=1", "seed=1"), tmp_path / "c").state_dict()
+    assert not torch.equal(first["network.head.weight"], other["network.head.weight"])
+
+
+def test_export_reads_in_timm_and_as_a_backbone(straight, tmp_path):
+    from dualvit.models.timm_backbone import plan_backbone
+    from dualvit.weights import load_backbone
+
+    count, missing = run.export(straight / "best.ckpt", tmp_path / "n.safetensors")
+    task = run.load(straight / "best.ckpt")
+    model = timm.create_model(
+        "dualvit_n", num_classes=2, token_label=False, checkpoint_path=tmp_path / "n.safetensors"
+    ).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), task.network(image), rtol=0, atol=1e-5)
+    assert (count, missing) == (len(model.state_dict()), ())
+    plan = plan_backbone("dualvit_n")
+    assert load_backbone(plan.build(), tmp_path / "n.safetensors", plan.whole()).missing == ()
+    with pytest.raises(ValueError, match=r"end its name in .safetensors"):
+        run.export(straight / "best.ckpt", tmp_path / "n.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("network.drop_path=0.3", "network.drop_path was 0.2 and is 0.3"),
+        ("schedule.epochs=4", "schedule.epochs was 3 and is 4"),
+        ("trainer.logger=mlflow", "trainer.logger is 'mlflow'; give csv, tensorboard, wandb or false"),
+        ("trainer.max_epochs=3", "set schedule.epochs"),
+        ("trainer.device=2", "did you mean trainer.devices"),
+        ("data.batch=0", "data.batch is 0"),
+    ],
+)
+def test_mistakes_are_one_line(root, straight, change, words):
+    before = (straight / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match=words.replace(".", r"\.")) as error:
+        run.fit(recipe(root, change), straight)
+    assert "\n" not in str(error.value)
+    assert (straight / "last.ckpt").read_bytes() == before
+
+
+def test_a_run_stays_with_its_classes_and_its_data(root, straight, tmp_path, monkeypatch):
+    import shutil
+
+    other = shutil.copytree(root, tmp_path / "other")
+    (other / "train" / "dark" / "0.png").unlink()
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        cut_at(patch, 4)
+        run.fit(recipe(root), tmp_path / "fewer")
+    with pytest.raises(ValueError, match="had 12 images to train on when this run began, and has 11"):
+        run.fit(recipe(other), tmp_path / "fewer")
+    for split in ("train", "val"):
+        (other / split / "dark").rename(other / split / "night")
+    with pytest.raises(ValueError, match=r"were 2 \(bright, dark\) and are 2 \(bright, night\)"):
+        run.fit(recipe(other), straight)
+
+
+def test_a_damaged_checkpoint_is_put_aside(root, straight, tmp_path, capsys):
+    import shutil
+
+    out = shutil.copytree(straight, tmp_path / "run")
+    (out / "last.ckpt").write_bytes((straight / "last.ckpt").read_bytes()[:1000])
+    run.fit(recipe(root), out)
+    said = capsys.readouterr().out
+    assert f"continues from {out / 'best.ckpt'}" in said
+    assert "last.damaged" in said
+    require_equal(content(straight / "last.ckpt")["state_dict"], content(out / "last.ckpt")["state_dict"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")
+def test_a_full_disk_keeps_the_previous_checkpoint(root, tmp_path, monkeypatch):
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    real = Classify.on_save_checkpoint
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def on_save_checkpoint(self, checkpoint):
+        real(self, checkpoint)
+        if self.current_epoch == 1:  # the second epoch's file breaks off after a megabyte
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
+
+    monkeypatch.setattr(Classify, "on_save_checkpoint", on_save_checkpoint)
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*\.ckpt: File too large; the previous one is whole") as error:
+            run.fit(recipe(root), tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "\n" not in str(error.value)
+    assert content(tmp_path / "run" / "last.ckpt")["global_step"] == 3
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(Stop), whole(tmp_path / "a") as file:
+        file.write(b"new")
+        raise Stop
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_a_folder_that_cannot_be_written(root, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write to .*; give another --out"):
+        run.fit(recipe(root), tmp_path / "file" / "run")
+
+
+class Broken:
+    """A data set in which some files cannot be read, and one holds NaN."""
+
+    def __init__(self, data, bad=(), nan=None):
+        self.data, self.bad, self.nan, self.samples = data, bad, nan, data.samples
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        if index in self.bad:
+            raise UnreadableError(f"{self.samples[index][0]}: broken")
+        image, label = self.data[index]
+        return (image * float("nan") if index == self.nan else image), label
+
+
+def broken(monkeypatch, **how):
+    real = ClassifyData.train_data
+    monkeypatch.setattr(ClassifyData, "train_data", lambda self: Broken(real(self), **how))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_files_are_listed_until_they_are_too_many(root, tmp_path, monkeypatch, workers):
+    broken(monkeypatch, bad=(1, 7))
+    more = ["schedule.epochs=1", f"data.workers={workers}"]
+    run.fit(recipe(root, *more, "data.unreadable=2"), tmp_path / "go")
+    assert len((tmp_path / "go" / "unreadable.txt").read_text().splitlines()) == 2
+    with pytest.raises(ValueError, match=r"1 others could not be read either, and data.unreadable allows 1") as error:
+        run.fit(recipe(root, *more, "data.unreadable=1"), tmp_path / "stop")
+    assert "\n" not in str(error.value)
+
+
+def test_a_nan_names_its_culprit(root, tmp_path, monkeypatch):
+    real = Classify.__init__
+
+    def spoil(self, *args):
+        real(self, *args)
+        torch.nn.init.constant_(self.network.head.bias, float("nan"))
+
+    with monkeypatch.context() as patch, pytest.raises(NonFiniteLossError, match=r"in step 1 .*first in head \(Linear"):
+        patch.setattr(Classify, "__init__", spoil)
+        run.fit(recipe(root), tmp_path / "weights")
+    broken(monkeypatch, nan=7)
+    with pytest.raises(NonFiniteLossError, match=r"its input is not: .*train/dark/1\.png"):
+        run.fit(recipe(root), tmp_path / "image")
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_reduced_precision_stays_finite(root, tmp_path, precision):
+    task = run.fit(
+        recipe(root, "schedule.epochs=null", "schedule.steps=10", f"trainer.precision={precision}"), tmp_path
+    )
+    assert task.history[-1]["step"] == 10
+    assert all(np.isfinite(row["loss"]) for row in task.history)
+
+
+def test_predict_skips_what_it_cannot_read(root, straight, tmp_path, monkeypatch):
+    def predict(self, files, out):
+        for file in files:
+            (out / f"{file.stem}.txt").write_text("seen")
+            yield f"{file.name} seen"
+
+    monkeypatch.setattr(Classify, "predict", predict)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    lines = list(run.predict(straight / "best.ckpt", [root / "val" / "dark", bad], tmp_path / "out"))
+    assert lines[0].startswith(f"skipped: cannot read the picture {bad}: ")
+    assert len(lines) == 6
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    with pytest.raises(ValueError, match="none of the 1 images can be read"):
+        list(run.predict(straight / "best.ckpt", [bad], tmp_path / "out"))
+    with pytest.raises(FileNotFoundError, match="no image or folder"):
+        list(run.predict(straight / "best.ckpt", [tmp_path / "absent"], tmp_path / "out"))
+
+
+def test_a_checkpoint_of_something_else(root, straight, tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of a recipe"):
+        run.load(tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="another network than dualvit_t"):
+        run.load(straight / "best.ckpt", ["network.name=dualvit_t"])
+    with pytest.raises(ValueError, match=r"network.name was .*dualvit_n.* and is .*dualvit_t"):
+        run.fit(recipe(root, "network.name=dualvit_t"), straight)
