@@ -1,6 +1,7 @@
 """The command line: results, and errors that are one line with a non-zero exit."""
 
 import io
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -76,6 +77,22 @@ def test_digits(tmp_path):
         f"6 images in {tmp_path / 'digits'}; train on it with data={tmp_path / 'digits' / 'data.yaml'}"
     ]
     fails(dualvit("data", "digits", tmp_path / "other", "--size", "100"), "size is 100")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["detect", "train", "--help"]])
+def test_yolo_help_is_ours(arguments, monkeypatch):
+    from dualvit.yolo.layout import OPTIONS
+    from dualvit.yolo.register import find_yaml
+
+    monkeypatch.setenv("COLUMNS", "80")
+    done = dualvit("yolo", *arguments)
+    assert done.returncode == 0
+    assert all(f"{option}=" in done.stdout for option in OPTIONS)
+    assert "dualvit yolo help" in " ".join(done.stdout.split())  # how to see Ultralytics' own
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    names = set(re.findall(r"yolov8n-[a-z0-9-]+\.yaml", done.stdout))
+    assert len(names) == 5
+    assert all(find_yaml(name) for name in names)
 
 
 @pytest.mark.slow
