@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 import dualvit as package
@@ -127,9 +128,16 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
     assert best.read_bytes() == before
 
 
-def test_models_lists_all():
+def test_models_lists_all(monkeypatch):
+    from dualvit.yolo.register import yaml_names
+
+    monkeypatch.setattr("dualvit.cli.console", Console(width=80))
     done = dualvit("models")
-    assert all(name in done.stdout for name in ("dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"))
+    lines = done.stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines if line.strip()}
+    assert set(rows) - {"name", "YOLO"} == {*package.list_models(), *yaml_names()}
+    assert "instance segmentation on Dual-ViT" in rows["yolov8n-dualvit-seg.yaml"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_bench(tmp_path):

@@ -212,6 +212,16 @@ def models() -> None:
             notes.get(family, semantics),
         )
     console.print(table)
+    console.print(yolo_table())
+
+
+def yolo_table() -> Table:
+    """The YOLO files and what each is for, which its first line says; Ultralytics need not be installed."""
+    table = Table("YOLO file, n s m l x", "what for", box=None, header_style="bold")
+    for file in sorted((Path(__file__).parent / "yolo" / "cfg").glob("*.yaml")):
+        purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 ").split(":")[0]
+        table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), purpose)
+    return table
 
 
 def main() -> None:
