@@ -1,6 +1,7 @@
 """The demo on a handful of images: it trains, draws, and leaves earlier runs alone."""
 
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -26,8 +27,12 @@ def test_the_demo_runs_twice(tmp_path, monkeypatch):
     first = demo.run(tmp_path, Console(file=screen, width=100))
     assert set(first) == {"mAP50", "mAP50-95", "minutes"}
     assert 0 <= first["mAP50-95"] <= first["mAP50"] <= 1
-    assert Image.open(tmp_path / "run" / "predictions.png").size == (4 * 64, 64)
+    assert Image.open(tmp_path / "run" / "predictions.png").size == (4 * 128, 128)
     assert "yolov8n-dualvit" in screen.getvalue()
+    (before,) = re.findall(r"^ *before +(0\.\d{3}) +(0\.\d{3})", screen.getvalue(), re.MULTILINE)
+    (after,) = re.findall(r"^ *after +(0\.\d{3}) +(0\.\d{3})", screen.getvalue(), re.MULTILINE)
+    assert float(before[1]) > 0.05  # the checkpoint knows digits, if not of this size
+    assert after == (f"{first['mAP50']:.3f}", f"{first['mAP50-95']:.3f}")
     kept = (tmp_path / "run" / "weights" / "best.pt").read_bytes()
     demo.run(tmp_path, Console(file=screen, width=100))
     others = [folder for folder in tmp_path.glob("run*") if folder.name != "run"]  # run2 or run-2, by version
