@@ -8,11 +8,12 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
+import typer
 from rich.console import Console
 from safetensors.torch import save_file
 
 import dualvit as package
-from dualvit.cli import main
+from dualvit_cli import app, main
 
 pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
 
@@ -21,7 +22,7 @@ def dualvit(*arguments, process=False):
     """Run the command here, or, where it changes what Ultralytics keeps, in a process of its own."""
     command = ["dualvit", *map(str, arguments)]
     if process:
-        start = [sys.executable, "-c", "from dualvit.cli import main; main()", *command[1:]]
+        start = [sys.executable, "-c", "from dualvit_cli import main; main()", *command[1:]]
         return subprocess.run(start, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
     out, err, status = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -39,6 +40,54 @@ def fails(done, *words):
     assert "Traceback" not in done.stderr + done.stdout
     assert len(lines) == 1, done.stderr
     assert all(word in lines[0] for word in words), lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"], ["--version"], ["models", "--help"], ["compare", "--help"], ["bench", "--help"], ["yolo", "--help"],
+        ["data", "digits", "--help"], ["compare"], ["bench", "--sizs", "224"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_and_mistyped_options_import_no_library(arguments):
+    code = (
+        "import sys; from dualvit_cli import main; sys.argv = ['dualvit', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print([name for name in ('torch', 'timm', 'dualvit', 'ultralytics') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_version():
+    done = dualvit("--version")
+    assert (done.returncode, done.stdout) == (0, f"dualvit {package.__version__}\n")
+
+
+def test_help_lists_what_commands_say_of_themselves():
+    from dualvit.tasks import classify_cli
+    from dualvit.tasks.cli import app as recipes
+
+    found = {command.name: command.help or command.callback.__doc__ for command in app.registered_commands}
+    found["recipe"] = next(c.callback.__doc__ for c in app.registered_commands if c.callback.__name__ == "recipe")
+    assert found["recipe"] == recipes.info.help
+    commands = typer.Typer()
+    classify_cli.register(commands)
+    for command in commands.registered_commands:
+        name = command.name or command.callback.__name__
+        assert found[name] == command.callback.__doc__, name
+
+
+def test_recipe_and_classifier_commands_are_passed_on():
+    done = dualvit("recipe", "list")
+    assert done.returncode == 0, done.stderr
+    assert "laptop-classify" in done.stdout
+    done = dualvit("eval", "--help")
+    assert "dualvit eval" in done.stdout
+    assert "--unreadable" in done.stdout
+    assert dualvit("probe", "--sizs", "3").returncode == 2
+    fails(dualvit("recipe", "show", "laptop-clasify"), "laptop-clasify")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +180,7 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
 def test_models_lists_all(monkeypatch):
     from dualvit.yolo.register import yaml_names
 
-    monkeypatch.setattr("dualvit.cli.console", Console(width=80))
+    monkeypatch.setattr("dualvit_cli.console", Console(width=80))
     done = dualvit("models")
     lines = done.stdout.splitlines()
     rows = {line.split()[0]: line for line in lines if line.strip()}

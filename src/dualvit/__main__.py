@@ -1,5 +1,5 @@
 """`python -m dualvit`, which torchrun and SLURM start."""
 
-from dualvit.cli import main
+from dualvit_cli import main
 
 main()

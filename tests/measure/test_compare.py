@@ -131,7 +131,7 @@ def test_killed_half_way_it_continues(experiment, place):
     psutil = pytest.importorskip("psutil")
     slow = {"name": "tiny_test", "label": "slow", "pause": 0.4}
     path = experiment(models=["tiny_test", slow], epochs=4)
-    command = [sys.executable, "-c", "from dualvit.cli import main; main()", "compare", str(path)]
+    command = [sys.executable, "-c", "from dualvit_cli import main; main()", "compare", str(path)]
     env = environment(place)
     first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     progress = place / "out" / "cells" / "slow-s0" / "progress.json"
@@ -166,7 +166,7 @@ def test_cells_end_with_the_command(experiment, place):
     """A command that is killed alone takes its cells with it, so that a second one does not race them."""
     psutil = pytest.importorskip("psutil")
     path = experiment(models=[{"name": "tiny_test", "label": "slow", "pause": 0.5}], epochs=50)
-    command = [sys.executable, "-c", "from dualvit.cli import main; main()", "compare", str(path)]
+    command = [sys.executable, "-c", "from dualvit_cli import main; main()", "compare", str(path)]
     env = environment(place)
     for number in (signal.SIGKILL, signal.SIGINT):
         first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -130,7 +130,7 @@ def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
     )
     arguments = ["recipe", "fit", "laptop-classify", *changes(root), "--out", str(out)]
     code = f"import sys, torch; torch.set_num_threads(1); sys.argv[1:] = {arguments!r}\n"
-    code += "{}from dualvit.cli import main; main()"
+    code += "{}from dualvit_cli import main; main()"
     with subprocess.Popen([sys.executable, "-c", code.format(slow)], stdout=subprocess.PIPE, text=True) as process:
         assert any("HERE" in line for line in process.stdout)
         process.send_signal(signal.SIGKILL)

@@ -12,11 +12,11 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from typer.testing import CliRunner
 
-from dualvit.cli import app
 from dualvit.tasks.classify.build import build_classifier
 from dualvit.tasks.classify.teacher import token_scores, write_maps
 from dualvit.tasks.config import Network, names, read
 from dualvit.tasks.run import fit, load, load_recipe, prepare
+from dualvit_cli import app
 
 OURS = [name for name in names() if read(name)["task"] == "classify"]
 SMALL = (

@@ -1,7 +1,12 @@
-"""The command line: `dualvit yolo | compare | bench | ...`. Errors are one line, with the remedy."""
+"""The command line: `dualvit yolo | compare | bench | ...`. Errors are one line, with the remedy.
+
+It stands beside the package `dualvit`, and imports it inside commands alone: whoever imports `dualvit` gets torch and
+timm with it, and `--help`, `--version` and a mistyped option need not wait for these.
+"""
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +14,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
-
-from dualvit.allocator import keep_freed_memory
-from dualvit.tasks.classify_cli import register as register_classify
-from dualvit.tasks.cli import app as recipe_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,9 +23,68 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
 app.add_typer(data_app, name="data")
-app.add_typer(recipe_app, name="recipe")
-register_classify(app)
 console = Console()
+# The rest of the line goes on as it is to a command line that is imported only then.
+PASSED_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+    "help_option_names": [],
+}
+
+
+def keep_memory() -> None:
+    """Let the allocator keep what the next step of a training or an evaluation will ask for."""
+    from dualvit.allocator import keep_freed_memory
+
+    keep_freed_memory()
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and stop, where `--version` is given."""
+    if asked:
+        print(f"dualvit {version('dualvit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command line itself."""
+
+
+@app.command(context_settings=PASSED_ON)
+def recipe(context: typer.Context) -> None:
+    """The paper's recipes, and small ones: list, show, fit, validate, predict, export."""
+    from dualvit.tasks.cli import app as recipes
+
+    keep_memory()
+    recipes(context.args, prog_name="dualvit recipe")
+
+
+def classifier(name: str, help: str) -> None:
+    """Add a command of `dualvit.tasks.classify_cli`."""
+
+    @app.command(name, help=help, context_settings=PASSED_ON)
+    def command(context: typer.Context) -> None:
+        from dualvit.tasks.classify_cli import register
+
+        keep_memory()
+        commands = typer.Typer(add_completion=False)
+        register(commands)
+        commands([name, *context.args], prog_name="dualvit")
+
+
+classifier("eval", "Top-1, top-5 and a confusion picture of a classifier.")
+classifier(
+    "probe", "How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."
+)
+classifier(
+    "token-labels", "Make the label maps that token labelling trains with, by any classifier of the data set's classes."
+)
 
 
 @app.command(
@@ -76,6 +136,7 @@ def yolo(context: typer.Context) -> None:
         return
     from dualvit.yolo.cli import run
 
+    keep_memory()
     run(context.args)
 
 
@@ -120,6 +181,7 @@ def demo(
     """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw what it finds."""
     from dualvit.yolo.demo import run
 
+    keep_memory()
     run(folder, console)
 
 
@@ -217,8 +279,10 @@ def models() -> None:
 
 def yolo_table() -> Table:
     """The YOLO files and what each is for, which its first line says; Ultralytics need not be installed."""
+    import dualvit
+
     table = Table("YOLO file, n s m l x", "what for", box=None, header_style="bold")
-    for file in sorted((Path(__file__).parent / "yolo" / "cfg").glob("*.yaml")):
+    for file in sorted((Path(dualvit.__file__).parent / "yolo" / "cfg").glob("*.yaml")):
         purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 ").split(":")[0]
         table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), purpose)
     return table
@@ -226,9 +290,8 @@ def yolo_table() -> Table:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit status 1, without a traceback."""
-    keep_freed_memory()
     try:
-        app()
+        app(prog_name="dualvit")
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
