@@ -1,12 +1,14 @@
 """The command line: results, and errors that are one line with a non-zero exit."""
 
 import io
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 import dualvit as package
@@ -72,7 +74,26 @@ def test_digits(tmp_path):
     done = dualvit("data", "digits", tmp_path / "digits", "--images", "6", "--size", "64")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "digits" / "data.yaml").exists()
+    assert done.stdout.splitlines() == [
+        f"6 images in {tmp_path / 'digits'}; train on it with data={tmp_path / 'digits' / 'data.yaml'}"
+    ]
     fails(dualvit("data", "digits", tmp_path / "other", "--size", "100"), "size is 100")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["detect", "train", "--help"]])
+def test_yolo_help_is_ours(arguments, monkeypatch):
+    from dualvit.yolo.layout import OPTIONS
+    from dualvit.yolo.register import find_yaml
+
+    monkeypatch.setenv("COLUMNS", "80")
+    done = dualvit("yolo", *arguments)
+    assert done.returncode == 0
+    assert all(f"{option}=" in done.stdout for option in OPTIONS)
+    assert "dualvit yolo help" in " ".join(done.stdout.split())  # how to see Ultralytics' own
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    names = set(re.findall(r"yolov8n-[a-z0-9-]+\.yaml", done.stdout))
+    assert len(names) == 5
+    assert all(find_yaml(name) for name in names)
 
 
 @pytest.mark.slow
@@ -107,9 +128,16 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
     assert best.read_bytes() == before
 
 
-def test_models_lists_all():
+def test_models_lists_all(monkeypatch):
+    from dualvit.yolo.register import yaml_names
+
+    monkeypatch.setattr("dualvit.cli.console", Console(width=80))
     done = dualvit("models")
-    assert all(name in done.stdout for name in ("dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"))
+    lines = done.stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines if line.strip()}
+    assert set(rows) - {"name", "YOLO"} == {*package.list_models(), *yaml_names()}
+    assert "instance segmentation on Dual-ViT" in rows["yolov8n-dualvit-seg.yaml"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_bench(tmp_path):

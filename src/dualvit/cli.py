@@ -27,14 +27,53 @@ register_classify(app)
 console = Console()
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": ["-h", "--help"],
+    },
+    options_metavar="TASK MODE model=... data=... key=value",
+)
 def yolo(context: typer.Context) -> None:
-    """The Ultralytics command line with Dual-ViT registered: dualvit yolo detect train model=...
+    """The Ultralytics command line with Dual-ViT registered.
 
-    Models: yolov8n-dualvit.yaml, yolov8n-timm.yaml, also -seg, -cls, -pose, -obb, and scales n s m l x.
-    Further options: backbone= (any timm model), backbone_args=, backbone_weights=, backbone_lr=,
-    layer_decay=, drop_path_rate=.
+    \b
+    TASK  detect, segment, classify, pose or obb
+    MODE  train, val, predict, track or export
+
+    Models besides Ultralytics' own:
+
+    \b
+    yolov8n-dualvit.yaml        also s m l x, and -seg -cls -pose -obb
+    yolov8n-timm.yaml           on any timm backbone, likewise
+    yolov8n-c2fdual.yaml        dual blocks in the stock backbone
+    yolov8n-c2fdual-neck.yaml   dual blocks in the stock neck
+    best.pt, best.safetensors   what training and save_weights wrote
+
+    Options besides Ultralytics' own, for models on a timm backbone:
+
+    \b
+    backbone=NAME           any timm model with maps at strides 8, 16 and 32
+    backbone_args=MAPPING   its options, such as "{mixer: outlook}"
+    backbone_weights=FILE   its checkpoint; every key must match
+    backbone_lr=FACTOR      on the backbone's learning rate, in (0, 1]
+    layer_decay=FACTOR      on it for each layer further down, in (0, 1]
+    drop_path_rate=RATE     drop path of the backbone's last block
+
+    Examples:
+
+    \b
+    dualvit yolo detect train model=yolov8n-dualvit.yaml data=data.yaml
+    dualvit yolo segment train model=yolov8n-timm-seg.yaml data=data.yaml \\
+        backbone=convnext_atto epochs=100 imgsz=640
+    dualvit yolo detect predict model=best.pt source=images
+
+    Ultralytics' own help: dualvit yolo help. Its settings: dualvit yolo cfg.
     """
+    if not context.args:
+        print(context.get_help())
+        return
     from dualvit.yolo.cli import run
 
     run(context.args)
@@ -66,7 +105,7 @@ def digits(
     """Real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
     from dualvit.data.digits import write_digits
 
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("drawing")
         yaml = write_digits(
             folder, images, size, seed, progress=lambda done, total: progress.update(bar, completed=done, total=total)
@@ -173,6 +212,16 @@ def models() -> None:
             notes.get(family, semantics),
         )
     console.print(table)
+    console.print(yolo_table())
+
+
+def yolo_table() -> Table:
+    """The YOLO files and what each is for, which its first line says; Ultralytics need not be installed."""
+    table = Table("YOLO file, n s m l x", "what for", box=None, header_style="bold")
+    for file in sorted((Path(__file__).parent / "yolo" / "cfg").glob("*.yaml")):
+        purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 ").split(":")[0]
+        table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), purpose)
+    return table
 
 
 def main() -> None:

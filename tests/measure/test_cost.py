@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
+from dualvit.measure.cost import PeakMemory, fold, latencies, macs, parameters, spread
 from dualvit.models import create_model
+from dualvit.nn.fuse import is_fused
 
 
 class Attention(nn.Module):
@@ -61,3 +62,36 @@ def test_peak_memory_sees_what_was_given_back():
     torch.ones(64 << 20, dtype=torch.uint8)
     assert before < 32 << 20
     assert 60 << 20 < memory.bytes() < 128 << 20
+
+
+def test_fold_leaves_no_batch_norm_in_ours_and_the_same_outputs():
+    model = create_model("dualvit_n", num_classes=3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(image)
+        fold(model)
+        torch.testing.assert_close(model(image), before, rtol=1e-3, atol=1e-4)
+    assert is_fused(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_fold_asks_a_model_that_knows_how():
+    class Own(nn.Module):
+        def fuse(self):
+            self.asked = True
+
+    model = Own().eval()
+    fold(model)
+    assert model.asked
+
+
+@pytest.mark.parametrize("name", ["yolov8n-dualvit.yaml", "yolov8n.yaml"])
+def test_fold_is_ultralytics_own_and_quiet(name, capfd):
+    pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+    from dualvit.yolo.cell import network
+
+    model = network(name, {}, "detect", 3).eval()
+    capfd.readouterr()
+    fold(model)
+    assert not any(hasattr(module, "bn") for module in model.modules())
+    assert "summary" not in "".join(capfd.readouterr())

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dualvit.measure.build import Data
 from dualvit.measure.experiment import parse
-from dualvit.measure.report import html, markdown, summarise, write_report
+from dualvit.measure.report import facts, html, markdown, summarise, write_report
 
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
@@ -58,6 +58,20 @@ def test_markdown(summary):
     assert "| slow | 81.0 ± 1.0 | 85.0 | reference | 3 | 3.00 M | 2.00 G | 20.0 ms | 100 MiB | 1.0 min |" in text
     assert "6 of 9 done" in text
     assert "1500 pictures to train on, 500 to validate on" in text
+
+
+def test_settings_say_what_is_set_alone(summary):
+    assert "imports" not in dict(facts(summary))["settings"]
+    summary["config"]["imports"] = ["mine", "yours"]
+    assert "imports mine yours" in dict(facts(summary))["settings"]
+
+
+def test_notes_name_a_line_that_is_there(summary):
+    text = markdown(summary)
+    assert "below" not in text[text.index("Multiply-adds are") :]
+    (line,) = re.findall('the machine of "([^"]+)"', text)
+    assert f"- {line}: a machine, batch 1" in text
+    assert line in dict(facts(summary))
 
 
 class Tags(HTMLParser):

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.measure.cost import PeakMemory, macs, parameters, spread, wait
+from dualvit.measure.cost import PeakMemory, fold, macs, parameters, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
-from dualvit.nn.fuse import fuse
 from dualvit.provenance import environment
 
 PROBE = {"cpu": 2048, "cuda": 8192}  # largest side of the matrices whose product is the machine's rate
@@ -43,7 +42,7 @@ class Plan:
         device: cpu, cuda, or cuda:N.
         train: Measure a training step (forward, backward, AdamW) instead of inference.
         features: Measure the maps that detectors read, without the classifier.
-        fuse: Fold what can be folded: by the model's own `fuse()` where it has one.
+        fuse: Fold what can be folded, see `dualvit.measure.cost.fold`.
         compile: Run through `torch.compile`.
         checkpointing: Recompute blocks in the backward pass.
         rounds: Passes of each cell that count.
@@ -204,7 +203,7 @@ def inference(network: nn.Module, image: Tensor, dtype: str, plan: Plan) -> tupl
     with torch.inference_mode():
         exact = network(image) if dtype != "float32" else None
     if plan.fuse:
-        network.fuse() if hasattr(network, "fuse") else fuse(network)  # type: ignore[operator]
+        fold(network)
     network, image, context = prepare(network, image, dtype)
     if plan.compile:
         network = torch.compile(network)  # type: ignore[assignment]

@@ -14,9 +14,8 @@ import torch
 from dualvit.allocator import keep_freed_memory
 from dualvit.files import read_json, write_json, write_whole
 from dualvit.measure.build import build, import_modules
-from dualvit.measure.cost import PeakMemory, latencies, macs, parameters, spread
+from dualvit.measure.cost import PeakMemory, fold, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
-from dualvit.nn.fuse import fuse
 from dualvit.provenance import environment
 from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
@@ -121,10 +120,9 @@ def run_cost(folder: Path) -> None:
     for entry in experiment.models:
         if entry.label not in spec["labels"]:
             continue
-        model: Any = build(experiment, entry, spec["classes"]).eval()
+        model = build(experiment, entry, spec["classes"]).eval()
         counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
-        # As Ultralytics does before it predicts, and as a classifier should be deployed.
-        model = fuse(model) if experiment.task == "classify" else model.fuse(verbose=False)
+        fold(model)
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
     rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}

@@ -1,6 +1,7 @@
 """What a model costs: parameters, multiply-adds, time and memory."""
 
 import contextlib
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualvit.allocator import give_back
+from dualvit.nn.fuse import fuse
 
 
 def parameters(model: nn.Module) -> int:
@@ -44,6 +46,23 @@ def macs(model: nn.Module, image_size: int, channels: int = 3) -> int:
         model.eval()(image)
     model.train(training)
     return int(counter.get_total_flops()) // 2
+
+
+def fold(model: nn.Module) -> None:
+    """Fold in place what can be folded before a model is timed, as it should be before it is deployed.
+
+    By the model's own `fuse()` where it has one (ours, Ultralytics', some of timm's), else by
+    `dualvit.nn.fuse.fuse`; either way quietly.
+
+    Args:
+        model: In evaluation mode.
+    """
+    own = getattr(model, "fuse", None)
+    if own is None:
+        fuse(model)
+        return
+    quietly = {"verbose": False} if "verbose" in inspect.signature(own).parameters else {}
+    own(**quietly)
 
 
 def latencies(

@@ -22,7 +22,7 @@ NOTES = (
     "Differences are taken seed by seed; their interval is Student's t. It speaks of chance in training, not of "
     "other data, and with several comparisons in 20 one of the intervals is expected to miss.",
     "Multiply-adds are of one picture at the experiment's size. Latency is the median of one picture's forward "
-    "pass, the models in turn, on the machine named below.",
+    'pass, the models in turn, on the machine of "latency on".',
 )
 
 
@@ -171,7 +171,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What a reader needs to judge the figures, or to make them again."""
     config, cost, data = summary["config"], summary["cost"], summary["data"]
     skip = {"models", "output", "task", "data", "epochs", "minutes", "seeds", "device", "jobs", "workers", "reference"}
-    settings = ", ".join(f"{key} {value}" for key, value in config.items() if key not in skip)
+    settings = ", ".join(f"{key} {_words(value)}" for key, value in config.items() if key not in skip and value != [])
     machines = sorted({cell["hardware"] for cell in summary["cells"]})
     versions = ", ".join(f"{name} {number}" for name, number in cost["versions"].items())
     done = f"{len(summary['cells'])} of {summary['wanted']}"
@@ -187,6 +187,10 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("commit", str(cost["commit"] or "not in git")),
         ("date", max(cell["date"] for cell in summary["cells"])),
     ]  # fmt: skip
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def markdown(summary: dict[str, Any]) -> str:

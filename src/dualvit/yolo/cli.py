@@ -13,7 +13,8 @@ def run(arguments: list[str]) -> None:
     """Run Ultralytics' entry point on `arguments`; our options go to `YOLO`.
 
     Raises:
-        ValueError: an option of ours that is no number, or no mapping where one is needed.
+        ValueError: an option of ours that is no number, or no mapping where one is needed; or a wrong task or mode.
+        SyntaxError: a setting that Ultralytics does not have.
     """
     import ultralytics.cfg
 
@@ -36,7 +37,11 @@ def run(arguments: list[str]) -> None:
     ultralytics.YOLO = ConfiguredYOLO
     ultralytics.cfg.ARGV = ["yolo", *rest]
     sys.argv = ["yolo", *rest]
-    ultralytics.cfg.entrypoint()
+    try:
+        ultralytics.cfg.entrypoint()
+    except (SyntaxError, ValueError) as error:  # some of its mistakes carry the whole help
+        said, page, _ = str(error).partition(ultralytics.cfg.CLI_HELP_MSG)
+        raise type(error)(said) if page else error from None
 
 
 def _parse(key: str, value: str) -> Any:

@@ -10,7 +10,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.yolo import predict, train
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
-from dualvit.yolo.checks import require_checkpoint
+from dualvit.yolo.checks import require_checkpoint, require_data
 from dualvit.yolo.layout import OPTIONS, with_options
 from dualvit.yolo.register import yaml_options
 from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights
@@ -119,6 +119,12 @@ class YOLO(ultralytics.YOLO):
             return super().train(*args, **kwargs)
         finally:
             os.environ.pop(YAML_ENV, None)
+
+    def val(self, *args: Any, **kwargs: Any) -> Any:
+        """Validate, as Ultralytics' YOLO does."""
+        if kwargs.get("data") is not None:
+            require_data(kwargs["data"], self.task)
+        return super().val(*args, **kwargs)
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:

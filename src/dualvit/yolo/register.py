@@ -3,15 +3,16 @@
 Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
 `ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
-stock class whose rule they follow, and (c) wraps four functions: `parse_model`, to fill in what a
+stock class whose rule they follow, and (c) wraps five functions: `parse_model`, to fill in what a
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
 name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
-one tiny image and so counts a fixed number of semantic tokens hundreds of times, and `fuse`, to fold our
-parts too.
+one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
+parts too, and `check_dict_alignment`, which answers a mistyped setting with a page of help.
 """
 
 import copy
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,14 +21,16 @@ from typing import Any
 
 import torch
 import ultralytics
+import ultralytics.cfg as settings
 import ultralytics.engine.model as engine_model
 import ultralytics.nn.tasks as tasks
 import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
+from ultralytics.utils import LOGGER
 
 from dualvit.models import unknown_name
 from dualvit.nn.fuse import fuse
-from dualvit.yolo.layout import fill_rows, with_options
+from dualvit.yolo.layout import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
 _yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
@@ -64,6 +67,7 @@ def register(*modules: type) -> None:
         wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
+        settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
         tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
         _self_test()
 
@@ -132,13 +136,33 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
 
 
-def _fuse(model: nn.Module, stock: Callable[..., Any], *args: Any, **kwargs: Any) -> nn.Module:
+def _fuse(model: nn.Module, stock: Callable[..., Any], verbose: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
     from dualvit.yolo.modules import transformer_parts
 
     for part in transformer_parts(model):
         fuse(part.eval())
-    fused: nn.Module = stock(model, *args, **kwargs)
+    fused: nn.Module = stock(model, verbose, *args, **kwargs)
     return fused
+
+
+def _check_settings(
+    stock: Callable[..., Any], base: dict[str, Any], custom: dict[str, Any], *args: Any, **kwargs: Any
+) -> None:
+    """Ultralytics' check of names, its deprecated ones included, with one line for those that it does not know."""
+
+    def no_help(record: logging.LogRecord) -> bool:
+        return record.msg != settings.CLI_HELP_MSG
+
+    LOGGER.addFilter(no_help)
+    try:
+        stock(base, custom, *args, **kwargs)
+    except SyntaxError as error:
+        unknown = [name for name in custom if name not in base and name in str(error)]
+        ours = [f"{name} goes to YOLO(...), not here" for name in unknown if name in OPTIONS]
+        other = [unknown_name("setting", name, [*base, *OPTIONS]) for name in unknown if name not in OPTIONS]
+        raise SyntaxError("; ".join([*other, *ours])) from None
+    finally:
+        LOGGER.removeFilter(no_help)
 
 
 def find_yaml(path: str | Path) -> Path | None:

@@ -27,6 +27,7 @@ from dualvit.models.timm_backbone import layer_ids, never_decayed
 from dualvit.nn.fuse import is_fused
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
+from dualvit.yolo.checks import require_data
 from dualvit.yolo.modules import C2fMixer, TimmBackbone, transformer_parts
 
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
@@ -90,6 +91,7 @@ class DualTrainer:
 
     def get_dataset(self) -> Any:
         """Read the data YAML; a missing file or folder is one line."""
+        require_data(self.args.data, self.args.task)
         try:
             return super().get_dataset()  # type: ignore[misc]
         except (RuntimeError, FileNotFoundError) as error:
