@@ -19,6 +19,7 @@ from dualvit.finite import NonFiniteLossError
 from dualvit.tasks import run
 from dualvit.tasks.classify.data import ClassifyData
 from dualvit.tasks.classify.task import Classify
+from dualvit.tasks.config import plain
 from dualvit.tasks.loading import UnreadableError
 
 
@@ -163,19 +164,36 @@ def test_export_reads_in_timm_and_as_a_backbone(straight, tmp_path):
     from dualvit.models.timm_backbone import plan_backbone
     from dualvit.weights import load_backbone
 
-    count, missing = run.export(straight / "best.ckpt", tmp_path / "n.safetensors")
+    count, missing, options = run.export(straight / "best.ckpt", tmp_path / "n.safetensors")
     task = run.load(straight / "best.ckpt")
-    model = timm.create_model(
-        "dualvit_n", num_classes=2, token_label=False, checkpoint_path=tmp_path / "n.safetensors"
-    ).eval()
+    model = timm.create_model("dualvit_n", checkpoint_path=tmp_path / "n.safetensors", **options).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(image), task.network(image), rtol=0, atol=1e-5)
-    assert (count, missing) == (len(model.state_dict()), ())
+    assert (count, missing, options["num_classes"]) == (len(model.state_dict()), (), 2)
     plan = plan_backbone("dualvit_n")
     assert load_backbone(plan.build(), tmp_path / "n.safetensors", plan.whole()).missing == ()
     with pytest.raises(ValueError, match=r"end its name in .safetensors"):
         run.export(straight / "best.ckpt", tmp_path / "n.pth")
+
+
+@pytest.mark.parametrize(("name", "classes"), [("laptop-detect", ("a", "b")), ("laptop-semantic", ("a", "b"))])
+def test_export_of_a_detectors_and_a_segmenters_backbone(name, classes, tmp_path):
+    from dualvit.models.timm_backbone import plan_backbone
+    from dualvit.weights import load_backbone
+
+    settings = run.load_recipe(name, ["data.root=x", "network.name=dualvit_n"])
+    task = run.kind(settings.task).TaskType(settings, classes)
+    held = {"recipe": plain(settings), "classes": list(classes)}
+    torch.save({"dualvit": held, "state_dict": task.state_dict()}, tmp_path / "a.ckpt")
+    _, missing, options = run.export(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
+    plan = plan_backbone("dualvit_n", {name: value for name, value in options.items() if name != "num_classes"})
+    built = plan.build()
+    assert load_backbone(built, tmp_path / "a.safetensors", plan.whole()).missing == ()
+    own = task.backbone().state_dict()
+    shared = [name for name in built.state_dict() if name in own]
+    assert shared and all(torch.equal(built.state_dict()[name], own[name]) for name in shared)
+    assert missing == () or any("head" in name or "norm" in name for name in missing)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,12 @@ def export(
     """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
     from dualvit.tasks.run import export as run_export
 
-    count, missing = run_export(checkpoint, target)
+    count, missing, options = run_export(checkpoint, target)
     say(f"{count} entries in {target}")
     if missing:
-        say(f"{len(missing)} of the whole network's are not in it, such as {missing[0]}: the backbone has none")
+        say(f"without {len(missing)} of the whole network, which this backbone has none of, such as {missing[0]}")
+    else:
+        say(f"timm.create_model(..., checkpoint_path=...) takes {', '.join(f'{k}={v!r}' for k, v in options.items())}")
 
 
 def say(line: str) -> None:

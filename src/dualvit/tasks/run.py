@@ -183,13 +183,13 @@ def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterabl
         yield from task.predict(good, out)
 
 
-def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...]]:
+def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[str, Any]]:
     """Write a checkpoint's backbone as safetensors, in the names of timm's whole network.
 
     Returns:
-        How many entries are in the file, and which of the whole network's are not: what a detector's or a segmenter's
-        backbone does not have. A file that lacks none loads as `timm.create_model(name, checkpoint_path=target)`;
-        every file loads as `YOLO(..., backbone_weights=target)`.
+        How many entries are in the file; which of the whole network's are not, since a detector's or a segmenter's
+        backbone does not have them; and the options that build the network. A file that lacks none loads as
+        `timm.create_model(name, checkpoint_path=target, **options)`; every file, as `backbone_weights=target` of YOLO.
 
     Raises:
         ValueError: the target does not end in .safetensors.
@@ -200,7 +200,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...]]:
     network, own = task.recipe.network, task.backbone()
     classes = getattr(own, "num_classes", 0)
     with torch.device("meta"):
-        options = {**network.options, "num_classes": classes} if classes else {"num_classes": 0, **network.options}
+        options = {**network.options, "num_classes": classes}
         whole = create_model(network.name, **options)
     names = whole_names(own, whole)
     state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
@@ -208,4 +208,4 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...]]:
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, safetensors.torch.save(state, metadata))
-    return len(state), missing
+    return len(state), missing, options
