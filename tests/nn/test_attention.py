@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
-from dualvit.nn.attention import CrossAttention, SelfAttention, attend
+from dualvit.nn.attention import CrossAttention, SelfAttention, absorbing_saves, attend
 
 
 def slow_attend(q, k, v, num_heads):
@@ -82,3 +83,70 @@ def test_cross_attention_ignores_the_order_of_its_context():
     module = CrossAttention(32, 4, project=True)
     tokens, context = torch.randn(1, 6, 32), torch.randn(1, 11, 32)
     assert_close(module(tokens, context), module(tokens, context[:, torch.randperm(11)]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize(("few", "project"), [("tokens", False), ("tokens", True), ("context", True)])
+def test_absorbed_products_are_the_plain_ones_in_another_order(few, project, folded):
+    """Outputs and every gradient, with biases that count, before and after they are folded."""
+    module = CrossAttention(32, 4, project=project, few=few).double()
+    for linear in (module.q, module.kv, module.proj)[: 2 + project]:
+        torch.nn.init.normal_(linear.bias)
+    if folded:
+        module.fold()
+    lengths = (6, 90) if few == "tokens" else (90, 6)
+    tokens, context = (torch.randn(2, n, 32, dtype=torch.float64, requires_grad=True) for n in lengths)
+    found = {}
+    for order in (few, ""):
+        module.few = order
+        out = module(tokens, context)
+        inputs = [tokens, context, *module.parameters()]
+        grads = torch.autograd.grad(out.sin().sum(), inputs, allow_unused=True)
+        found[order] = [out, *(torch.zeros_like(i) if g is None else g for i, g in zip(inputs, grads, strict=True))]
+    for ours, plain in zip(found[few], found[""], strict=True):
+        assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("few", ["tokens", "context"])
+def test_absorbing_takes_the_multiply_adds_it_says(few):
+    """2 heads few many C, and on the few's side what does not grow with the many."""
+    module = CrossAttention(64, 2, project=few == "context", few=few)
+    counted = {}
+    for many in (400, 800):
+        lengths = (many, 16) if few == "context" else (16, many)
+        with FlopCounterMode(display=False) as counter:
+            module(*(torch.randn(1, n, 64) for n in lengths))
+        counted[many] = counter.get_total_flops() / 2
+    assert counted[800] - counted[400] == 2 * 2 * 16 * 400 * 64
+
+
+@pytest.mark.parametrize(("few", "saves"), [(None, False), (16, True), (64, False)])
+def test_absorbing_saves_where_the_few_are_few_enough(few, saves):
+    assert absorbing_saves(64, 2, few) is saves
+
+
+def test_few_keys_go_through_the_output_linear():
+    with pytest.raises(ValueError, match="give project=True"):
+        CrossAttention(64, 2, project=False, few="context")
+
+
+@pytest.mark.parametrize("what", ["hook", "layer"])
+def test_plain_order_where_a_layer_is_watched_or_replaced(what, monkeypatch):
+    module = CrossAttention(64, 2, project=True, few="context")
+    pixels, semantics = torch.randn(1, 400, 64), torch.randn(1, 16, 64)
+    expected, seen = module(pixels, semantics), []
+    if what == "hook":
+        module.kv.register_forward_hook(lambda *_: seen.append("kv"))
+    else:
+        module.q = torch.nn.Sequential(module.q)
+    monkeypatch.setattr(CrossAttention, "_few_keys", None)  # whoever calls it fails
+    assert_close(module(pixels, semantics), expected, rtol=1e-5, atol=1e-6)
+    assert seen == (["kv"] if what == "hook" else [])
+
+
+def test_absorbed_attention_scripts_and_traces():
+    module = CrossAttention(32, 2, project=True, few="context").eval()
+    pixels, semantics = torch.randn(1, 100, 32), torch.randn(1, 4, 32)
+    expected = module(pixels, semantics)
+    assert_close(torch.jit.script(module)(pixels, semantics), expected, rtol=1e-5, atol=1e-6)
+    assert_close(torch.jit.trace(module, (pixels, semantics))(pixels, semantics), expected, rtol=1e-5, atol=1e-6)

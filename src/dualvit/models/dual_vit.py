@@ -152,8 +152,9 @@ class DualViT(Backbone):
     def build_stages(self, config: DualViTConfig) -> list[Stage]:
         """The four stages, dual blocks first and merge blocks then."""
         stages = []
+        semantics = None if config.semantic_grid is None else math.prod(config.semantic_grid)
         for index, (dim, plans) in enumerate(block_plans(config)):
-            block_class: Callable[..., nn.Module] = DualBlock
+            block_class: Callable[..., nn.Module] = partial(DualBlock, num_semantics=semantics)
             if index >= config.dual_stages:
                 block_class = partial(MergeBlock, key_grid=halved(config.key_grid, index - config.dual_stages))
             blocks = [block_class(dim, dim // HEAD_DIM, hidden, rate, config.layer_scale) for hidden, rate in plans]

@@ -7,7 +7,7 @@ import torch
 from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
 
-from dualvit.nn.attention import CrossAttention, SelfAttention
+from dualvit.nn.attention import CrossAttention, SelfAttention, absorbing_saves
 from dualvit.nn.fuse import Shift, fold_scale, take_value_bias
 from dualvit.nn.layers import ConvFFN, TokenFFN
 from dualvit.nn.semantics import area_mean
@@ -28,13 +28,16 @@ class SemanticUpdate(nn.Module):
     Shapes: semantics (B, M, C) and normalised pixels (B, N, C) to semantics (B, M, C).
     """
 
-    def __init__(self, dim: int, num_heads: int, drop_path: float, layer_scale: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, drop_path: float, layer_scale: float, num_semantics: int | None = None
+    ) -> None:
         super().__init__()
+        few = absorbing_saves(dim, num_heads, num_semantics)
         self.norm1 = nn.LayerNorm(dim)
         self.self_attention = SelfAttention(dim, num_heads)
         self.scale1 = LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim)
-        self.cross_attention = CrossAttention(dim, num_heads, project=False)
+        self.cross_attention = CrossAttention(dim, num_heads, project=False, few="tokens" if few else "")
         self.scale2 = LayerScale(dim, layer_scale)
         self.norm3 = nn.LayerNorm(dim)
         self.ffn = TokenFFN(dim, 4 * dim, nn.ReLU)
@@ -65,15 +68,29 @@ class DualMixer(nn.Module):
     Shapes: normalised pixels (B, H, W, C) and semantics (B, M, C) to the pixels' update and the new
     semantics, of the same shapes. Source: Dual-ViT, section 3.2 and figure 2.
 
+    Args:
+        dim, num_heads: C, and attention heads.
+        drop_path, layer_scale: Of the semantics' residuals.
+        num_semantics: M where it is the same at every image size; where that is little, attention takes its products
+            in the order that `CrossAttention` has for few tokens.
+
     Raises:
         ValueError: there are no semantics.
     """
 
-    def __init__(self, dim: int, num_heads: int, drop_path: float = 0.0, layer_scale: float = 1e-6) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        drop_path: float = 0.0,
+        layer_scale: float = 1e-6,
+        num_semantics: int | None = None,
+    ) -> None:
         super().__init__()
-        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale)
+        few = absorbing_saves(dim, num_heads, num_semantics)
+        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale, num_semantics)
         self.semantic_norm = nn.LayerNorm(dim)
-        self.attention = CrossAttention(dim, num_heads, project=True)
+        self.attention = CrossAttention(dim, num_heads, project=True, few="context" if few else "")
 
     def mix(self, pixels: Tensor, semantics: Tensor | None) -> tuple[Tensor, Tensor]:
         """The pixels' update and the new semantics."""
@@ -99,9 +116,15 @@ class DualBlock(DualMixer):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, hidden: int, drop_path: float = 0.0, layer_scale: float = 1e-6
+        self,
+        dim: int,
+        num_heads: int,
+        hidden: int,
+        drop_path: float = 0.0,
+        layer_scale: float = 1e-6,
+        num_semantics: int | None = None,
     ) -> None:
-        super().__init__(dim, num_heads, drop_path, layer_scale)
+        super().__init__(dim, num_heads, drop_path, layer_scale, num_semantics)
         self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.scale1 = LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)

@@ -142,7 +142,8 @@ class C2fMixer(nn.Module, metaclass=ParsesLike):
             nn.init.trunc_normal_(self.seed.queries, std=0.02)
         elif mixer == "regional":
             self.seed = WindowMeans()
-        self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index) for index in range(n))
+        few = grid[0] * grid[1]
+        self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index, few) for index in range(n))
         if mixer == "regional" and n:  # nothing reads the regional tokens that the last block gives back
             self.m[-1].prune_context()  # type: ignore[operator]
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
@@ -183,11 +184,11 @@ class WindowMeans(nn.Module):
         return F.avg_pool2d(pixels.permute(0, 3, 1, 2), WINDOW, ceil_mode=True).permute(0, 2, 3, 1)
 
 
-def mixer_block(mixer: str, dim: int, hidden: int, index: int) -> nn.Module:
+def mixer_block(mixer: str, dim: int, hidden: int, index: int, num_semantics: int) -> nn.Module:
     """Block number `index`, from 0, of a C2fMixer, with layer scales of 1 for short runs."""
     heads = next(h for h in range(max(dim // 32, 1), 0, -1) if dim % h == 0)
     if mixer == "dual":
-        return DualBlock(dim, heads, hidden, layer_scale=1.0)
+        return DualBlock(dim, heads, hidden, layer_scale=1.0, num_semantics=num_semantics)
     ffn = ConvFFN(dim, hidden)
     if mixer == "regional":
         return RegionalBlock(dim, heads, ffn, layer_scale=1.0)
