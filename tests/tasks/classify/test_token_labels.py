@@ -11,8 +11,10 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 import dualvit
 from dualvit.data.label_maps import LabelMaps, compact, crop, place, write_index, write_map
 from dualvit.tasks.classify.config import Augment
+from dualvit.tasks.classify.task import Classify
 from dualvit.tasks.classify.token_labels import mix, random_box, smoothed, token_logits, token_loss
 from dualvit.tasks.classify.transforms import TrainTransform
+from dualvit.tasks.run import load_recipe
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 
@@ -205,3 +207,26 @@ def test_maps_that_do_not_fit(tmp_path):
     path.write_bytes(b"no map")
     with pytest.raises(ValueError, match="cannot read the label map"):
         found.read(file)
+
+
+@pytest.mark.parametrize(("probability", "mixed"), [(0.0, 0), (0.5, None), (1.0, 20)])
+def test_mixtoken_touches_as_many_batches_as_asked(probability, mixed, monkeypatch, tmp_path):
+    """Counted by the beta that a batch's box is drawn with: 0 mixes nothing."""
+    betas = []
+
+    def logits(network, images, beta):
+        betas.append(beta)
+        return token_logits(network, images, beta)
+
+    monkeypatch.setattr("dualvit.tasks.classify.task.token_logits", logits)
+    changes = [f"token_labels.probability={probability}", "data.root=none", "token_labels.maps=none"]
+    task = Classify(load_recipe("laptop-token-labels", changes), ("a", "b")).eval()
+    maps = {
+        "scores": torch.ones(2, 5, 4, 4), "classes": torch.zeros(2, 5, 4, 4).long(),
+        "boxes": torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2), "flipped": torch.zeros(2).bool(),
+    }  # fmt: skip
+    np.random.seed(0)
+    for _ in range(20):
+        task.loss((torch.randn(2, 3, 64, 64), torch.tensor([0, 1]), maps))
+    found = sum(beta > 0 for beta in betas)
+    assert 4 < found < 16 if mixed is None else found == mixed

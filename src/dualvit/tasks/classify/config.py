@@ -61,12 +61,14 @@ class TokenLabels:
         dense_weight: Of the loss of the tokens.
         class_weight: Of the loss of the class.
         beta: Of the beta distribution that MixToken's area comes from; 0 mixes nothing.
+        probability: Of MixToken, for each batch.
     """
 
     maps: str = ""
     dense_weight: NotNegative = 0.5
     class_weight: NotNegative = 1.0
     beta: NotNegative = 1.0
+    probability: Share = 1.0
 
 
 @dataclass(frozen=True, config=CHECKED)

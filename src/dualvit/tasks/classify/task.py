@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
@@ -60,7 +61,8 @@ class Classify(Task):
     def _token_loss(self, images: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         settings = self.recipe.token_labels
         assert settings is not None
-        outputs = token_logits(self.network, images, settings.beta)
+        mixes = settings.probability == 1 or np.random.rand() < settings.probability
+        outputs = token_logits(self.network, images, settings.beta if mixes else 0.0)
         size = (outputs[1].shape[1], outputs[1].shape[2])
         dense = crop(maps["scores"], maps["classes"], maps["boxes"], maps["flipped"], len(self.classes), size)
         smoothing = self.recipe.augment.label_smoothing
