@@ -11,16 +11,16 @@ Writes docs/results/recipe-costs.json and recipe-costs.md.
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualvit.files import read_json, write_json
+from dualvit.measure.cost import saved_bytes
 from dualvit.provenance import environment
 from dualvit.tasks.config import Recipe, names
 from dualvit.tasks.run import kind, load_recipe
@@ -35,22 +35,6 @@ IMAGES = {"classify": 1_281_167, "detect": 117_266, "semantic": 20_210}  # to tr
 # Of a parameter in mixed precision: weight, gradient and two moments of AdamW, each in float32.
 BYTES = 16
 GIB = 2**30
-
-
-@contextlib.contextmanager
-def saved_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Count what autograd saves within the block, each storage once, parameters excepted."""
-    own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
-    found: dict[int, Any] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            found[storage._cdata] = storage  # held, so that no other one takes its place
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(storage.nbytes() for storage in found.values())
 
 
 def outputs(task: Any, recipe: Any, batch: int) -> Any:

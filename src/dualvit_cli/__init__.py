@@ -210,7 +210,7 @@ def bench(
     features: Annotated[bool, typer.Option(help="The maps that detectors read, without the classifier.")] = False,
     fuse: Annotated[bool, typer.Option(help="Fold what can be folded first.")] = False,
     compile: Annotated[bool, typer.Option(help="Run through torch.compile.")] = False,
-    checkpointing: Annotated[bool, typer.Option(help="Recompute blocks in the backward pass.")] = False,
+    checkpointing: Annotated[str, typer.Option(help="Recompute in the backward pass: all, or stages, as 0,1.")] = "",
     rounds: Annotated[int, typer.Option(help="Passes of each model that count, the models in turn.")] = 20,
     seconds: Annotated[float, typer.Option(help="No new round after this time.")] = 120.0,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
@@ -221,7 +221,7 @@ def bench(
 
     plan = Plan(
         split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
-        checkpointing, rounds, seconds,
+        recomputed(checkpointing), rounds, seconds,
     )  # fmt: skip
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -249,6 +249,15 @@ def numbers(name: str, text: str) -> list[int]:
     if not words or not all(word.isdigit() for word in words):
         raise ValueError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
     return [int(word) for word in words]
+
+
+def recomputed(text: str) -> bool | tuple[int, ...]:
+    """Whether blocks are recomputed, or in which stages.
+
+    Raises:
+        ValueError: a word is no number.
+    """
+    return text == "all" if text in ("", "all") else tuple(numbers("checkpointing", text))
 
 
 @app.command()

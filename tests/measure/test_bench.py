@@ -71,6 +71,15 @@ def test_training_steps_count_three_times(monkeypatch):
     assert cell.shares == [pytest.approx(3 * cell.macs / seconds / 1e9) for seconds in cell.times]
 
 
+def test_recomputing_keeps_less_the_more_stages_it_takes():
+    saved = []
+    for stages in (False, (0,), (0, 1), True):
+        (row,) = bench(Plan(("dualvit_n",), (64,), batch=2, train=True, checkpointing=stages, rounds=2))["rows"]
+        saved.append(row["saved"])
+    assert saved == sorted(saved, reverse=True)
+    assert len(set(saved)) == 4
+
+
 def test_a_cell_without_memory_stays_alone(monkeypatch):
     real = module.bench_network
 

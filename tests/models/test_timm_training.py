@@ -5,11 +5,15 @@ import pickle
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
 from timm.models import get_notrace_functions, get_notrace_modules
 from timm.optim import param_groups_layer_decay
 from torch.testing import assert_close
 from torchvision.models.feature_extraction import create_feature_extractor
+
+import dualvit
+from dualvit.models.recompute import recompute_blocks
 
 # ---- optimisation
 
@@ -64,6 +68,28 @@ def test_checkpointing_equals_plain(each, training, image):
     model.set_grad_checkpointing(False)
     run()
     assert len(calls) == 3
+
+
+def test_checkpointing_by_stage_recomputes_those_alone(image):
+    model = dualvit.create_model("dualvit_n", features_only=True)
+    calls = []
+    for index, stage in enumerate(model.model.stages):
+        stage.blocks[0].register_forward_pre_hook(lambda *_, index=index: calls.append(index))
+    recompute_blocks(model, (0, 2))
+    sum(out.sum() for out in model(image(64, 64))).backward()
+    assert sorted(calls) == [0, 0, 1, 2, 2, 3]
+    with pytest.raises(ValueError, match="no stage 4 to recompute; give 0 to 3"):
+        recompute_blocks(model, (4,))
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "message"),
+    [("resnet18", (0,), "cannot recompute by stage; give true"), ("identity", True, "leave checkpointing out")],
+)
+def test_networks_that_cannot_recompute_say_so(name, stages, message):
+    network = torch.nn.Identity() if name == "identity" else timm.create_model(name)
+    with pytest.raises(ValueError, match=message):
+        recompute_blocks(network, stages)
 
 
 # ---- copies, scripts and graphs

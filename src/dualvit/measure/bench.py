@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.measure.cost import PeakMemory, fold, macs, parameters, spread, wait
+from dualvit.measure.cost import PeakMemory, fold, macs, parameters, saved_bytes, spread, wait
 from dualvit.measure.networks import bench_network, parse_model
 from dualvit.measure.precision import DTYPES, prepare, relative_error
+from dualvit.models.recompute import recompute_blocks
 from dualvit.provenance import environment
 
 PROBE = {"cpu": 2048, "cuda": 8192}  # largest side of the matrices whose product is the machine's rate
@@ -44,7 +45,7 @@ class Plan:
         features: Measure the maps that detectors read, without the classifier.
         fuse: Fold what can be folded, see `dualvit.measure.cost.fold`.
         compile: Run through `torch.compile`.
-        checkpointing: Recompute blocks in the backward pass.
+        checkpointing: Recompute blocks in the backward pass, all of them or those of some stages.
         rounds: Passes of each cell that count.
         seconds: No new round begins after this time, unless fewer than two are done.
     """
@@ -58,7 +59,7 @@ class Plan:
     features: bool = False
     fuse: bool = False
     compile: bool = False
-    checkpointing: bool = False
+    checkpointing: bool | tuple[int, ...] = False
     rounds: int = 20
     seconds: float = 120.0
 
@@ -69,6 +70,7 @@ class Cell:
 
     Attributes:
         failure: Why it has no figures; empty where it has.
+        saved: Bytes that a training step keeps for its backward pass.
         times: Seconds of each pass.
         shares: Of the machine's rate, for each pass.
     """
@@ -81,6 +83,7 @@ class Cell:
     macs: int = 0
     error: float | None = None
     peak_memory: int = 0
+    saved: int = 0
     failure: str = ""
     times: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
@@ -178,15 +181,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def prepare_cell(cell: Cell, plan: Plan, device: torch.device) -> None:
-    """Build the model and the step, and run it twice: once to see its memory, once to warm up."""
+    """Build the model and the step, and run it twice: for the memory at its peak, and for what a backward needs."""
     image = torch.randn(plan.batch, 3, cell.size, cell.size, generator=torch.Generator().manual_seed(0)).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     network = bench_network(cell.model, cell.size, plan.features)
     cell.parameters, cell.macs = parameters(network), macs(network, cell.size) * plan.batch
     network = network.to(device)
     if plan.train:
-        if plan.checkpointing:
-            recompute_blocks(network)
+        recompute_blocks(network, plan.checkpointing)
         cell.step = training_step(network.train(), image, cell.dtype, plan.compile)
     else:
         cell.step, cell.error = inference(network.eval(), image, cell.dtype, plan)
@@ -195,7 +197,9 @@ def prepare_cell(cell: Cell, plan: Plan, device: torch.device) -> None:
     cell.step()
     wait(device)
     cell.peak_memory = memory.bytes()
-    cell.step()
+    with saved_bytes(network) as saved:
+        cell.step()
+        cell.saved = saved()
 
 
 def inference(network: nn.Module, image: Tensor, dtype: str, plan: Plan) -> tuple[Callable[[], Any], float | None]:
@@ -213,19 +217,6 @@ def inference(network: nn.Module, image: Tensor, dtype: str, plan: Plan) -> tupl
             return network(image)
 
     return step, None if exact is None else relative_error(step(), exact)
-
-
-def recompute_blocks(network: nn.Module) -> None:
-    """Turn gradient checkpointing on, also inside timm's wrapper for features.
-
-    Raises:
-        ValueError: the model has none.
-    """
-    for part in (network, getattr(network, "model", None)):
-        if callable(switch := getattr(part, "set_grad_checkpointing", None)):
-            switch(True)
-            return
-    raise ValueError(f"{type(network).__name__} cannot recompute its blocks; leave checkpointing out")
 
 
 def training_step(network: nn.Module, image: Tensor, dtype: str, compiled: bool) -> Callable[[], Any]:
@@ -340,6 +331,7 @@ def row(plan: Plan, cell: Cell) -> dict[str, Any]:
         "latency": times,
         "throughput": 1e3 * plan.batch / times["median"],
         "peak_memory": cell.peak_memory,
+        "saved": cell.saved // plan.batch if plan.train else None,
         "share": statistics.median(cell.shares),
         "error": cell.error,
     }

@@ -19,13 +19,21 @@ def show(found: dict[str, Any], console: Console) -> None:
     what += ", features" if plan["features"] else ""
     what += ", fused" if plan["fuse"] else ""
     what += ", compiled" if plan["compile"] else ""
+    if plan["checkpointing"] is not False:
+        stages = (
+            "all stages" if plan["checkpointing"] is True else f"stages {', '.join(map(str, plan['checkpointing']))}"
+        )
+        what += f", recomputed: {stages}"
     rates = ", ".join(f"{dtype} {rate / 1e9:.0f} GMAC/s" for dtype, rate in found["rate"].items())
     console.print(
         f"{what}, batch {plan['batch']}, {found['hardware']}, {plan['threads']} threads; matrix product: {rates}",
         highlight=False,
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share", "error"):
+    heads = ["model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share", "error"]
+    if plan["train"]:
+        heads[-1] = "saved/img"
+    for head in heads:
         words = head in ("model", "dtype")
         table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head != "model")
     measured = [row for row in found["rows"] if "failure" not in row]
@@ -37,7 +45,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         if row not in measured:
             line = f"{row['model']} at {row['size']} in {row['dtype']}: {row['failure']}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print("share: multiply-adds a second over the matrix product's; error: against float32, same weights")
+    last = "saved/img: kept for the backward pass" if plan["train"] else "error: against float32, same weights"
+    console.print(f"share: multiply-adds a second over the matrix product's; {last}", highlight=False)
     for fit in found["fits"]:
         console.print(
             f"{fit['model']} {fit['dtype']}: time grows as pixels ** {fit['exponent']:.2f}",
@@ -58,8 +67,15 @@ def texts(row: dict[str, Any]) -> list[str]:
         f"{row['throughput']:.1f}",
         f"{row['peak_memory'] / 2**20:.0f}",
         f"{row['share']:.2f}",
-        "" if row["error"] is None else f"{100 * row['error']:.2g} %",
+        last_column(row),
     ]
+
+
+def last_column(row: dict[str, Any]) -> str:
+    """The error against float32, or in training what an image needs to be kept for the backward pass."""
+    if row["saved"] is not None:
+        return f"{row['saved'] / 2**20:.0f} MB"
+    return "" if row["error"] is None else f"{100 * row['error']:.2g} %"
 
 
 def write(found: dict[str, Any], folder: Path) -> list[Path]:

@@ -4,11 +4,11 @@ import contextlib
 import inspect
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -116,6 +116,34 @@ def spread(times: list[float]) -> dict[str, float]:
     """
     low, median, high = (1e3 * value for value in statistics.quantiles(times, n=4, method="inclusive"))
     return {"median": median, "low": low, "high": high, "repeats": len(times)}
+
+
+@contextlib.contextmanager
+def saved_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Count what autograd saves for the backward pass within the block: each storage once, parameters excepted.
+
+    Yields:
+        A function that returns the bytes so far. What was saved is held until the block ends.
+
+    Example:
+        >>> layer = nn.Sequential(nn.Linear(8, 8), nn.Sigmoid())  # a Linear needs its input, a sigmoid its output
+        >>> with saved_bytes(layer) as saved:
+        ...     loss = layer(torch.ones(10, 8)).sum()
+        >>> saved() == 2 * 10 * 8 * 4
+        True
+    """
+    own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            found[storage._cdata] = storage  # held, so that no other one takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: sum(storage.nbytes() for storage in found.values())
+    found.clear()
 
 
 class PeakMemory:

@@ -5,7 +5,7 @@ and `collect` (the last stage's output to what the head reads).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -238,10 +238,21 @@ class Backbone(nn.Module):
         return self
 
     @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages.children():
-            stage.grad_checkpointing = enable  # type: ignore[assignment]
+    def set_grad_checkpointing(self, enable: bool = True, stages: Sequence[int] | None = None) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations.
+
+        Args:
+            enable: Whether.
+            stages: Which stages, from 0; the others keep theirs. None for all. The first two hold most of the memory.
+
+        Raises:
+            ValueError: there is no such stage.
+        """
+        for index in stages or ():
+            if not 0 <= index < len(self.stages):
+                raise ValueError(f"there is no stage {index} to recompute; give 0 to {len(self.stages) - 1}")
+        for index, stage in enumerate(self.stages.children()):
+            stage.grad_checkpointing = enable and (stages is None or index in stages)  # type: ignore[assignment]
 
 
 def stage_plans(config: Any, head_dim: int) -> list[tuple[int, list[float]]]:

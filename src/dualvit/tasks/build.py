@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from dualvit.models import create_model
+from dualvit.models.recompute import recompute_blocks
 from dualvit.tasks.config import Network
 from dualvit.weights import load_backbone
 
@@ -22,6 +23,5 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
     model = create_model(network.name, drop_path_rate=network.drop_path, **network.options, **kwargs)
     if network.checkpoint is not None:
         load_backbone(model, network.checkpoint, model)
-    if network.checkpointing:
-        model.set_grad_checkpointing(True)  # type: ignore[operator]
+    recompute_blocks(model, network.checkpointing)
     return model

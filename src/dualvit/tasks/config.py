@@ -29,14 +29,15 @@ class Network:
         options: Further arguments of `timm.create_model`.
         checkpoint: Weights to begin with; None trains from scratch.
         drop_path: Probability that a block is left out, in the last one; the others have their share of it.
-        checkpointing: Recompute blocks in the backward pass, which takes less memory and more time.
+        checkpointing: Recompute blocks in the backward pass, which takes less memory and more time: true, or
+            the stages in which, such as [0, 1], which hold most.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     drop_path: Share = 0.0
-    checkpointing: bool = False
+    checkpointing: bool | tuple[int, ...] = False
 
 
 @dataclass(frozen=True, config=CHECKED)

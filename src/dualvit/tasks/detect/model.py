@@ -13,6 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from dualvit.models.recompute import recompute_blocks
 from dualvit.models.timm_backbone import Plan, as_maps, layer_ids, never_decayed, plan_backbone
 from dualvit.tasks.config import Network
 from dualvit.tasks.detect.config import DetectRecipe, Head
@@ -44,8 +45,7 @@ class Pyramid(nn.Module):
         self.body = self.plan.build()
         if network.checkpoint is not None:
             load_backbone(self.body, network.checkpoint, self.plan.whole())
-        if network.checkpointing:
-            self.body.set_grad_checkpointing(True)  # type: ignore[operator]
+        recompute_blocks(self.body, network.checkpointing)
         self.fpn = FeaturePyramidNetwork(self.plan.channels, channels, coarser(self.plan.channels[-1]), norm)
         self.out_channels = channels
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualvit.models import create_model
+from dualvit.models.recompute import recompute_blocks
 from dualvit.models.timm_backbone import never_decayed
 from dualvit.tasks.config import Network
 from dualvit.tasks.semantic.config import Decoder
@@ -44,8 +45,7 @@ class Segmenter(nn.Module):
         features = self.upernet.encoder.model
         if network.checkpoint is not None:
             load_backbone(features, network.checkpoint, whole)
-        if network.checkpointing:
-            features.set_grad_checkpointing(True)
+        recompute_blocks(features, network.checkpointing)
         self.dropout = nn.Dropout2d(decoder.dropout)
         self.auxiliary = auxiliary_head(info.channels()[-2], decoder, classes) if decoder.auxiliary else None
         self.exempt = never_decayed(features, whole)
