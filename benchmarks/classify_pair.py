@@ -6,6 +6,7 @@ A finished run in the folder is taken as it is; what stopped continues.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -96,10 +97,9 @@ def main() -> None:
     rows = [row(name, given.folder) for name in RECIPES]
     index = read_json(maps / "maps.json") or {}
     teacher = {key: index.get(key) for key in ("teacher", "top", "images", "agree")}
-    write_json(
-        given.out / "recipes-sign-digits.json",
-        {"rows": rows, "label_maps": teacher, "written": environment(cuda=False)},
-    )
+    found = {"rows": rows, "label_maps": teacher, "written": environment(cuda=False)}
+    plain = json.dumps(found).replace(f"{given.folder}/", "")  # paths as they are within the folder
+    write_json(given.out / "recipes-sign-digits.json", json.loads(plain))
     write_whole(given.out / "recipes-sign-digits.png", draw(rows))
 
 
