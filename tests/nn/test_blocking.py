@@ -1,11 +1,14 @@
 """Slices of a wide map: the same numbers and the same counts, and only where nothing watches the whole map."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualvit.nn import blocking
+from dualvit.nn.blocking import BUDGET, NARROWEST, ROWS, cut
 from dualvit.nn.layers import ConvFFN
 
 
@@ -52,6 +55,29 @@ def test_slices_give_what_the_whole_map_gives(shape, hidden, calls):
     assert_close(out, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
     with torch.inference_mode():
         assert torch.equal(ffn(pixels), out)
+
+
+@pytest.mark.parametrize("shape", [(3, 56, 56, 64), (1, 14, 14, 64)])
+def test_residual_is_added_in_slices_and_whole(shape, calls):
+    ffn, pixels, residual = ConvFFN(64, 512), torch.randn(shape), torch.randn(shape)
+    given = residual.clone()
+    expected = residual + plain(ffn, pixels)
+    with torch.no_grad():
+        out = ffn(pixels, residual)
+    assert len(calls) == (shape[1] == 56)
+    assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(residual, given)
+
+
+@pytest.mark.parametrize(("batch", "pixels", "hidden"), [(8, 3136, 512), (8, 196, 1280), (1, 102400, 512), (2, 49, 96)])
+def test_slices_fit_the_budget_and_cover_all_channels_evenly(batch, pixels, hidden):
+    images, step = cut(batch, pixels, hidden)
+    assert 1 <= images <= batch
+    assert step % NARROWEST == 0
+    parts = math.ceil(hidden / step)
+    assert parts * step - hidden < NARROWEST * parts  # no narrow rest
+    assert 4 * images * pixels * step <= BUDGET or step == NARROWEST
+    assert images * pixels >= ROWS or images == batch
 
 
 def test_multiply_adds_are_counted(calls):

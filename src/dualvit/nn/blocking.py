@@ -6,13 +6,19 @@ fresh ones: at 56x56 pixels and batch 8 that halves the speed. Its channels do n
 so they can be computed a slice at a time. Sums are then taken in another order, and nothing else changes.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-BUDGET = 2 << 20  # bytes of a slice
-NARROWEST = 32  # channels; narrower matrix products do not keep the arithmetic units busy
+BUDGET = 7 << 19  # bytes of a slice, 3.5 MB
+FEWEST = 4 << 20  # bytes of a hidden map that is worth it
+ROWS = (
+    768  # pixels of a slice; with fewer rows, or fewer channels, matrix products do not keep the arithmetic units busy
+)
+NARROWEST = 32
 
 
 def slices_pay(layers: tuple[nn.Module, ...], pixels: Tensor, hidden: int) -> bool:
@@ -27,38 +33,54 @@ def slices_pay(layers: tuple[nn.Module, ...], pixels: Tensor, hidden: int) -> bo
         return False  # a dispatch mode counts or records what layers do, and knows those alone
     if type(pixels) is not Tensor or pixels.device.type != "cpu" or pixels.dtype != torch.float32:
         return False
-    if pixels.shape[:-1].numel() * hidden * pixels.element_size() <= 2 * BUDGET:
+    if pixels.shape[:-1].numel() * hidden * pixels.element_size() <= FEWEST:
         return False
     plain = all(type(layer) in (nn.Linear, nn.Conv2d) for layer in layers)
     return plain and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
 
 
-def conv_ffn_by_slices(pixels: Tensor, fc1: nn.Linear, conv: nn.Conv2d, fc2: nn.Linear) -> Tensor:
-    """fc2(gelu(conv(fc1(pixels)))), a few images and a slice of the hidden channels at a time.
+def cut(batch: int, pixels: int, hidden: int) -> tuple[int, int]:
+    """Images and hidden channels of a slice: enough images for `ROWS`, and channels in equal parts within `BUDGET`.
+
+    Example:
+        >>> cut(batch=8, pixels=56 * 56, hidden=512), cut(batch=8, pixels=14 * 14, hidden=1280)
+        ((1, 256), (4, 640))
+    """
+    images = min(batch, max(math.ceil(ROWS / pixels), BUDGET // (4 * pixels * hidden)))
+    parts = math.ceil(4 * pixels * images * hidden / BUDGET)
+    return images, NARROWEST * math.ceil(hidden / parts / NARROWEST)
+
+
+def conv_ffn_by_slices(
+    pixels: Tensor, fc1: nn.Linear, conv: nn.Conv2d, fc2: nn.Linear, residual: Tensor | None = None
+) -> Tensor:
+    """fc2(gelu(conv(fc1(pixels)))) + residual, a few images and a slice of the hidden channels at a time.
 
     Args:
         pixels: (B, H, W, C).
         fc1: C to the hidden channels, with a bias.
         conv: Depthwise over the hidden channels, with a bias.
         fc2: The hidden channels to C', with a bias.
+        residual: (B, H, W, C'), or None.
 
     Returns:
         (B, H, W, C').
     """
     batch, height, width, _ = pixels.shape
     hidden, dim = fc1.out_features, fc2.out_features
-    channel = height * width * pixels.element_size()  # bytes of one hidden channel of one image
-    images = max(1, min(batch, BUDGET // (channel * hidden)))
-    step = max(NARROWEST, BUDGET // (channel * images) // NARROWEST * NARROWEST)
+    images, step = cut(batch, height * width, hidden)
     out = pixels.new_empty(batch, height, width, dim)
+    if residual is not None:
+        torch.add(residual, fc2.bias, out=out)  # what the products are then added to
     for first in range(0, batch, images):
         part, sums = pixels[first : first + images], out[first : first + images].view(-1, dim)
         for start in range(0, hidden, step):
-            cut = slice(start, start + step)
-            wide = F.linear(part, fc1.weight[cut], fc1.bias[cut]).permute(0, 3, 1, 2)
-            wide = depthwise_gelu(wide, conv.weight[cut], conv.bias[cut])  # type: ignore[index]
+            channels = slice(start, start + step)
+            wide = F.linear(part, fc1.weight[channels], fc1.bias[channels]).permute(0, 3, 1, 2)
+            wide = depthwise_gelu(wide, conv.weight[channels], conv.bias[channels])  # type: ignore[index]
             flat = wide.permute(0, 2, 3, 1).reshape(-1, wide.shape[1])
-            torch.addmm(sums if start else fc2.bias, flat, fc2.weight[:, cut].t(), out=sums)
+            begun = start > 0 or residual is not None
+            torch.addmm(sums if begun else fc2.bias, flat, fc2.weight[:, channels].t(), out=sums)
     return out
 
 

@@ -115,6 +115,8 @@ class DualBlock(DualMixer):
         (torch.Size([1, 56, 56, 64]), torch.Size([1, 64, 64]))
     """
 
+    folded: bool = False  # of checkpoints that were pickled before it came
+
     def __init__(
         self,
         dim: int,
@@ -125,6 +127,7 @@ class DualBlock(DualMixer):
         num_semantics: int | None = None,
     ) -> None:
         super().__init__(dim, num_heads, drop_path, layer_scale, num_semantics)
+        self.folded = False
         self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.scale1 = LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=BLOCK_EPS)
@@ -135,6 +138,8 @@ class DualBlock(DualMixer):
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         attended, semantics = self.mix(self.norm1(pixels), context)
         pixels = pixels + self.drop_path(self.scale1(attended))
+        if self.folded:
+            return self.ffn(self.norm2(pixels), pixels), semantics
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         return pixels, semantics
 
@@ -143,6 +148,7 @@ class DualBlock(DualMixer):
         """Layer scales go into the Linears before them."""
         self.scale1 = fold_scale(self.scale1, self.attention.proj)
         self.scale2 = fold_scale(self.scale2, self.ffn.fc2)
+        self.folded = True
 
 
 class MergeBlock(nn.Module):
@@ -161,7 +167,8 @@ class MergeBlock(nn.Module):
             pixels. On a map of just that size the two are the same.
     """
 
-    key_grid: tuple[int, int] | None = None  # of checkpoints that were pickled before it came
+    key_grid: tuple[int, int] | None = None  # of checkpoints that were pickled before it came,
+    folded: bool = False  # and before this one
 
     def __init__(
         self,
@@ -174,6 +181,7 @@ class MergeBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.key_grid = key_grid
+        self.folded = False
         self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
         self.attention = CrossAttention(dim, num_heads, project=True)
         self.scale1 = LayerScale(dim, layer_scale)
@@ -195,7 +203,10 @@ class MergeBlock(nn.Module):
         tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
         pixels = tokens[:, :split].view(pixels.shape)
         semantics = tokens[:, split:]
-        pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
+        if self.folded:
+            pixels = self.ffn(self.norm2(pixels), pixels)
+        else:
+            pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         if self.semantic_ffn is not None:
             semantics = semantics + self.drop_path(self.scale2(self.semantic_ffn(self.norm2(semantics))))
         return pixels, semantics
@@ -206,6 +217,7 @@ class MergeBlock(nn.Module):
         self.scale1 = fold_scale(self.scale1, self.attention.proj)
         beside = None if self.semantic_ffn is None else self.semantic_ffn.fc2
         self.scale2 = fold_scale(self.scale2, self.ffn.fc2, beside)
+        self.folded = True
 
 
 class ClassBlock(nn.Module):

@@ -96,7 +96,7 @@ class ConvFFN(nn.Module):
 
     In eager inference on a CPU a wide hidden map is computed in slices, see `dualvit.nn.blocking`.
 
-    Shapes: (B, H, W, C) to (B, H, W, C). Source: PVT v2, section 3.2.
+    Shapes: (B, H, W, C), and what is to be added to the result or None, to (B, H, W, C). Source: PVT v2, section 3.2.
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -105,13 +105,14 @@ class ConvFFN(nn.Module):
         self.conv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             pass  # and compile nothing of the other branch
         elif slices_pay((self.fc1, self.conv, self.fc2), pixels, self.conv.out_channels):
-            return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2)
+            return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2, residual)
         hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.fc2(F.gelu(hidden))
+        out = self.fc2(F.gelu(hidden))
+        return out if residual is None else residual + out
 
 
 class TokenFFN(nn.Module):
