@@ -17,9 +17,10 @@ from dualvit.models import create_model
 from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
+from dualvit.seeds import seed_all
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.tasks.config import Recipe, apply, plain, read, typed
-from dualvit.tasks.loading import TaskData, seed_all
+from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
 
@@ -65,6 +66,8 @@ def fit(recipe: Recipe, out: Path) -> Task:
             aside = f"; last.ckpt was damaged and is now {damaged}" if damaged.exists() else ""
             if resume or aside:
                 print(f"{f'continues from {resume}' if resume else 'begins anew'}{aside}", flush=True)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(plain(recipe))
         try:
             trainer.fit(task, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
 from dualvit.provenance import environment
+from dualvit.seeds import seed_all
 from dualvit.tasks.config import Recipe, Schedule, plain
-from dualvit.tasks.loading import seed_all
 
 
 class Task(lightning.LightningModule):
@@ -86,6 +86,12 @@ class Task(lightning.LightningModule):
                 f"{self.recipe.data.root} had {self.images_before} images to train on when this run began, and has "
                 f"{self.images()}; give the same data, or another --out"
             )
+        every = self.trainer.check_val_every_n_epoch or 1
+        if every > self.epochs():
+            raise ValueError(
+                f"trainer.check_val_every_n_epoch is {every}, and the run has {self.epochs()} epochs: nothing would be "
+                "validated; give less"
+            )
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
         self.scheduler = scheduler(optimizer, self.recipe.schedule, self.steps(), self.steps_an_epoch())
 
@@ -97,6 +103,12 @@ class Task(lightning.LightningModule):
         """Optimizer steps until the learning rate is at its lowest."""
         schedule = self.recipe.schedule
         return schedule.steps or round((schedule.epochs or 0) * self.steps_an_epoch())
+
+    def epochs(self) -> int:
+        """Passes through the data, the last one perhaps in part."""
+        if self.recipe.schedule.steps:
+            return math.ceil(self.steps() / self.steps_an_epoch())
+        return int(self.trainer.max_epochs or 0)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """A step's learning rate and randomness depend on its number alone: a resumed run is a straight one."""
@@ -131,7 +143,7 @@ class Task(lightning.LightningModule):
                 "repair or remove it"
             )
         culprit = first_non_finite(self.network, lambda: self.loss(batch))
-        values = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
+        values = ", ".join(f"{name} {float(part.detach()):g}" for name, part in parts.items())
         raise NonFiniteLossError(
             f"the loss is not finite in step {self.global_step + 1} ({values}): first in {culprit}; "
             "lower optimizer.lr, set optimizer.clip=1, or train with trainer.precision=32-true"
