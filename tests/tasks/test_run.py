@@ -99,6 +99,41 @@ def test_mistakes_are_one_line(root, straight, change, words):
     assert (straight / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["data=/pets"], "data is '/pets', and has settings of its own; give them as data.NAME=VALUE"),
+        (["schedule.steps=5"], "schedule: epochs is 26 and steps 5; give exactly one of them, and null for the other"),
+        (["task=detect"], "'task=detect': the task is the recipe's own"),
+        (["schedul={epochs: 2}"], "unknown setting 'schedul'; did you mean schedule?"),
+        (["network.checkpoint=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
+    ],
+)
+def test_settings_that_are_none_are_one_line(changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        run.load_recipe("laptop-classify", changes)
+
+
+def test_what_is_missing_in_a_file_may_be_misspelt(tmp_path):
+    (tmp_path / "mine.yaml").write_text("task: classify\nnetwork: {name: dualvit_n}\nshedule: {epochs: 2}\ndata: {}\n")
+    with pytest.raises(ValueError, match="unknown setting 'shedule'; did you mean schedule"):
+        run.load_recipe(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("network.name=dualvit_q", "dualvit_q"),
+        ("network.options={depth: 3}", "dualvit_n does not take network.options {'depth': 3}: "),
+        ("optimizer.name=adamq", "unknown optimizer.name 'adamq'; did you mean adam"),
+    ],
+)
+def test_names_that_timm_does_not_know(root, tmp_path, change, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        run.fit(recipe(root, change), tmp_path)
+    assert "required for data config" not in str(error.value)
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_settings_that_come_or_go_are_one_difference(root, tmp_path, first):
     common = ("network.options={}", "mix.mixup=0", "mix.cutmix=0")
@@ -191,7 +226,7 @@ def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
 
 def test_a_folder_that_cannot_be_written(root, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot write to .*; give another --out"):
+    with pytest.raises(OSError, match=r"cannot write to .*; give another place"):
         run.fit(recipe(root), tmp_path / "file" / "run")
 
 

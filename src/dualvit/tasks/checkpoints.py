@@ -65,6 +65,7 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is damaged
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = "torch did not write it" if line.startswith("Weights only") else line  # the rest speaks of its settings
         raise ValueError(f"{checkpoint} is damaged or no checkpoint ({line[:120]}); name another one") from None
     if not isinstance(content, dict) or "dualvit" not in content:
         raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")

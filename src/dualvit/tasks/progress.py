@@ -1,5 +1,6 @@
 """What a run says while it trains: a line at its start, a line for each epoch, and on a terminal Lightning's bar."""
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,11 +22,12 @@ class EpochLines(Callback):
         network = pl_module.recipe.network.name
         millions = sum(parameter.numel() for parameter in pl_module.parameters()) / 1e6
         size = "" if trainer.strategy.strategy_name == "fsdp" else f", {millions:.1f} M parameters"  # a share there
+        batch = min(pl_module.recipe.data.batch, pl_module.images() or sys.maxsize)
         world = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
         print(
             f"{network}{size}, {_counted(len(pl_module.classes), 'class', 'classes')}: "
             f"{_counted(pl_module.epochs(), 'epoch')} of {_counted(round(pl_module.steps_an_epoch()), 'step')}, "
-            f"{pl_module.recipe.data.batch} images each, on {trainer.strategy.root_device.type}{world}",
+            f"{batch} images each, on {trainer.strategy.root_device.type}{world}",
             flush=True,
         )
 

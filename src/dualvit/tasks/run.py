@@ -99,7 +99,7 @@ def _require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another --out") from None
+        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another place") from None
 
 
 @contextmanager
@@ -199,6 +199,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     """
     if target.suffix != ".safetensors":
         raise ValueError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+    _require_writable(target.parent)
     task = load(checkpoint)
     network, own = task.recipe.network, task.backbone()
     classes = getattr(own, "num_classes", 0)
@@ -209,6 +210,5 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
     missing = tuple(name for name in whole.state_dict() if name not in state)
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, safetensors.torch.save(state, metadata))
     return len(state), missing, options

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import lightning
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
+from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
 from dualvit.tasks.config import Recipe, Schedule, plain
@@ -72,6 +73,8 @@ class Task(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         settings = self.recipe.optimizer
         lr = settings.lr * (self.recipe.data.batch / settings.lr_batch if settings.lr_batch else 1)
+        if settings.name not in list_optimizers():
+            raise ValueError(f"{unknown_name('optimizer.name', settings.name, list_optimizers())}; timm's are allowed")
         optimizer = create_optimizer_v2(
             self.groups(settings.weight_decay), settings.name, lr=lr, weight_decay=settings.weight_decay,
             layer_decay=settings.layer_decay, eps=settings.eps,
