@@ -152,7 +152,7 @@ def test_epochs_without_validation(root, tmp_path, capsys):
     run.fit(recipe(root, *less, "trainer.check_val_every_n_epoch=2"), tmp_path)
     said = capsys.readouterr()
     lines = said.out.splitlines()
-    assert lines[0].startswith("test_convnext") and lines[0].endswith("3 epochs of 3 steps, 4 images each, on cpu")
+    assert lines[0].startswith("test_convnext") and lines[0].endswith("3 epochs of 3 steps of 4 images on cpu")
     assert [line.split("  ")[:2] for line in lines[1::2]] == [
         ["epoch 1, step 3", "not validated"], ["epoch 3, step 9", "not validated"],
     ]  # fmt: skip

@@ -26,8 +26,8 @@ class EpochLines(Callback):
         world = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
         print(
             f"{network}{size}, {_counted(len(pl_module.classes), 'class', 'classes')}: "
-            f"{_counted(pl_module.epochs(), 'epoch')} of {_counted(round(pl_module.steps_an_epoch()), 'step')}, "
-            f"{batch} images each, on {trainer.strategy.root_device.type}{world}",
+            f"{_counted(pl_module.epochs(), 'epoch')} of {_counted(round(pl_module.steps_an_epoch()), 'step')} of "
+            f"{batch} images on {trainer.strategy.root_device.type}{world}",
             flush=True,
         )
 
