@@ -1,145 +1,26 @@
-"""Runs: exact resume, what checkpoints hold, export, and mistakes that cost one line and nothing else."""
+"""Runs: what checkpoints hold, export, and mistakes that cost one line and nothing else."""
 
 import os
+import re
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 import timm
+from tiny_runs import Stop, content, cut_at, recipe, require_equal
 
-from dualvit.files import read_json, whole
+from dualvit.files import read_json, read_yaml, whole
 from dualvit.finite import NonFiniteLossError
 from dualvit.tasks import run
+from dualvit.tasks.checkpoints import require_same_run
 from dualvit.tasks.classify.data import ClassifyData
 from dualvit.tasks.classify.task import Classify
 from dualvit.tasks.config import plain
 from dualvit.tasks.loading import UnreadableError
-
-
-class Stop(Exception):
-    pass
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 6), ("val", 5)):
-        for label, low in (("dark", 0), ("bright", 60)):
-            (folder / split / label).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(low, low + 190, (40, 40, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / split / label / f"{index}.png")
-    return folder
-
-
-def changes(root, *more):
-    return [
-        f"data.root={root}", "network.name=dualvit_n", "network.drop_path=0.2", "data.image_size=32", "data.batch=4",
-        "mix.mixup=0.8", "mix.cutmix=1.0", "ema=0.8", "schedule.epochs=3", "trainer.accelerator=cpu", *more,
-    ]  # fmt: skip
-
-
-def recipe(root, *more):
-    return run.load_recipe("laptop-classify", changes(root, *more))
-
-
-def content(file):
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def require_equal(one, other, place="checkpoint"):
-    """Weights, average, optimizer, steps and history of two checkpoints; not the date, places, and what counts logs."""
-    if isinstance(one, dict):
-        for name in (set(one) | set(other)) - {"environment", "callbacks", "loops"}:
-            require_equal(one[name], other[name], f"{place}.{name}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), place
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            require_equal(*pair, f"{place}.{index}")
-    else:
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, place
-
-
-@pytest.fixture(scope="module")
-def straight(root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("straight")
-    run.fit(recipe(root), out)
-    return out
-
-
-def cut_at(monkeypatch, step):
-    real = Classify.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.global_step == step:
-            raise Stop
-        return real(self, batch, batch_idx)
-
-    monkeypatch.setattr(Classify, "training_step", training_step)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("step", "more"), [(4, []), (3, ["data.workers=2"]), (4, ["schedule.epochs=null", "schedule.steps=8"])]
-)
-def test_a_resumed_run_equals_a_straight_one(root, straight, tmp_path, monkeypatch, step, more):
-    """Cut in the second of three epochs of three steps; or, of eight steps, the last epoch has two."""
-    reference = straight
-    if more:
-        reference = tmp_path / "straight"
-        run.fit(recipe(root, *more), reference)
-    with monkeypatch.context() as patch:
-        cut_at(patch, step)
-        with pytest.raises(Stop):
-            run.fit(recipe(root, *more), tmp_path / "cut")
-    task = run.fit(recipe(root, *more), tmp_path / "cut")
-    assert [row["epoch"] for row in task.history] == [1, 2, 3]
-    assert {row["top1"] for row in task.history[1:]} == {
-        task.history[0]["top1"]
-    }  # the first was best, the last is kept
-    one, other = content(reference / "last.ckpt"), content(tmp_path / "cut" / "last.ckpt")
-    require_equal(one, other)
-    assert other["global_step"] == (8 if "schedule.steps=8" in more else 9)
-    again = run.fit(recipe(root, *more), tmp_path / "cut")  # a finished run stays as it is
-    assert again.history == task.history
-    require_equal(one, content(tmp_path / "cut" / "last.ckpt"))
-
-
-def test_the_last_epoch_is_kept_where_it_is_not_the_best(root, tmp_path, monkeypatch):
-    real = Classify.scores
-    monkeypatch.setattr(Classify, "scores", lambda self: {**real(self), "top1": 0.5})
-    run.fit(recipe(root, "schedule.epochs=2"), tmp_path)
-    assert [content(tmp_path / f"{name}.ckpt")["global_step"] for name in ("best", "last")] == [3, 6]
-
-
-@pytest.mark.slow
-def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
-    out = tmp_path / "killed"
-    slow = (
-        "import time; from dualvit.tasks.classify.task import Classify as C; real = C.training_step\n"
-        "def step(self, batch, index):\n"
-        "    if self.global_step == 4: print('HERE', flush=True); time.sleep(60)\n"
-        "    return real(self, batch, index)\n"
-        "C.training_step = step\n"
-    )
-    arguments = ["recipe", "fit", "laptop-classify", *changes(root), "--out", str(out)]
-    code = f"import sys, torch; torch.set_num_threads(1); sys.argv[1:] = {arguments!r}\n"
-    code += "{}from dualvit_cli import main; main()"
-    with subprocess.Popen([sys.executable, "-c", code.format(slow)], stdout=subprocess.PIPE, text=True) as process:
-        assert any("HERE" in line for line in process.stdout)
-        process.send_signal(signal.SIGKILL)
-    assert content(out / "last.ckpt")["global_step"] == 3
-    done = subprocess.run([sys.executable, "-c", code.format("")], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert f"continues from {out / 'last.ckpt'}" in done.stdout
-    require_equal(content(straight / "last.ckpt"), content(out / "last.ckpt"))
 
 
 def test_a_checkpoint_says_where_it_comes_from(root, straight):
@@ -200,19 +81,87 @@ def test_export_of_a_detectors_and_a_segmenters_backbone(name, classes, tmp_path
     ("change", "words"),
     [
         ("network.drop_path=0.3", "network.drop_path was 0.2 and is 0.3"),
-        ("schedule.epochs=4", "schedule.epochs was 3 and is 4"),
+        ("schedule.epochs=5", "schedule.epochs was 4 and is 5"),
+        ("network.options={}", "network.options.token_label was False and is not given"),
         ("trainer.logger=mlflow", "trainer.logger is 'mlflow'; give csv, tensorboard, wandb or false"),
         ("trainer.max_epochs=3", "set schedule.epochs"),
+        ("trainer.limit_train_batches=many", "trainer.limit_train_batches='many': '<=' not supported"),
+        ("trainer.strategy=fsdp", "ema is 0.8, which sharded weights (fsdp) do not allow; give ema=null"),
         ("trainer.device=2", "did you mean trainer.devices"),
         ("data.batch=0", "data.batch is 0"),
     ],
 )
 def test_mistakes_are_one_line(root, straight, change, words):
     before = (straight / "last.ckpt").read_bytes()
-    with pytest.raises(ValueError, match=words.replace(".", r"\.")) as error:
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
         run.fit(recipe(root, change), straight)
     assert "\n" not in str(error.value)
     assert (straight / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["data=/pets"], "data is '/pets', and has settings of its own; give them as data.NAME=VALUE"),
+        (["schedule.steps=5"], "schedule: epochs is 26 and steps 5; give exactly one of them, and null for the other"),
+        (["task=detect"], "'task=detect': the task is the recipe's own"),
+        (["schedul={epochs: 2}"], "unknown setting 'schedul'; did you mean schedule?"),
+        (["network.checkpoint=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
+    ],
+)
+def test_settings_that_are_none_are_one_line(changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        run.load_recipe("laptop-classify", changes)
+
+
+def test_what_is_missing_in_a_file_may_be_misspelt(tmp_path):
+    (tmp_path / "mine.yaml").write_text("task: classify\nnetwork: {name: dualvit_n}\nshedule: {epochs: 2}\ndata: {}\n")
+    with pytest.raises(ValueError, match="unknown setting 'shedule'; did you mean schedule"):
+        run.load_recipe(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("network.name=dualvit_q", "dualvit_q"),
+        ("network.options={depth: 3}", "dualvit_n does not take network.options {'depth': 3}: "),
+        ("optimizer.name=adamq", "unknown optimizer.name 'adamq'; did you mean adam"),
+    ],
+)
+def test_names_that_timm_does_not_know(root, tmp_path, change, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        run.fit(recipe(root, change), tmp_path)
+    assert "required for data config" not in str(error.value)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_settings_that_come_or_go_are_one_difference(root, tmp_path, first):
+    common = ("network.options={}", "mix.mixup=0", "mix.cutmix=0")
+    pair = recipe(root, *common), recipe(root, *common, "token_labels={maps: m}")
+    held = {"recipe": plain(pair[first]), "classes": ["bright", "dark"]}
+    torch.save({"dualvit": held}, tmp_path / "last.ckpt")
+    require_same_run(pair[first], ("bright", "dark"), tmp_path / "last.ckpt")
+    words = ["token_labels was None and is {'maps': 'm'", "token_labels was {'maps': 'm'.* and is None; give another"]
+    with pytest.raises(ValueError, match=words[first]):
+        require_same_run(pair[1 - first], ("bright", "dark"), tmp_path / "last.ckpt")
+
+
+def test_epochs_without_validation(root, tmp_path, capsys):
+    """They say so, and a run of nothing else does not begin."""
+    less = ["network.name=test_convnext", "network.options={}", "schedule.epochs=3", "trainer.precision=16-mixed"]
+    run.fit(recipe(root, *less, "trainer.check_val_every_n_epoch=2"), tmp_path)
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert lines[0].startswith("test_convnext") and lines[0].endswith("3 epochs of 3 steps of 4 images on cpu")
+    assert [line.split("  ")[:2] for line in lines[1::2]] == [
+        ["epoch 1, step 3", "not validated"], ["epoch 3, step 9", "not validated"],
+    ]  # fmt: skip
+    assert lines[2].startswith("epoch 2, step 6  loss ")
+    assert said.err.count("warning: ") == 1  # of fp16, which there is none of on a CPU
+    assert "fp16 is not supported on CPU. Using `precision='bf16-mixed'` instead." in said.err
+    assert read_yaml(tmp_path / "logs/version_0/hparams.yaml")["schedule"]["epochs"] == 3
+    with pytest.raises(ValueError, match="check_val_every_n_epoch is 4, and the run has 3 epochs: nothing would be"):
+        run.fit(recipe(root, *less, "trainer.check_val_every_n_epoch=4"), tmp_path / "none")
 
 
 def test_a_run_stays_with_its_classes_and_its_data(root, straight, tmp_path, monkeypatch):
@@ -277,7 +226,7 @@ def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
 
 def test_a_folder_that_cannot_be_written(root, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot write to .*; give another --out"):
+    with pytest.raises(OSError, match=r"cannot write to .*; give another place"):
         run.fit(recipe(root), tmp_path / "file" / "run")
 
 

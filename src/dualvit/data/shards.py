@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.seeds import seed_all
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "ppm")
 
@@ -102,13 +103,14 @@ class Shards(IterableDataset[Any]):
 
         turn = 0
         while True:
-            rng = random.Random(f"{self.seed} {self.epoch} {turn}")
-            urls = list(self.urls)
-            rng.shuffle(urls)
-            random.seed(f"{self.seed} {self.epoch} {turn} {part}")
-            shuffled = webdataset.shuffle(self.shuffle, initial=self.shuffle, rng=random.Random(rng.random()))
+            urls, words = list(self.urls), f"{self.seed} {self.epoch} {turn}"
+            random.Random(words).shuffle(urls)  # the same for all
+            rng = random.Random(f"{words} {part}")
+            shuffled = webdataset.shuffle(self.shuffle, initial=self.shuffle, rng=rng)
             found = False
-            for sample in shuffled(self._raw(urls[part::parts])):
+            for number, sample in enumerate(shuffled(self._raw(urls[part::parts]))):
+                # Crops depend on this alone: a run that goes on has drawn other numbers before.
+                seed_all(f"{words} {part} {number}")
                 decoded = self._decode(sample)
                 if decoded is not None:
                     found = True

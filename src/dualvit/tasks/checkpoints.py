@@ -13,6 +13,7 @@ from dualvit.tasks.config import Recipe, plain
 
 # May differ in a run that continues: what it is called, and where and on what it runs.
 FREE = ("title", "published", "trainer", "data.root", "data.workers", "data.unreadable")
+ABSENT = "not given"
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -64,6 +65,7 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is damaged
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = "torch did not write it" if line.startswith("Weights only") else line  # the rest speaks of its settings
         raise ValueError(f"{checkpoint} is damaged or no checkpoint ({line[:120]}); name another one") from None
     if not isinstance(content, dict) or "dualvit" not in content:
         raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
@@ -100,11 +102,13 @@ def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path)
         ValueError: one line with the first difference.
     """
     content = read_task_checkpoint(checkpoint)["dualvit"]
-    before, now = dict(_flat(content["recipe"])), dict(_flat(plain(recipe)))
     remedy = f"give another --out, or go on with what {checkpoint} began with"
-    for name in sorted(before | now, key=lambda name: (name != "task", name)):  # another task has other settings too
-        if before.get(name) != now.get(name) and not name.startswith(FREE):
-            raise ValueError(f"{name} was {before.get(name)!r} and is {now.get(name)!r}; {remedy}")
+    before, now = content["recipe"], plain(recipe)
+    if before["task"] != now["task"]:  # whose settings are others throughout
+        raise ValueError(f"task was {before['task']} and is {now['task']}; {remedy}")
+    for name, old, new in _differences(before, now):
+        if not name.startswith(FREE):
+            raise ValueError(f"{name} was {old} and is {new}; {remedy}")
     if tuple(content["classes"]) != tuple(classes):
         first, second = (
             f"{len(names)} ({', '.join(names[:5])})" for names in (list(content["classes"]), list(classes))
@@ -112,9 +116,11 @@ def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path)
         raise ValueError(f"the classes of {recipe.data.root} were {first} and are {second}; {remedy}")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """The settings that differ, with both values as words; a mapping against none is one difference."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before | now):
+            yield from _differences(before.get(key, ABSENT), now.get(key, ABSENT), f"{name}.{key}" if name else key)
+    elif before != now:
+        old, new = (ABSENT if value is ABSENT else repr(value) for value in (before, now))
+        yield name, old, new

@@ -24,11 +24,19 @@ def list_recipes() -> None:
     task = ""
     for plain in recipes:
         if plain["task"] != task:
+            if task:
+                table.add_row()
             task = plain["task"]
-            table.add_row(f"[dim]{task}[/dim]")
-        published = ", ".join(f"{metric} {value}" for metric, value in plain.get("published", {}).items())
-        table.add_row(plain["recipe"], published, plain.get("title", ""))
+            table.add_row(f"[bold cyan]{task}[/bold cyan]")
+        table.add_row(plain["recipe"], _published(plain.get("published", {})), plain.get("title", ""))
     console.print(table)
+    say("\nThe paper's scores are in percent, those of Mask R-CNN of boxes / masks.")
+    say("dualvit recipe show NAME prints the settings; fit NAME data.root=FOLDER trains.")
+
+
+def _published(scores: dict[str, float]) -> str:
+    """The paper's scores of a row in a few letters: box AP before that of masks."""
+    return f"{' / '.join(map(str, scores.values()))} {list(scores)[-1]}" if scores else ""
 
 
 @app.command()

@@ -39,6 +39,13 @@ class Network:
     drop_path: Share = 0.0
     checkpointing: bool | tuple[int, ...] = False
 
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.checkpoint.endswith(".ckpt"):
+            raise ValueError(
+                f"network.checkpoint {self.checkpoint} is of a run; `dualvit recipe export {self.checkpoint} "
+                "weights.safetensors` writes what a network begins with"
+            )
+
 
 @dataclass(frozen=True, config=CHECKED)
 class Optimizer:
@@ -93,7 +100,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
+            given = f"epochs is {self.epochs} and steps {self.steps}"
+            raise ValueError(f"{given}; give exactly one of them, and null for the other")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -176,6 +184,8 @@ def apply(plain: dict[str, Any], change: str) -> None:
     """Set one value in place, such as `data.batch=32`."""
     path, sign, text = change.partition("=")
     *parents, last = path.strip().split(".")
+    if path.strip() == "task":
+        raise ValueError(f"{change!r}: the task is the recipe's own; `dualvit recipe list` shows those of each task")
     if not sign or not last:
         raise ValueError(f"{change!r} changes nothing; write key=value, such as data.batch=32")
     inner = plain
@@ -195,14 +205,24 @@ def typed(kind: type[Recipe], plain: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(plain))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "unexpected_keyword_argument":
-            raise ValueError(_unknown(kind, first["loc"])) from None
-        words = first["msg"].removeprefix("Value error, ")
-        words = words[:1].lower() + words[1:]
-        missing = first["type"] in ("missing", "missing_argument")
-        raise ValueError(f"{place} is missing" if missing else f"{place} is {first['input']!r}: {words}") from None
+        found = error.errors()
+        # What is missing is often what was misspelt.
+        first = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
+        raise ValueError(_mistake(kind, first)) from None
+
+
+def _mistake(kind: type[Recipe], error: Any) -> str:
+    place, value = ".".join(map(str, error["loc"])), error["input"]
+    if error["type"] == "unexpected_keyword_argument":
+        return _unknown(kind, error["loc"])
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{place} is missing"
+    if error["type"] == "dataclass_type":
+        return f"{place} is {value!r}, and has settings of its own; give them as {place}.NAME=VALUE"
+    words = error["msg"].removeprefix("Value error, ")
+    if isinstance(value, Mapping):  # of settings that exclude each other; the message names them
+        return f"{place}: {words}" if place else words
+    return f"{place} is {value!r}: {words[:1].lower()}{words[1:]}"
 
 
 def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dualvit.data.images import UnreadableError
+from dualvit.seeds import seed_all
 from dualvit.tasks.config import Recipe
 
-__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError", "seed_all"]
+__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError"]
 
 
 class Order(Sampler[tuple[int, int]]):
@@ -103,14 +103,6 @@ class Skipped:
             )
         with self.file.open("a") as out:  # one short write, which processes cannot tear apart
             out.write(line + "\n")
-
-
-def seed_all(words: str) -> None:
-    """Seed Python's, NumPy's and torch's generators with a text."""
-    number = random.Random(words).getrandbits(32)
-    random.seed(number)
-    np.random.seed(number)
-    torch.manual_seed(number)
 
 
 class TaskData(lightning.LightningDataModule):

@@ -17,9 +17,10 @@ from dualvit.models import create_model
 from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
+from dualvit.seeds import seed_all
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.tasks.config import Recipe, apply, plain, read, typed
-from dualvit.tasks.loading import TaskData, seed_all
+from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
 
@@ -65,6 +66,8 @@ def fit(recipe: Recipe, out: Path) -> Task:
             aside = f"; last.ckpt was damaged and is now {damaged}" if damaged.exists() else ""
             if resume or aside:
                 print(f"{f'continues from {resume}' if resume else 'begins anew'}{aside}", flush=True)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(plain(recipe))
         try:
             trainer.fit(task, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
@@ -96,7 +99,7 @@ def _require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another --out") from None
+        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another place") from None
 
 
 @contextmanager
@@ -196,6 +199,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     """
     if target.suffix != ".safetensors":
         raise ValueError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+    _require_writable(target.parent)
     task = load(checkpoint)
     network, own = task.recipe.network, task.backbone()
     classes = getattr(own, "num_classes", 0)
@@ -206,6 +210,5 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
     missing = tuple(name for name in whole.state_dict() if name not in state)
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, safetensors.torch.save(state, metadata))
     return len(state), missing, options

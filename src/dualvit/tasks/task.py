@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 
 import lightning
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
+from dualvit.names import unknown_name
 from dualvit.provenance import environment
+from dualvit.seeds import seed_all
 from dualvit.tasks.config import Recipe, Schedule, plain
-from dualvit.tasks.loading import seed_all
 
 
 class Task(lightning.LightningModule):
@@ -72,6 +73,8 @@ class Task(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         settings = self.recipe.optimizer
         lr = settings.lr * (self.recipe.data.batch / settings.lr_batch if settings.lr_batch else 1)
+        if settings.name not in list_optimizers():
+            raise ValueError(f"{unknown_name('optimizer.name', settings.name, list_optimizers())}; timm's are allowed")
         optimizer = create_optimizer_v2(
             self.groups(settings.weight_decay), settings.name, lr=lr, weight_decay=settings.weight_decay,
             layer_decay=settings.layer_decay, eps=settings.eps,
@@ -86,6 +89,12 @@ class Task(lightning.LightningModule):
                 f"{self.recipe.data.root} had {self.images_before} images to train on when this run began, and has "
                 f"{self.images()}; give the same data, or another --out"
             )
+        every = self.trainer.check_val_every_n_epoch or 1
+        if every > self.epochs():
+            raise ValueError(
+                f"trainer.check_val_every_n_epoch is {every}, and the run has {self.epochs()} epochs: nothing would be "
+                "validated; give less"
+            )
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
         self.scheduler = scheduler(optimizer, self.recipe.schedule, self.steps(), self.steps_an_epoch())
 
@@ -97,6 +106,12 @@ class Task(lightning.LightningModule):
         """Optimizer steps until the learning rate is at its lowest."""
         schedule = self.recipe.schedule
         return schedule.steps or round((schedule.epochs or 0) * self.steps_an_epoch())
+
+    def epochs(self) -> int:
+        """Passes through the data, the last one perhaps in part."""
+        if self.recipe.schedule.steps:
+            return math.ceil(self.steps() / self.steps_an_epoch())
+        return int(self.trainer.max_epochs or 0)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """A step's learning rate and randomness depend on its number alone: a resumed run is a straight one."""
@@ -131,7 +146,7 @@ class Task(lightning.LightningModule):
                 "repair or remove it"
             )
         culprit = first_non_finite(self.network, lambda: self.loss(batch))
-        values = ", ".join(f"{name} {float(part):g}" for name, part in parts.items())
+        values = ", ".join(f"{name} {float(part.detach()):g}" for name, part in parts.items())
         raise NonFiniteLossError(
             f"the loss is not finite in step {self.global_step + 1} ({values}): first in {culprit}; "
             "lower optimizer.lr, set optimizer.clip=1, or train with trainer.precision=32-true"

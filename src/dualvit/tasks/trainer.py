@@ -3,7 +3,6 @@
 import importlib.util
 import inspect
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import Any
 import lightning
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
 from dualvit.names import unknown_name
 from dualvit.tasks.checkpoints import WholeFiles, keepers
 from dualvit.tasks.config import Recipe
+from dualvit.tasks.progress import Bar, EpochLines
 
 OURS = {
     "callbacks": "the recipe brings its own",
@@ -41,6 +41,7 @@ SILENT = (
     r".*Checkpoint directory .* exists and is not empty",
     r".*recommended to use `.*sync_dist=True.*",
     r".*LeafSpec.*",
+    r".*could not find the monitored key",  # in an epoch that is not validated; that none is, `Task` finds out
     r".*Found .* module\(s\) in eval mode at the start of training",
     r".*isinstance\(treespec",
     r".*Using `DistributedSampler` with the dataloaders",
@@ -61,26 +62,31 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
     """
     asked = dict(recipe.trainer)
     _require_known(asked)
+    _require_whole_weights(recipe)
     schedule = recipe.schedule
-    terminal = Console(stderr=True).is_terminal
+    terminal = Console().is_terminal
     arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
     arguments |= {"enable_progress_bar": terminal, "logger": "csv"} | asked
     plugins: list[Any] = [WholeFiles()]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Lightning's own requeuing continues in mid-epoch, where the order of the data is not that of a straight run.
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    return lightning.Trainer(
-        **arguments | {"logger": make_logger(arguments["logger"], out) if out else False},
-        default_root_dir=out,
-        # Of a run by steps, Lightning would not know that a checkpoint at the end of an epoch has that epoch behind it;
-        # an epoch has a step at least, and the task itself stops after the last one.
-        max_epochs=schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
-        min_epochs=0,
-        gradient_clip_val=recipe.optimizer.clip or None,
-        callbacks=_callbacks(recipe, out, metric, bool(arguments["enable_progress_bar"])),
-        plugins=plugins,
-        use_distributed_sampler=False,
-    )
+    try:
+        return lightning.Trainer(
+            **arguments | {"logger": make_logger(arguments["logger"], out) if out else False},
+            default_root_dir=out,
+            # Of a run by steps, Lightning would not know that a checkpoint at the end of an epoch has that epoch behind
+            # it; an epoch has a step at least, and the task itself stops after the last one.
+            max_epochs=schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
+            min_epochs=0,
+            gradient_clip_val=recipe.optimizer.clip or None,
+            callbacks=_callbacks(recipe, out, metric, bool(arguments["enable_progress_bar"])),
+            plugins=plugins,
+            use_distributed_sampler=False,
+        )
+    except TypeError as error:  # Lightning compares and counts before it looks at what kind of value it was given
+        given = ", ".join(f"trainer.{name}={value!r}" for name, value in asked.items())
+        raise ValueError(f"Lightning cannot take one of {given}: {error}") from None
 
 
 def _require_known(asked: dict[str, Any]) -> None:
@@ -92,8 +98,18 @@ def _require_known(asked: dict[str, Any]) -> None:
             raise ValueError(unknown_name("setting", f"trainer.{name}", [f"trainer.{name}" for name in known]))
 
 
+def _require_whole_weights(recipe: Recipe) -> None:
+    """Of sharded weights, Lightning neither keeps an average nor clips gradients by their norm."""
+    if not str(recipe.trainer.get("strategy", "")).startswith("fsdp"):
+        return
+    for name, value, off in (("ema", recipe.ema, None), ("optimizer.clip", recipe.optimizer.clip, 0)):
+        if value:
+            remedy = f"give {name}={'null' if off is None else off}, or trainer.strategy=ddp"
+            raise ValueError(f"{name} is {value:g}, which sharded weights (fsdp) do not allow; {remedy}")
+
+
 def _callbacks(recipe: Recipe, out: Path | None, metric: str, bar: bool) -> list[Callback]:
-    callbacks: list[Callback] = [RichProgressBar()] if bar else []
+    callbacks: list[Callback] = [Bar()] if bar else []
     if out is None:
         return callbacks
     if recipe.ema is not None:
@@ -118,24 +134,6 @@ def make_logger(name: Any, out: Path) -> Logger | bool:
         return WandbLogger(name=out.name, save_dir=out, project="dualvit")
     # A version for each start: what a stopped run logged stays.
     return (CSVLogger if name == "csv" else TensorBoardLogger)(out, name="logs")
-
-
-class EpochLines(Callback):
-    """A line for each epoch, in a log file as on a terminal."""
-
-    started = 0.0
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.started = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.is_global_zero or not pl_module.history:
-            return
-        row = dict(pl_module.history[-1])
-        epoch, step = row.pop("epoch"), row.pop("step")
-        values = "  ".join(f"{name} {value:.4f}" for name, value in row.items())
-        seconds = time.monotonic() - self.started
-        print(f"epoch {epoch:g}, step {step:g}  {values}  {seconds:.0f} s", flush=True)
 
 
 @contextmanager

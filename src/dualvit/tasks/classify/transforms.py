@@ -87,7 +87,8 @@ def normalisation(network: nn.Module | str) -> tuple[tuple[float, ...], tuple[fl
 
     if isinstance(network, str):
         config = get_pretrained_cfg(network, allow_unregistered=True)
-        values = resolve_data_config(pretrained_cfg=config.to_dict() if config else {})
+        # An unknown name is an error of whoever builds the network, which can say more.
+        values = resolve_data_config(args={}, pretrained_cfg=config.to_dict() if config else {"input_size": (3, 1, 1)})
     else:
         values = resolve_data_config(model=network)
     return tuple(values["mean"]), tuple(values["std"])
