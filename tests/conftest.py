@@ -24,9 +24,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
-    """Files with the most slow tests first: workers take whole files in this order, and a long one must not be last."""
+    """Files with the most slow tests first, then those with most tests: workers take whole files in this order.
+
+    So a long one is not the last.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])  # stable: a file's own order stays
+    tests = Counter(item.path for item in items)
+    # The path keeps a file's tests together, and the sort is stable: a file's own order stays.
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
 
 
 class NetworkTouched(RuntimeError):

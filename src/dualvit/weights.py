@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dualvit.files import write_whole
 from dualvit.models import dual_vit, pvt, region_vit
+from dualvit.models.meta import on_meta
 from dualvit.models.published import DUAL_VIT, is_published, to_native
 from dualvit.models.timm_backbone import whole_names
 
@@ -216,7 +217,7 @@ def _require_match(report: KeyReport, state: Mapping[str, Tensor]) -> None:
 
 @cache
 def _stage_shapes(name: str) -> dict[str, torch.Size]:
-    with torch.device("meta"):
+    with on_meta():
         own = timm.create_model(name, num_classes=0).state_dict()
     return {key: value.shape for key, value in own.items() if key.startswith("stages.")}
 
@@ -251,7 +252,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     first = timm.get_pretrained_cfg(name).first_conv
     in_chans = state[f"{first if isinstance(first, str) else first[0]}.weight"].shape[1]
     labels = {"token_label": "aux_head.weight" in state} if name in dual_vit.CONFIGS else {}
-    with torch.device("meta"):
+    with on_meta():
         model = timm.create_model(name, num_classes=classes, in_chans=in_chans, **labels)
     report = compare_keys(model, state, source)
     if report.missing or report.unexpected:

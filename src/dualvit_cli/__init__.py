@@ -263,15 +263,14 @@ def recomputed(text: str) -> bool | tuple[int, ...]:
 @app.command()
 def models() -> None:
     """List the networks and YOLO files that this package adds."""
-    import torch
-
     from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
+    from dualvit.models.meta import on_meta
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
     notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}
     entries = [(family, *entry) for family in (dual_vit, *notes) for entry in family.CONFIGS.items()]
     for family, name, shape in entries:
-        with torch.device("meta"):  # shapes without values
+        with on_meta():
             parameters = sum(p.numel() for p in create_model(name).parameters())
         grid = getattr(shape, "semantic_grid", None)
         semantics = f"dual, {grid[0]}x{grid[1]}" if grid else "dual, 1 per 28x28"

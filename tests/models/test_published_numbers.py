@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import dualvit  # noqa: F401
+from dualvit.models.meta import on_meta
 
 TABLE = {  # parameters in millions, GMACs at 224 and at 384
     "dualvit_s": (25.1, 5.4, 18.4),
@@ -27,11 +28,15 @@ HEADS = ["head", "aux_head"]
 
 
 @cache
+def build(name):
+    with on_meta():
+        return timm.create_model(name).eval()
+
+
+@cache
 def measure(name, size):
     """Parameters in millions, and GMACs by module name ("" is the whole model)."""
-    with torch.device("meta"):
-        model = timm.create_model(name).eval()
-        image = torch.empty(1, 3, size, size)
+    model, image = build(name), torch.empty(1, 3, size, size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(image)
     prefix = type(model).__name__
@@ -101,9 +106,9 @@ def test_a_fixed_grid_costs_less_from_224_up():
     """Features of S in GMACs, as the description gives them: 73 and 732, and 47 and 309 with 8x8 tokens."""
 
     def features(size, **kwargs):
-        with torch.device("meta"):
+        with on_meta():
             model = timm.create_model("dualvit_s", features_only=True, **kwargs).eval()
-            image = torch.empty(1, 3, size, size)
+        image = torch.empty(1, 3, size, size, device="meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(image)
         return counter.get_total_flops() / 2e9

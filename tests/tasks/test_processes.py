@@ -13,6 +13,7 @@ from PIL import Image
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from dualvit.files import read_json
+from dualvit.tasks.run import fit, load_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +30,18 @@ def root(tmp_path_factory):
     return folder
 
 
-def command(root, out, *more):
+def changes(root):
     # Without batch norm, which each process computes of its own share.
     return [
-        "-m", "dualvit", "recipe", "fit", "laptop-classify", f"data.root={root}", "network.name=convnext_atto",
-        "network.options={}", "optimizer.clip=0", "schedule.warmup_epochs=0",
-        "data.image_size=32", "data.batch=4", "trainer.accelerator=cpu", "schedule.epochs=null", "schedule.steps=1",
-        "optimizer.name=sgd", "optimizer.lr=1.0", "optimizer.weight_decay=0", "schedule.min_lr=0", *more, "--out",
-        str(out),
+        f"data.root={root}", "network.name=convnext_atto", "network.options={}", "optimizer.clip=0",
+        "schedule.warmup_epochs=0", "data.image_size=32", "data.batch=4", "trainer.accelerator=cpu",
+        "schedule.epochs=null", "schedule.steps=1", "optimizer.name=sgd", "optimizer.lr=1.0",
+        "optimizer.weight_decay=0", "schedule.min_lr=0",
     ]  # fmt: skip
+
+
+def command(root, out, *more):
+    return ["-m", "dualvit", "recipe", "fit", "laptop-classify", *changes(root), *more, "--out", str(out)]
 
 
 def start(*arguments):
@@ -61,7 +65,7 @@ def finish(*processes):
 @pytest.fixture(scope="module")
 def single(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("single") / "run"
-    finish(start(*command(root, out)))
+    fit(load_recipe("laptop-classify", changes(root)), out)
     return out
 
 

@@ -27,6 +27,18 @@ socket.socket.connect = refuse
 """
 
 
+@pytest.fixture
+def flops():
+    """For tests of what is counted; for others see below."""
+
+
+@pytest.fixture(autouse=True)
+def _no_flops(request, monkeypatch):
+    """Nothing is counted: Ultralytics would run each model that it builds, trains or validates on 640x640 pixels."""
+    if "flops" not in request.fixturenames:
+        monkeypatch.setattr("thop.profile", lambda *_, **__: (0, 0))
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The data.yaml of 12 images of 64x64."""
@@ -41,7 +53,7 @@ def fresh(tmp_path_factory):
     guard = tmp_path_factory.mktemp("guard")
     (guard / "sitecustomize.py").write_text(NO_NETWORK)
 
-    def run(*command: str, version: str = "newest", check: bool = True, **env: str) -> subprocess.CompletedProcess:
+    def run(*command: str, version: str = "newest") -> subprocess.CompletedProcess:
         if version == "oldest" and not OLDEST.exists():
             pytest.skip(f"the oldest Ultralytics is not in {OLDEST}; `make test` puts it there")
         path = [str(guard), *([str(OLDEST)] if version == "oldest" else []), str(SOURCE)]
@@ -53,21 +65,21 @@ def fresh(tmp_path_factory):
             text=True,
             timeout=500,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLO_CONFIG_DIR": str(settings), **env},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "YOLO_CONFIG_DIR": str(settings)},
         )
-        if check and done.returncode:
+        if done.returncode:
             raise AssertionError(f"{command} ended in {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
         return done
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stages(fresh):
-    """Run stages of end_to_end.py, one after the other in one fresh interpreter; returns what each reports."""
+    """Run stages of end_to_end.py: a process for each pair of their names and options; returns what each reports."""
 
-    def run(names: str, version: str, **options: str) -> list[dict]:
-        done = fresh(str(HERE / "end_to_end.py"), names, json.dumps(options), version=version)
+    def run(jobs: list[tuple[str, dict]], version: str) -> list:
+        done = fresh(str(HERE / "end_to_end.py"), json.dumps(jobs), version=version)
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     return run

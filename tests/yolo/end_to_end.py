@@ -1,8 +1,16 @@
-"""Stages of a run, for interpreters of their own: `python end_to_end.py STAGE,STAGE OPTIONS_AS_JSON`."""
+"""Stages of runs, in processes of their own: `python end_to_end.py [["STAGE,STAGE", OPTIONS], ...]`, as JSON.
+
+Each process is forked off one that has imported Ultralytics and nothing of ours, which is as good as a fresh
+interpreter and saves the seconds in which torch is imported.
+"""
 
 import contextlib
 import json
+import multiprocessing
+import os
+import runpy
 import sys
+import traceback
 from pathlib import Path
 
 YAMLS = {"detect": "yolov8n-dualvit.yaml", "segment": "yolov8n-dualvit-seg.yaml", "timm": "yolov8n-timm.yaml"}
@@ -109,10 +117,50 @@ def ddp(task: str, data: str, out: str) -> dict:
     trainer_class = trainers.SegmentationTrainer if task == "segment" else trainers.DetectionTrainer
     overrides = {**SETTINGS, "epochs": 1, "model": YAMLS[task], "data": data, "project": out, "name": f"{task}-ddp"}
     trainer = trainer_class(overrides={**overrides, "task": model.task, "exist_ok": True})
-    yaml = json.dumps(model.model.yaml)
-    return {"script": str(generate_ddp_file(trainer)), "weights": str(trainer.wdir), "yaml": yaml}
+    # What a worker gets from the process that starts it: its script, and the options of a YAML that was given some.
+    variables = {trainers.YAML_ENV: json.dumps(model.model.yaml)} if task in OPTIONS else {}
+    worker = {"script": str(generate_ddp_file(trainer)), "variables": variables, "weights": str(trainer.wdir)}
+    (Path(out) / f"{task}-ddp.json").write_text(json.dumps(worker))
+    return worker
+
+
+def work(task: str, data: str, out: str) -> str:
+    """Be that worker, which knows the trainer's class alone; returns its checkpoint."""
+    worker = json.loads((Path(out) / f"{task}-ddp.json").read_text())
+    os.environ.update(worker["variables"])
+    try:
+        runpy.run_path(worker["script"], run_name="__main__")
+    finally:
+        Path(worker["script"]).unlink()
+    return str(Path(worker["weights"]) / "best.pt")
+
+
+def build_all() -> int:
+    """Build every shipped YAML at every scale; returns how many."""
+    return runpy.run_path(str(Path(__file__).parent / "build_all.py"))["count"]
+
+
+def run(stages: str, options: dict) -> list | str:
+    """Stages one after the other in this process: what each reports, or the traceback of the first that failed."""
+    assert not [name for name in sys.modules if name.partition(".")[0] == "dualvit"]
+    try:
+        return [globals()[stage](**options) for stage in stages.split(",")]
+    except Exception:
+        return traceback.format_exc()
 
 
 if __name__ == "__main__":
-    options = json.loads(sys.argv[2])
-    print(json.dumps([globals()[stage](**options) for stage in sys.argv[1].split(",")]))
+    import torch
+
+    torch.set_num_threads(1)  # as in conftest.py; and threads would not survive the fork
+    import thop
+    import timm  # noqa: F401
+    import ultralytics  # noqa: F401
+
+    thop.profile = lambda *_, **__: (0, 0)  # as in conftest.py
+
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        found = pool.starmap(run, json.loads(sys.argv[1]), chunksize=1)
+        pool.close()
+        pool.join()
+    print(json.dumps(found))

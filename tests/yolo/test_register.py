@@ -39,6 +39,7 @@ def test_the_yaml_in_the_checkpoint_stays_as_written():
     assert model.yaml["backbone"][1][3] == [0]
 
 
+@pytest.mark.usefixtures("flops")
 @pytest.mark.parametrize(
     ("name", "parameters", "gflops"), [("yolov8n-dualvit", 3.2e6, 8.9), ("yolov8s-dualvit", 11.2e6, 28.8)]
 )
@@ -48,6 +49,7 @@ def test_budgets_at_640(name, parameters, gflops):
     assert 0.9 * gflops < info[3] <= gflops
 
 
+@pytest.mark.usefixtures("flops")
 def test_flops_are_those_of_a_real_pass():
     """Not extrapolated from a tiny image, in which a fixed number of semantic tokens would dominate."""
     from torch.utils.flop_counter import FlopCounterMode

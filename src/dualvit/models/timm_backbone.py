@@ -17,6 +17,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from dualvit.models import create_model
+from dualvit.models.meta import on_meta
 
 STRIDES = (8, 16, 32)
 SIZES = ((256, 256), (96, 160))  # what a backbone is tried on: a detector's images are multiples of 32, not square
@@ -65,7 +66,7 @@ class Plan:
 
     def whole(self, in_chans: int = 3) -> nn.Module:
         """The network with its classifier, on the meta device: names and shapes without values."""
-        with torch.device("meta"):
+        with on_meta():
             return create_model(self.name, in_chans=in_chans, **self.options)
 
 
@@ -123,7 +124,7 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> Plan:
 def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
     """The feature extractor without values; an option that the model does not take is one line."""
     try:
-        with torch.device("meta"):
+        with on_meta():
             return create_model(name, features_only=True, **kwargs, **options).eval()
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument.*?'(\w+)'", str(error))

@@ -14,6 +14,7 @@ import torch
 from dualvit.data.listing import image_files, why_unreadable
 from dualvit.files import write_json, write_whole
 from dualvit.models import create_model
+from dualvit.models.meta import on_meta
 from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
@@ -203,7 +204,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     task = load(checkpoint)
     network, own = task.recipe.network, task.backbone()
     classes = getattr(own, "num_classes", 0)
-    with torch.device("meta"):
+    with on_meta():
         options = {**network.options, "num_classes": classes}
         whole = create_model(network.name, **options)
     names = whole_names(own, whole)

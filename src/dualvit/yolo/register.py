@@ -29,6 +29,7 @@ from torch import nn
 from ultralytics.utils import LOGGER
 
 from dualvit.models import unknown_name
+from dualvit.models.meta import on_meta
 from dualvit.nn.fuse import fuse
 from dualvit.yolo.layout import OPTIONS, fill_rows, with_options
 
@@ -189,7 +190,7 @@ def _self_test() -> None:
     ]
     yaml = {"nc": 1, "scales": {"n": [1.0, 0.5, 1024]}, "scale": "n", "backbone": rows, "head": []}
     try:
-        with torch.device("meta"):
+        with on_meta():
             model, _ = tasks.parse_model(yaml, ch=3, verbose=False)
             maps = model[0](torch.empty(1, 3, 64, 64))
             out = model[2](model[1](maps))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dualvit.tasks.classify.build import build_classifier
 from dualvit.tasks.classify.teacher import token_scores, write_maps
-from dualvit.tasks.config import Network, names, read
+from dualvit.tasks.config import Network, names, plain, read
 from dualvit.tasks.run import fit, load, load_recipe, prepare
 from dualvit_cli import app
 
@@ -24,6 +24,19 @@ SMALL = (
     "optimizer.lr_batch=null", "optimizer.lr=1e-3", "schedule.epochs=1", "schedule.warmup_epochs=0",
     "schedule.cooldown_epochs=0", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu",
 )  # fmt: skip
+# Recipes that differ in what SMALL sets, their network, alone.
+ALIKE = [
+    ["imagenet-s", "imagenet-b"], ["imagenet-l"], ["imagenet-s-384", "imagenet-b-384"], ["imagenet-l-384"],
+    ["laptop-classify"], ["laptop-token-labels"],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(same_pictures, tmp_path_factory):
+    """The best checkpoint of three epochs on the pictures of `root`."""
+    out = tmp_path_factory.mktemp("trained")
+    fit(load_recipe("laptop-classify", [*SMALL, f"data.root={same_pictures}", "schedule.epochs=3"]), out)
+    return out / "best.ckpt"
 
 
 @pytest.fixture
@@ -35,6 +48,7 @@ def teacher(tmp_path):
 
 
 def test_the_paper_has_its_rows():
+    assert sorted(OURS) == sorted(name for group in ALIKE for name in group)
     assert set(OURS) >= {f"imagenet-{size}{more}" for size in "sbl" for more in ("", "-384")}
     published = {name: read(name)["published"]["top1"] for name in OURS if "published" in read(name)}
     assert published == {
@@ -43,10 +57,11 @@ def test_the_paper_has_its_rows():
     }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OURS)
-def test_ten_steps(name, root, teacher, tmp_path):
-    changes = [*SMALL, f"data.root={root}"]
+@pytest.mark.parametrize("group", ALIKE, ids=" ".join)
+def test_ten_steps(group, root, teacher, tmp_path):
+    name, changes = group[0], [*SMALL, f"data.root={root}"]
+    settings = [plain(load_recipe(name, changes)) | {"title": "", "published": None} for name in group]
+    assert settings == settings[:1] * len(group)  # so that one run is the run of each
     if "token_labels" in read(name):
         write_maps("resnet10t", root, tmp_path / "maps", teacher, size=64)
         changes.append(f"token_labels.maps={tmp_path / 'maps'}")
@@ -180,12 +195,11 @@ def test_a_place_is_what_the_head_says_of_it():
     assert torch.allclose(scores, expected[:, :, None, None].expand(-1, -1, 2, 3), atol=1e-6)
 
 
-def test_a_teacher_of_other_classes(root, tmp_path):
-    fit(load_recipe("laptop-classify", [*SMALL, f"data.root={root}"]), tmp_path / "run")
+def test_a_teacher_of_other_classes(root, trained, tmp_path):
     for split in ("train", "val"):
         (root / split / "b").rename(root / split / "c")
     with pytest.raises(ValueError, match=r"knows 2 classes \(a, b, ...\) and .* has 2 \(a, c, ...\)"):
-        write_maps(str(tmp_path / "run" / "best.ckpt"), root, tmp_path / "maps")
+        write_maps(str(trained), root, tmp_path / "maps")
 
 
 # ---- commands
@@ -198,9 +212,8 @@ def ask(*words):
 
 
 @pytest.mark.slow
-def test_eval_probe_and_predict(root, teacher, tmp_path):
-    fit(load_recipe("laptop-classify", [*SMALL, f"data.root={root}", "schedule.epochs=3"]), tmp_path / "run")
-    best = tmp_path / "run" / "best.ckpt"
+def test_eval_probe_and_predict(root, trained, teacher, tmp_path):
+    best = trained
     (root / "val" / "a" / "0.png").write_bytes(b"no picture")
     line = ask("eval", best, root, "--out", tmp_path / "eval")
     found = json.loads((tmp_path / "eval" / "eval.json").read_text())
@@ -227,10 +240,9 @@ def test_models_without_weights(root, tmp_path):
         write_maps("resnet10t", root, tmp_path)
 
 
-def test_a_folder_of_an_unknown_class(root, tmp_path):
-    fit(load_recipe("laptop-classify", [*SMALL, f"data.root={root}"]), tmp_path / "run")
+def test_a_folder_of_an_unknown_class(root, trained):
     (root / "val" / "b").rename(root / "val" / "z")
-    result = CliRunner().invoke(app, ["eval", str(tmp_path / "run" / "best.ckpt"), str(root)])
+    result = CliRunner().invoke(app, ["eval", str(trained), str(root)])
     assert "class 'z' is none of the model's 2" in str(result.exception)
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from segmentation_models_pytorch import UPerNet
 from segmentation_models_pytorch.base.modules import Conv2dReLU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualvit.models import create_model
+from dualvit.models.meta import on_meta
 from dualvit.models.recompute import recompute_blocks
 from dualvit.models.timm_backbone import never_decayed
 from dualvit.tasks.config import Network
@@ -34,7 +34,7 @@ class Segmenter(nn.Module):
     def __init__(self, network: Network, decoder: Decoder, classes: int) -> None:
         super().__init__()
         options: dict[str, Any] = {"drop_path_rate": network.drop_path, **network.options}
-        with torch.device("meta"):
+        with on_meta():
             whole = create_model(network.name, **options)
         info: Any = create_on_meta(network.name, options).feature_info
         if info.reduction()[-4:] != REDUCTIONS:
@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
 
 def create_on_meta(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A feature extractor without values, to see which maps it has."""
-    with torch.device("meta"):
+    with on_meta():
         return create_model(name, features_only=True, **options)
 
 
