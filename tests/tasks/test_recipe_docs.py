@@ -18,7 +18,8 @@ def table():
     yield from ("| setting | default | what |", "|---|---|---|")
     kinds = {"network": config.Network, "optimizer": config.Optimizer, "schedule": config.Schedule, "data": config.Data}
     for section, kind in kinds.items():
-        words = dict(re.findall(r"^        (\w+): (.*)$", kind.__doc__, re.M))
+        found = re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)$", kind.__doc__, re.M)  # further lines are indented
+        words = {name: " ".join(text.split()) for name, text in found}
         for field in fields(kind):
             default = "{}" if field.default_factory is not MISSING else repr(field.default)
             default = "required" if default == repr(MISSING) else YAML.get(default, default.strip("'"))

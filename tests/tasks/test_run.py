@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -149,7 +150,9 @@ def test_settings_that_come_or_go_are_one_difference(root, tmp_path, first):
 def test_epochs_without_validation(root, tmp_path, capsys):
     """They say so, and a run of nothing else does not begin."""
     less = ["network.name=test_convnext", "network.options={}", "schedule.epochs=3", "trainer.precision=16-mixed"]
-    run.fit(recipe(root, *less, "trainer.check_val_every_n_epoch=2"), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # as outside of pytest, which is told to ignore some
+        run.fit(recipe(root, *less, "trainer.check_val_every_n_epoch=2"), tmp_path)
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0].startswith("test_convnext") and lines[0].endswith("3 epochs of 3 steps of 4 images on cpu")
