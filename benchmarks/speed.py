@@ -37,7 +37,7 @@ def median(row: dict[str, Any]) -> float:
 
 def share() -> tuple[dict[str, float], dict[str, Any]]:
     """Share of the matrix-product rate: S at 224, batch 8, eager after fuse, and timm's transformers beside it."""
-    found, whole = rows(Plan(("dualvit_s", *RIVALS), batch=8, fuse=True, rounds=12))
+    found, whole = rows(Plan(("dualvit_s", *RIVALS), batch=8, fuse=True, rounds=25, seconds=400))
     shares = {model: row["share"] for (model, _, _), row in found.items()}
     return {"share": shares["dualvit_s"], "best rival": max(shares[name] for name in RIVALS), **shares}, whole
 

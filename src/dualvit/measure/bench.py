@@ -1,10 +1,10 @@
 """`dualvit bench`: what models cost at each image size and in each precision, beside what the machine could do.
 
     cells (model x size x dtype, inference or a training step)  --rounds, the cells in turn-->  times
-    a matrix product in each round                              --------------------------->  the machine's rate
+    a matrix product before and after each                      --------------------------->  the machine's rate
 
-A cell's share is its multiply-adds a second over the machine's, round by round, so that a busy moment, which hurts
-both, leaves it as it is.
+A cell's share is its multiply-adds a second over the machine's just before and after, so that a busy moment, which
+hurts both, leaves it as it is.
 """
 
 import contextlib
@@ -247,26 +247,29 @@ def flat(value: Any) -> list[Tensor]:
 def run_rounds(
     plan: Plan, device: torch.device, cells: Sequence[Cell], progress: Callable[[str, int, int], None]
 ) -> dict[str, list[float]]:
-    """Time every cell once a round, with the machine's own rate beside it; returns that rate by precision."""
+    """Time every cell once a round, between two looks at the machine's own rate; returns that rate by precision."""
     probes = {dtype: probe(device, dtype) for dtype in dict.fromkeys(cell.dtype for cell in cells)}
     rates: dict[str, list[float]] = {dtype: [] for dtype in probes}
-    start = time.perf_counter()
+    start, seen = time.perf_counter(), ""  # the precision that was looked at last
     for index in range(plan.rounds):
         if index >= MIN_ROUNDS and time.perf_counter() - start > plan.seconds:
             break
-        for dtype, run in probes.items():
-            rates[dtype].append(run())
         for cell in cells:
             if cell.failure or cell.step is None:
                 continue
+            look, found = probes[cell.dtype], rates[cell.dtype]
+            if seen != cell.dtype:
+                found.append(look())
             with failing_alone(cell, device):
                 wait(device)
                 before = time.perf_counter()
                 cell.step()
                 wait(device)
                 cell.times.append(time.perf_counter() - before)
+                found.append(look())
                 work = cell.macs * (3 if plan.train else 1)
-                cell.shares.append(work / cell.times[-1] / rates[cell.dtype][-1])
+                cell.shares.append(work / cell.times[-1] / statistics.fmean(found[-2:]))
+            seen = "" if cell.failure else cell.dtype
         progress("measure", index + 1, plan.rounds)
     return rates
 
