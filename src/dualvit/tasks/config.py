@@ -42,7 +42,7 @@ class Network:
     def __post_init__(self) -> None:
         if self.checkpoint is not None and self.checkpoint.endswith(".ckpt"):
             raise ValueError(
-                f"network.checkpoint {self.checkpoint} is of a run; `dualvit recipe export {self.checkpoint} "
+                f"checkpoint {self.checkpoint} is of a run; `dualvit recipe export {self.checkpoint} "
                 "weights.safetensors` writes what a network begins with"
             )
 
