@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 import dualvit as package
 from dualvit_cli import app, main
 
-pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+ultralytics = pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+cfg = pytest.importorskip("ultralytics.cfg")
 
 
 def dualvit(*arguments, process=False):
-    """Run the command here, or, where it changes what Ultralytics keeps, in a process of its own."""
+    """Run the command here, or in a process of its own."""
     command = ["dualvit", *map(str, arguments)]
     if process:
         start = [sys.executable, "-c", "from dualvit_cli import main; main()", *command[1:]]
@@ -27,6 +28,8 @@ def dualvit(*arguments, process=False):
     out, err, status = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", command)
+        for owner, name in ((ultralytics, "YOLO"), (cfg, "ARGV")):  # what `dualvit yolo` replaces
+            patch.setattr(owner, name, getattr(owner, name))
         try:
             main()
         except SystemExit as end:
@@ -160,20 +163,11 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
     assert "loaded from" in done.stdout + done.stderr
     best = tmp_path / "run" / "weights" / "best.pt"
     before = best.read_bytes()
-    fails(
-        dualvit("yolo", "detect", "train", "model=yolov8n-dulavit.yaml", *common, process=True),
-        "did you mean yolov8n-dualvit",
-    )
-    fails(
-        dualvit(
-            "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", "data=absent.yaml", "device=cpu", process=True
-        ),
-        "absent",
-    )
-    fails(
-        dualvit("yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, "layer_decay=x", process=True),
-        "layer_decay=x",
-    )
+    wrong = ["yolo", "detect", "train", "model=yolov8n-dulavit.yaml", *common]
+    fails(dualvit(*wrong), "did you mean yolov8n-dualvit")
+    right = ["yolo", "detect", "train", "model=yolov8n-dualvit.yaml"]
+    fails(dualvit(*right, "data=absent.yaml", "device=cpu"), "absent")
+    fails(dualvit(*right, *common, "layer_decay=x"), "layer_decay=x")
     assert best.read_bytes() == before
 
 
