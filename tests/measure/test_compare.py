@@ -1,11 +1,13 @@
 """Experiments of seconds: finished cells stay, a failure stays alone, a kill costs no more than an epoch."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -125,64 +127,80 @@ def test_a_folder_without_pictures(experiment, place):
         run(experiment())
 
 
-@pytest.mark.slow
-def test_killed_half_way_it_continues(experiment, place):
-    """SIGKILL to the command and all its processes; finished cells stay, the running one goes on from its epoch."""
-    psutil = pytest.importorskip("psutil")
-    slow = {"name": "tiny_test", "label": "slow", "pause": 0.4}
-    path = experiment(models=["tiny_test", slow], epochs=4)
-    command = [sys.executable, "-c", "from dualvit_cli import main; main()", "compare", str(path)]
-    env = environment(place)
-    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    progress = place / "out" / "cells" / "slow-s0" / "progress.json"
+def start(path, place):
+    """The command in a process of its own, which hears Ctrl-C even where the tests run in a shell's background."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from dualvit_cli import main; main()", "compare", str(path)],
+        env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def wait_for(epochs, cell, running):
+    """Wait until a cell has reported more epochs than those, and return what it has; `running` says whether it runs."""
     limit = time.monotonic() + 240
-    while not (progress.exists() and json.loads(progress.read_text())["epochs"]):
-        assert first.poll() is None, first.stdout.read()
+    while True:
+        found = json.loads((cell / "progress.json").read_text())["epochs"] if (cell / "progress.json").exists() else []
+        if len(found) > len(epochs):
+            assert found[: len(epochs)] == epochs
+            assert not (cell / "result.json").exists()
+            return found
+        assert running()
         assert time.monotonic() < limit
         time.sleep(0.05)
-    family = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
-    for process in family:
-        process.send_signal(signal.SIGKILL)
-    first.communicate()
-    psutil.wait_procs(family, timeout=20)
-    before = json.loads(progress.read_text())["epochs"]
-    assert not (progress.parent / "result.json").exists()
+
+
+def end(command, number):
+    """Send a signal to the command alone; its cells must end with it, so that a second one does not race them."""
+    psutil = pytest.importorskip("psutil")
+    family = psutil.Process(command.pid).children(recursive=True)
+    assert family
+    command.send_signal(number)
+    out, _ = command.communicate(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    return out
+
+
+@pytest.mark.slow
+def test_killed_half_way_it_continues(experiment, place):
+    """SIGKILL to the command, Ctrl-C, SIGKILL to a cell: what is finished stays, the rest goes on from its epoch."""
+    psutil = pytest.importorskip("psutil")
+    path = experiment(models=["tiny_test", {"name": "tiny_test", "label": "slow", "pause": 0.3}], epochs=5)
+    cell = place / "out" / "cells" / "slow-s0"
+    first = start(path, place)
+    before = wait_for([], cell, lambda: first.poll() is None)
+    end(first, signal.SIGKILL)
     kept = place / "out" / "cells" / "tiny_test-s0" / "result.json"
     stamp = kept.stat().st_mtime_ns
 
-    second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "slow seed 0: continues" in second.stdout
-    assert "tiny_test seed 0: " not in second.stdout
+    second = start(path, place)
+    before = wait_for(before, cell, lambda: second.poll() is None)
+    out = end(second, signal.SIGINT)
+    assert second.returncode == 130
+    assert "slow seed 0: continues" in out
+    assert "stopped" in out
+
+    def kill_the_cell():
+        wait_for(before, cell, lambda: True)
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if process.pid == os.getpgid(process.pid):  # a cell leads a group, the server that forked it does not
+                    process.kill()
+
+    killer = threading.Thread(target=kill_the_cell)
+    killer.start()
+    done, screen = run(path)
+    killer.join()
+    assert not done
+    assert "killed by signal 9" in screen
+
+    done, screen = run(path)
+    assert done
+    assert "slow seed 0: continues" in screen
+    assert "tiny_test seed 0: " not in screen
     assert kept.stat().st_mtime_ns == stamp
     epochs = results(place)["slow-s0"]["epochs"]
-    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5]
     assert epochs[: len(before)] == before
     assert [row["seconds"] for row in epochs] == sorted(row["seconds"] for row in epochs)
-
-
-@pytest.mark.slow
-def test_cells_end_with_the_command(experiment, place):
-    """A command that is killed alone takes its cells with it, so that a second one does not race them."""
-    psutil = pytest.importorskip("psutil")
-    path = experiment(models=[{"name": "tiny_test", "label": "slow", "pause": 0.5}], epochs=50)
-    command = [sys.executable, "-c", "from dualvit_cli import main; main()", "compare", str(path)]
-    env = environment(place)
-    for number in (signal.SIGKILL, signal.SIGINT):
-        first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        progress = place / "out" / "cells" / "slow-s0" / "progress.json"
-        progress.unlink(missing_ok=True)
-        limit = time.monotonic() + 240
-        while not progress.exists():
-            assert first.poll() is None, first.stdout.read()
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-        family = psutil.Process(first.pid).children(recursive=True)
-        assert family
-        first.send_signal(number)
-        out, _ = first.communicate(timeout=60)
-        _, alive = psutil.wait_procs(family, timeout=20)
-        assert not alive
-        if number == signal.SIGINT:
-            assert first.returncode == 130
-            assert "stopped" in out
