@@ -129,7 +129,7 @@ def saved_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
         >>> layer = nn.Sequential(nn.Linear(8, 8), nn.Sigmoid())  # a Linear needs its input, a sigmoid its output
         >>> with saved_bytes(layer) as saved:
         ...     loss = layer(torch.ones(10, 8)).sum()
-        >>> saved() == 2 * 10 * 8 * 4
+        ...     print(saved() == 2 * 10 * 8 * 4)
         True
     """
     own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from lightning.pytorch.strategies import FSDPStrategy
 
 COLOUR = "cyan"
 
@@ -21,7 +22,7 @@ class EpochLines(Callback):
             return
         network = pl_module.recipe.network.name
         millions = sum(parameter.numel() for parameter in pl_module.parameters()) / 1e6
-        size = "" if trainer.strategy.strategy_name == "fsdp" else f", {millions:.1f} M parameters"  # a share there
+        size = "" if isinstance(trainer.strategy, FSDPStrategy) else f", {millions:.1f} M parameters"  # a share there
         batch = min(pl_module.recipe.data.batch, pl_module.images() or sys.maxsize)
         world = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
         print(
