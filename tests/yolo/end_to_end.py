@@ -154,7 +154,7 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)  # as in conftest.py; and threads would not survive the fork
     import thop
-    import timm  # noqa: F401
+    import timm  # noqa: F401  # for the processes that are forked off
     import ultralytics  # noqa: F401
 
     thop.profile = lambda *_, **__: (0, 0)  # as in conftest.py

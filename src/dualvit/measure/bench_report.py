@@ -19,11 +19,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     what += ", features" if plan["features"] else ""
     what += ", fused" if plan["fuse"] else ""
     what += ", compiled" if plan["compile"] else ""
-    if plan["checkpointing"] is not False:
-        stages = (
-            "all stages" if plan["checkpointing"] is True else f"stages {', '.join(map(str, plan['checkpointing']))}"
-        )
-        what += f", recomputed: {stages}"
+    if stages := plan["checkpointing"]:
+        what += ", recomputed: " + ("all stages" if stages is True else f"stages {', '.join(map(str, stages))}")
     rates = ", ".join(f"{dtype} {rate / 1e9:.0f} GMAC/s" for dtype, rate in found["rate"].items())
     console.print(
         f"{what}, batch {plan['batch']}, {found['hardware']}, {plan['threads']} threads; matrix product: {rates}",

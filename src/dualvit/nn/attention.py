@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dualvit.nn.blocking import unwatched
 from dualvit.nn.fuse import take_value_bias
 
 SAVING = 0.9  # of the multiply-adds; at the same number PyTorch's fused kernel is as fast
@@ -103,15 +104,12 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             pass  # and compile nothing of the other branch
-        elif self.few and self._plain():
-            return self._few_tokens(tokens, context) if self.few == "tokens" else self._few_keys(tokens, context)
+        elif self.few == "tokens" and unwatched((self.q, self.kv), (nn.Linear,)):
+            return self._few_tokens(tokens, context)
+        elif self.few == "context" and unwatched((self.q, self.kv, self.proj), (nn.Linear,)):
+            return self._few_keys(tokens, context)
         k, v = self.kv(context).chunk(2, dim=-1)
         return self.proj(attend(self.q(tokens), k, v, self.num_heads))
-
-    def _plain(self) -> bool:
-        """Whether the weights may be used past their layers: plain Linears that no hook watches."""
-        layers = [self.q, self.kv, self.proj] if self.few == "context" else [self.q, self.kv]
-        return all(type(one) is nn.Linear and not one._forward_hooks and not one._forward_pre_hooks for one in layers)
 
     def _few_tokens(self, tokens: Tensor, context: Tensor) -> Tensor:
         """Keys' weights go into the queries, values' are applied to what was attended; a key's bias has no effect."""

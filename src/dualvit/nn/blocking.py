@@ -7,6 +7,7 @@ so they can be computed a slice at a time. Sums are then taken in another order,
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,13 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 BUDGET = 7 << 19  # bytes of a slice, 3.5 MB
 FEWEST = 4 << 20  # bytes of a hidden map that is worth it
-ROWS = (
-    768  # pixels of a slice; with fewer rows, or fewer channels, matrix products do not keep the arithmetic units busy
-)
-NARROWEST = 32
+ROWS = 768  # pixels of a slice; a matrix product with fewer does not keep the arithmetic units busy,
+NARROWEST = 32  # nor does one with fewer channels
+
+
+def unwatched(layers: Iterable[nn.Module], kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether weights may be used past their layers: each is of one of these kinds, itself, and no hook watches it."""
+    return all(type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
 
 
 def slices_pay(layers: tuple[nn.Module, ...], pixels: Tensor, hidden: int) -> bool:
@@ -35,8 +39,7 @@ def slices_pay(layers: tuple[nn.Module, ...], pixels: Tensor, hidden: int) -> bo
         return False
     if pixels.shape[:-1].numel() * hidden * pixels.element_size() <= FEWEST:
         return False
-    plain = all(type(layer) in (nn.Linear, nn.Conv2d) for layer in layers)
-    return plain and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    return unwatched(layers, (nn.Linear, nn.Conv2d))
 
 
 def cut(batch: int, pixels: int, hidden: int) -> tuple[int, int]:

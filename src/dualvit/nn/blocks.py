@@ -3,6 +3,8 @@
 Each takes `pixels` (B, H, W, C) and, as the context beside them, semantics (B, M, C).
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn
@@ -28,11 +30,8 @@ class SemanticUpdate(nn.Module):
     Shapes: semantics (B, M, C) and normalised pixels (B, N, C) to semantics (B, M, C).
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, drop_path: float, layer_scale: float, num_semantics: int | None = None
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, drop_path: float, layer_scale: float, few: bool = False) -> None:
         super().__init__()
-        few = absorbing_saves(dim, num_heads, num_semantics)
         self.norm1 = nn.LayerNorm(dim)
         self.self_attention = SelfAttention(dim, num_heads)
         self.scale1 = LayerScale(dim, layer_scale)
@@ -88,7 +87,7 @@ class DualMixer(nn.Module):
     ) -> None:
         super().__init__()
         few = absorbing_saves(dim, num_heads, num_semantics)
-        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale, num_semantics)
+        self.semantic_update = SemanticUpdate(dim, num_heads, drop_path, layer_scale, few)
         self.semantic_norm = nn.LayerNorm(dim)
         self.attention = CrossAttention(dim, num_heads, project=True, few="context" if few else "")
 
@@ -102,7 +101,24 @@ class DualMixer(nn.Module):
         return self.mix(pixels, context)
 
 
-class DualBlock(DualMixer):
+class FeedForward:
+    """What dual and merge blocks do last to the pixels: norm, feed-forward network, layer scale, residual."""
+
+    folded: bool = False  # of checkpoints that were pickled before it came
+    if TYPE_CHECKING:  # TorchScript cannot read these
+        norm2: nn.Module
+        ffn: nn.Module
+        scale2: nn.Module
+        drop_path: nn.Module
+
+    def feed_forward(self, pixels: Tensor) -> Tensor:
+        """Pixels and their update; once folded nothing stands between the network and the residual, which it adds."""
+        if self.folded:
+            return self.ffn(self.norm2(pixels), pixels)
+        return pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
+
+
+class DualBlock(FeedForward, DualMixer):
     """The dual block: the two pathways, then the pixels' feed-forward network.
 
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
@@ -114,8 +130,6 @@ class DualBlock(DualMixer):
         >>> pixels.shape, semantics.shape
         (torch.Size([1, 56, 56, 64]), torch.Size([1, 64, 64]))
     """
-
-    folded: bool = False  # of checkpoints that were pickled before it came
 
     def __init__(
         self,
@@ -138,10 +152,7 @@ class DualBlock(DualMixer):
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         attended, semantics = self.mix(self.norm1(pixels), context)
         pixels = pixels + self.drop_path(self.scale1(attended))
-        if self.folded:
-            return self.ffn(self.norm2(pixels), pixels), semantics
-        pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
-        return pixels, semantics
+        return self.feed_forward(pixels), semantics
 
     @torch.jit.ignore
     def fold(self) -> None:
@@ -151,7 +162,7 @@ class DualBlock(DualMixer):
         self.folded = True
 
 
-class MergeBlock(nn.Module):
+class MergeBlock(FeedForward, nn.Module):
     """The merge block: pixels and semantics attend to each other as one sequence.
 
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section
@@ -167,8 +178,7 @@ class MergeBlock(nn.Module):
             pixels. On a map of just that size the two are the same.
     """
 
-    key_grid: tuple[int, int] | None = None  # of checkpoints that were pickled before it came,
-    folded: bool = False  # and before this one
+    key_grid: tuple[int, int] | None = None  # of checkpoints that were pickled before it came
 
     def __init__(
         self,
@@ -201,12 +211,8 @@ class MergeBlock(nn.Module):
             cells = area_mean(normed[:, :split].reshape(pixels.shape), grid[0], grid[1])
             keys = torch.cat([cells.flatten(1, 2), normed[:, split:]], dim=1)
         tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
-        pixels = tokens[:, :split].view(pixels.shape)
+        pixels = self.feed_forward(tokens[:, :split].view(pixels.shape))
         semantics = tokens[:, split:]
-        if self.folded:
-            pixels = self.ffn(self.norm2(pixels), pixels)
-        else:
-            pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         if self.semantic_ffn is not None:
             semantics = semantics + self.drop_path(self.scale2(self.semantic_ffn(self.norm2(semantics))))
         return pixels, semantics

@@ -79,7 +79,7 @@ class Bar(RichProgressBar):
         return "validation"
 
     def _get_train_description(self, current_epoch: int) -> str:
-        total = self.trainer.lightning_module.epochs()  # type: ignore[operator]
+        total = self.trainer.lightning_module.epochs()  # type: ignore[operator]  # a Task
         return f"epoch {current_epoch + 1}/{total}".ljust(len(self.validation_description))
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
