@@ -8,6 +8,7 @@ Rows go to docs/results/speed.json, with hardware and versions; a goal measured 
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from typing import Any
 import torch
 
 from dualvit.measure.bench import Plan, bench
+from dualvit.measure.cost import latencies
+from dualvit.models import create_model
+from dualvit.nn.attention import CrossAttention
+from dualvit.provenance import environment
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.json"
 RIVALS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "twins_svt_small", "volo_d1_224")
@@ -98,6 +103,20 @@ def checkpointing() -> tuple[dict[str, float], dict[str, Any]]:
     return out | {f"MB an image, {name}": saved[name] / 2**20 for name in plans}, whole
 
 
+def few() -> tuple[dict[str, float], dict[str, Any]]:
+    """Features at 640 with the products of attention in the order for few semantics, over the plain order."""
+    networks = {}
+    for name in ("dualvit_n", "dualvit_t"):
+        networks[name] = create_model(name, features_only=True)
+        networks[f"{name} plain"] = plain = create_model(name, features_only=True)
+        for module in plain.modules():
+            if isinstance(module, CrossAttention):
+                module.few = ""
+    times = {name: statistics.median(seconds) for name, seconds in latencies(networks, 640, repeats=30).items()}
+    ratios = {name: times[name] / times[f"{name} plain"] for name in ("dualvit_n", "dualvit_t")}
+    return ratios, {"seconds": times, **environment(False)}
+
+
 def gpu() -> tuple[dict[str, float], dict[str, Any]]:
     """The same shares on a GPU: bf16, compiled, batch 128, inference and training, with timm's beside them."""
     models = ("dualvit_s", "swin_tiny_patch4_window7_224", "pvt_v2_b2")
@@ -119,6 +138,7 @@ GOALS: dict[str, tuple[Callable[[], tuple[dict[str, float], dict[str, Any]]], st
     "yolo": (yolo, "at most 1.3"),
     "training": (training, "at least 0.6"),
     "checkpointing": (checkpointing, "no goal"),
+    "few": (few, "below 1"),
     "gpu": (gpu, "inference at least 0.40, training 0.35, and above both rivals"),
 }
 
