@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualvit.nn import attention
 from dualvit.nn.attention import CrossAttention, SelfAttention, absorbing_saves, attend
 
 
@@ -24,6 +25,28 @@ def slow_attend(q, k, v, num_heads):
 def test_attend_is_explicit_softmax_attention(heads):
     q, k, v = torch.randn(2, 5, 32), torch.randn(2, 7, 32), torch.randn(2, 7, 32)
     assert_close(attend(q, k, v, heads), slow_attend(q, k, v, heads), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
+@pytest.mark.parametrize("together", [1 << 24, 3000])  # bytes: all heads at once, one or two at a time
+def test_attend_in_bfloat16_writes_its_scores_out(monkeypatch, together):
+    monkeypatch.setattr(attention, "TOGETHER", together)
+    exact = [torch.randn(3, 20, 32), torch.randn(3, 33, 32), torch.randn(3, 33, 32)]
+    q, k, v = (tensor.bfloat16() for tensor in exact)
+    made = []
+    real = attention._attend_by_products
+    monkeypatch.setattr(attention, "_attend_by_products", lambda *args: made.append(1) or real(*args))
+    expected = slow_attend(*exact, 4)
+    with torch.no_grad():
+        out = attend(q, k, v, 4)
+        assert made == [1]
+        assert out.dtype == torch.bfloat16
+        assert float((out - expected).norm() / expected.norm()) < 0.02
+        attend(*exact, 4)
+        monkeypatch.setattr(attention, "SCORES", 1)
+        assert_close(attend(q, k, v, 4), out, rtol=0.05, atol=0.02)
+    attend(q, k, v, 4)
+    assert made == [1]
 
 
 def test_attend_scale_is_that_of_a_head():

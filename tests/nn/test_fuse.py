@@ -1,5 +1,7 @@
 """Fused models give the same outputs with fewer steps, and are for inference alone."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 import dualvit  # noqa: F401  (registers the models)
 from dualvit.nn.fuse import fuse, is_fused
+from dualvit.nn.onednn import PackedLinear
 
 
 def shaken(model):
@@ -53,6 +56,20 @@ def test_nothing_is_left_to_fold_in_dual_vit():
     assert is_fused(model)
     assert not [m for m in model.modules() if isinstance(m, LayerScale | nn.BatchNorm2d)]
     assert not [name for name, _ in model.stages.named_parameters() if name.endswith(".kv.bias")]
+
+
+def test_linears_of_folded_parts_are_packed_and_a_copy_is_plain():
+    model = timm.create_model("dualvit_n", num_classes=7).eval().fuse()
+    kinds = {name: type(part) for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    assert kinds["stages.0.blocks.0.attention.q"] is kinds["stages.3.blocks.0.ffn.fc2"] is PackedLinear
+    image = torch.randn(2, 3, 64, 96)
+    other = copy.deepcopy(model)
+    assert not [part for part in other.modules() if isinstance(part, PackedLinear)]
+    with torch.no_grad():
+        exact = model(image)
+        assert torch.allclose(other(image), exact, atol=1e-5)
+        assert torch.allclose(fuse(other)(image), exact, atol=1e-5)
+    assert [part for part in other.modules() if isinstance(part, PackedLinear)]
 
 
 def test_training_mode_is_refused():

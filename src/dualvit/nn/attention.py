@@ -6,10 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dualvit.nn.blocking import unwatched
 from dualvit.nn.fuse import take_value_bias
+from dualvit.nn.onednn import PackedLinear, serves, unwatched
 
+SCORES = 1 << 28  # bytes of a head's scores that may be written out,
+TOGETHER = 1 << 24  # and of several heads' at once
 SAVING = 0.9  # of the multiply-adds; at the same number PyTorch's fused kernel is as fast
+
+
+def plus(out: Tensor, residual: Tensor | None) -> Tensor:
+    """The sum of an update and a residual, where there is one."""
+    return out if residual is None else residual + out
 
 
 def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:
@@ -36,10 +43,35 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None 
         >>> attend(q, kv, kv, num_heads=4).shape
         torch.Size([2, 64, 32])
     """
-    out = F.scaled_dot_product_attention(
-        _split_heads(q, num_heads), _split_heads(k, num_heads), _split_heads(v, num_heads), attn_mask=bias
-    )
+    heads = [_split_heads(tokens, num_heads) for tokens in (q, k, v)]
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        pass  # and compile nothing of the other branch
+    elif bias is None and _products_pay(q, k):
+        return _attend_by_products(heads[0], heads[1], heads[2]).transpose(1, 2).flatten(2)
+    out = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=bias)
     return out.transpose(1, 2).flatten(2)
+
+
+def _products_pay(q: Tensor, k: Tensor) -> bool:
+    """Whether attention should write its scores out: in eager inference in bfloat16 on a CPU.
+
+    There PyTorch's fused kernel is no faster than in float32, while oneDNN's products are twice as fast.
+    """
+    return serves(q) and q.dtype == torch.bfloat16 and 2 * q.shape[1] * k.shape[1] <= SCORES
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scores, softmax and values of a few heads at a time; (B, heads, N, C / heads) each."""
+    batch, heads, many, channels = q.shape
+    q, k, v = (tokens.flatten(0, 1) for tokens in (q, k, v))
+    step = max(1, TOGETHER // (2 * many * k.shape[1]))
+    parts = []
+    for first in range(0, batch * heads, step):
+        some = slice(first, first + step)
+        scores = torch.baddbmm(q.new_empty(1, 1, 1), q[some], k[some].transpose(1, 2), beta=0, alpha=channels**-0.5)
+        parts.append(torch.bmm(torch.softmax(scores, -1, out=scores), v[some]))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return out.unflatten(0, [batch, heads])
 
 
 def absorbing_saves(dim: int, num_heads: int, few: int | None) -> bool:
@@ -80,7 +112,8 @@ class CrossAttention(nn.Module):
     many are multiplied with the few first, and the many with the result, without queries, keys and values of their
     own. `absorbing_saves` says whether that takes fewer multiply-adds. Sums in another order, and nothing else changes.
 
-    Shapes: tokens (B, Nq, C) and context (B, Nk, C) to (B, Nq, C).
+    Shapes: tokens (B, Nq, C), context (B, Nk, C), and what is to be added to the result, (B, Nq, C) or None, to
+    (B, Nq, C).
 
     Example:
         >>> import torch
@@ -101,15 +134,20 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim) if project else nn.Identity()
 
-    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, context: Tensor, residual: Tensor | None = None) -> Tensor:
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             pass  # and compile nothing of the other branch
-        elif self.few == "tokens" and unwatched((self.q, self.kv), (nn.Linear,)):
-            return self._few_tokens(tokens, context)
-        elif self.few == "context" and unwatched((self.q, self.kv, self.proj), (nn.Linear,)):
-            return self._few_keys(tokens, context)
+        elif self.few == "tokens" and unwatched((self.q, self.kv), (nn.Linear, PackedLinear)):
+            return plus(self._few_tokens(tokens, context), residual)
+        elif self.few == "context" and unwatched((self.q, self.kv, self.proj), (nn.Linear, PackedLinear)):
+            return plus(self._few_keys(tokens, context), residual)
         k, v = self.kv(context).chunk(2, dim=-1)
-        return self.proj(attend(self.q(tokens), k, v, self.num_heads))
+        attended = attend(self.q(tokens), k, v, self.num_heads)
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            pass
+        elif isinstance(self.proj, PackedLinear):
+            return self.proj(attended, residual)
+        return plus(self.proj(attended), residual)
 
     def _few_tokens(self, tokens: Tensor, context: Tensor) -> Tensor:
         """Keys' weights go into the queries, values' are applied to what was attended; a key's bias has no effect."""

@@ -91,11 +91,12 @@ class DualMixer(nn.Module):
         self.semantic_norm = nn.LayerNorm(dim)
         self.attention = CrossAttention(dim, num_heads, project=True, few="context" if few else "")
 
-    def mix(self, pixels: Tensor, semantics: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The pixels' update and the new semantics."""
+    def mix(self, pixels: Tensor, semantics: Tensor | None, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The pixels' update, with a residual added to it where one is given, and the new semantics."""
         queries = pixels.flatten(1, 2)
         semantics = self.semantic_update(given(semantics), queries)
-        return self.attention(queries, self.semantic_norm(semantics)).view(pixels.shape), semantics
+        added = None if residual is None else residual.flatten(1, 2)
+        return self.attention(queries, self.semantic_norm(semantics), added).view(pixels.shape), semantics
 
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         return self.mix(pixels, context)
@@ -150,8 +151,11 @@ class DualBlock(FeedForward, DualMixer):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        attended, semantics = self.mix(self.norm1(pixels), context)
-        pixels = pixels + self.drop_path(self.scale1(attended))
+        if self.folded:
+            pixels, semantics = self.mix(self.norm1(pixels), context, pixels)
+        else:
+            attended, semantics = self.mix(self.norm1(pixels), context)
+            pixels = pixels + self.drop_path(self.scale1(attended))
         return self.feed_forward(pixels), semantics
 
     @torch.jit.ignore
@@ -210,7 +214,10 @@ class MergeBlock(FeedForward, nn.Module):
         if grid is not None:
             cells = area_mean(normed[:, :split].reshape(pixels.shape), grid[0], grid[1])
             keys = torch.cat([cells.flatten(1, 2), normed[:, split:]], dim=1)
-        tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
+        if self.folded:
+            tokens = self.attention(normed, keys, tokens)
+        else:
+            tokens = tokens + self.drop_path(self.scale1(self.attention(normed, keys)))
         pixels = self.feed_forward(tokens[:, :split].view(pixels.shape))
         semantics = tokens[:, split:]
         if self.semantic_ffn is not None:

@@ -7,6 +7,8 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dualvit.nn.onednn import pack
+
 
 def fuse(model: nn.Module) -> nn.Module:
     """Fold what can be folded in every part that has a `fold`; in place, for inference alone.
@@ -19,6 +21,9 @@ def fuse(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if callable(fold := getattr(module, "fold", None)):
             fold()
+            for part in module.modules():
+                if isinstance(part, nn.Linear):
+                    pack(part)
     model.folded = True  # type: ignore[assignment]
     return model
 

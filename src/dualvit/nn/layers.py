@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dualvit.nn.blocking import conv_ffn_by_slices, slices_pay
+from dualvit.nn.blocking import conv_ffn_by_slices, slices_serve
 from dualvit.nn.fuse import fold_batch_norms
 
 
@@ -108,7 +108,7 @@ class ConvFFN(nn.Module):
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             pass  # and compile nothing of the other branch
-        elif slices_pay((self.fc1, self.conv, self.fc2), pixels, self.conv.out_channels):
+        elif slices_serve((self.fc1, self.conv, self.fc2), pixels):
             return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2, residual)
         hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out = self.fc2(F.gelu(hidden))

@@ -1,0 +1,153 @@
+"""Packed Linears: the same numbers, plain to all that looks at them, and never out of step with their weights."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from dualvit.nn import onednn
+from dualvit.nn.onednn import PackedLinear, pack, product, serves
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+
+
+@pytest.fixture
+def packings(monkeypatch):
+    """How often weights were packed."""
+    made = []
+    monkeypatch.setattr(onednn, "ROWS", 512)
+    real = PackedLinear.packed
+
+    def counted(self, outputs, inputs):
+        held = len(self._packs) if self._packed_from == (self.weight.data_ptr(), self.weight._version) else 0
+        out = real(self, outputs, inputs)
+        made.extend([1] * (len(self._packs) - held))
+        return out
+
+    monkeypatch.setattr(PackedLinear, "packed", counted)
+    return made
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 7), (3, 5, 7), (2, 9, 11, 7)])
+def test_product_bias_and_residual(shape, bias):
+    linear, tokens = nn.Linear(7, 10, bias=bias), torch.randn(shape)
+    residual = torch.randn(*shape[:-1], 10)
+    given, plain = residual.clone(), linear(tokens).detach()
+    pack(linear)
+    with torch.inference_mode():
+        assert_close(linear(tokens), plain, rtol=1e-5, atol=1e-6)
+        assert_close(linear(tokens, residual), plain + residual, rtol=1e-5, atol=1e-6)
+    assert_close(linear(tokens, residual), plain + residual, rtol=1e-5, atol=1e-6)  # with gradients, by PyTorch
+    assert torch.equal(residual, given)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_parts_sum_to_the_whole(packed):
+    linear, tokens = nn.Linear(64, 48), torch.randn(2, 30, 64)
+    plain = linear(tokens).detach()
+    if packed:
+        pack(linear)
+    with torch.inference_mode():
+        wide = [product(linear, tokens, outputs=slice(start, start + 16)) for start in (0, 16, 32)]
+        assert_close(torch.cat(wide, -1), plain, rtol=1e-5, atol=1e-5)
+        sums = None
+        for start in (0, 32):
+            part = slice(start, start + 32)
+            sums = product(linear, tokens[..., part], sums, inputs=part, biased=start == 0)
+    assert_close(sums, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_are_packed_once_and_again_when_they_change(packings):
+    linear, tokens = pack(nn.Linear(16, 8)), torch.randn(4, 16)
+    with torch.no_grad():
+        for _ in range(3):
+            linear(tokens)
+        assert len(packings) == 1
+        linear.weight.mul_(2)
+        assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
+        assert len(packings) == 2
+        linear.load_state_dict(nn.Linear(16, 8).state_dict())
+        assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
+        linear.weight = nn.Parameter(torch.randn(8, 16))
+        assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
+        linear.double().float()
+        assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
+    assert len(packings) == 5
+
+
+def test_inference_tensors_are_never_packed(packings):
+    with torch.inference_mode():
+        linear, tokens = pack(nn.Linear(16, 8)), torch.randn(4, 16)
+        linear(tokens)
+        linear.weight.mul_(2)  # which an inference tensor does not count
+        assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
+    assert not packings
+
+
+def test_copies_and_pickles_are_plain(packings):
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU())
+    tokens = torch.randn(4, 16)
+    pack(model[0])
+    with torch.no_grad():
+        expected = model(tokens)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert type(other[0]) is nn.Linear
+            assert not [name for name in vars(other[0]) if "pack" in name]
+            assert_close(other(tokens), expected)
+    assert type(model[0]) is PackedLinear
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    assert packings == [1]
+
+
+def test_packing_keeps_parameters_and_hooks():
+    linear, seen = nn.Linear(16, 8), []
+    weight = linear.weight
+    linear.register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
+    assert pack(linear) is linear
+    assert linear.weight is weight
+    with torch.no_grad():
+        linear(torch.randn(4, 16))
+    assert seen == [(4, 8)]
+
+
+def test_other_classes_are_left_as_they_are():
+    other = nn.modules.linear.NonDynamicallyQuantizableLinear(4, 4)
+    assert type(pack(other)) is nn.modules.linear.NonDynamicallyQuantizableLinear
+
+
+def test_only_eager_inference_on_a_cpu_is_served(packings):
+    linear, tokens = pack(nn.Linear(16, 8)), torch.randn(4, 16)
+    expected = linear(tokens).detach()
+    with torch.no_grad():
+        assert serves(tokens)
+        assert not serves(tokens.double())
+        assert not serves(tokens.half())
+        assert not serves(nn.Parameter(tokens))
+        assert not serves(tokens.to("meta"))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not serves(tokens)
+        with FlopCounterMode(display=False) as counter:
+            linear(tokens)
+        assert counter.get_total_flops() == 2 * 4 * 16 * 8
+        assert_close(torch.jit.trace(linear, tokens, check_trace=False)(tokens), expected)
+        assert_close(torch.export.export(linear, (tokens,)).module()(tokens), expected)
+        assert_close(torch.jit.script(linear)(tokens), expected)
+        assert_close(torch.fx.symbolic_trace(nn.Sequential(linear))(tokens), expected)
+    assert not serves(tokens)  # with gradients
+    assert not packings
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
+def test_bfloat16(packings):
+    linear, tokens = pack(nn.Linear(64, 48)), torch.randn(100, 64)
+    with torch.no_grad():
+        expected = linear(tokens)
+        out = linear.bfloat16()(tokens.bfloat16())
+        assert out.dtype == torch.bfloat16
+        assert float((out - expected).norm() / expected.norm()) < 0.01
+    assert len(packings) == 2
