@@ -1,4 +1,7 @@
-"""Exact simplifications for inference: batch norms, layer scales and biases go where they cost nothing."""
+"""Exact simplifications for inference: batch norms, layer scales and biases go where they cost nothing.
+
+The Linears of what was folded are then packed for oneDNN, see `dualvit.nn.onednn`.
+"""
 
 from typing import Any
 
@@ -22,8 +25,7 @@ def fuse(model: nn.Module) -> nn.Module:
         if callable(fold := getattr(module, "fold", None)):
             fold()
             for part in module.modules():
-                if isinstance(part, nn.Linear):
-                    pack(part)
+                pack(part)
     model.folded = True  # type: ignore[assignment]
     return model
 

@@ -90,8 +90,8 @@ class PackedLinear(nn.Linear):
         return copyreg._reconstructor, (nn.Linear, object, None), state  # type: ignore[attr-defined]
 
 
-def pack(linear: nn.Linear) -> nn.Linear:
-    """Turn a Linear into one that packs, in place: its parameters and hooks stay. Another class is left as it is."""
+def pack(linear: nn.Module) -> Any:
+    """Turn a Linear into one that packs, in place: its parameters and hooks stay. What is of another class stays."""
     if type(linear) is nn.Linear:
         linear.__class__ = PackedLinear
         linear._packs, linear._packed_from = {}, ()  # type: ignore[assignment]
