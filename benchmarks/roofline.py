@@ -3,8 +3,8 @@
     python benchmarks/roofline.py                                    # dualvit_s at 224, batch 8, fused
     python benchmarks/roofline.py volo_d1_224 --dtype bfloat16 --calls 12
 
-Operations are timed where Python calls them, one after the other, in passes of the whole model; medians over the
-passes, the rate looked at before each. What is left is Python itself and what is too small to be worth a line.
+Operations are timed where Python calls them, one after the other, in passes of the whole model, the rate looked at
+before each; the quicker half of the passes counts. What is left is Python itself and what is too small for a line.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from dualvit.measure.precision import prepare
 from dualvit.nn import blocking, onednn
 
 Key = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape of the input, shape of what it meets
+Found = dict[Key, list[tuple[float, int]]]  # seconds and multiply-adds of each call
 CPU = torch.device("cpu")
 
 
@@ -69,7 +70,7 @@ CALLS: tuple[tuple[Any, str, str, Callable[..., int], tuple[int, ...]], ...] = (
 )
 
 
-def watch(found: dict[Key, list[tuple[float, int]]]) -> None:
+def watch(found: Found) -> None:
     """Put a clock around every call, for the rest of the process."""
     for owner, name, kind, macs, arguments in CALLS:
         setattr(owner, name, timed(getattr(owner, name), kind, macs, arguments, found))
@@ -80,7 +81,7 @@ def timed(
     kind: str,
     macs: Callable[..., int],
     arguments: tuple[int, ...],
-    found: dict[Key, list[tuple[float, int]]],
+    found: Found,
 ) -> Callable[..., Any]:
     """A call that leaves its seconds and multiply-adds behind, under its kind and the shapes of some arguments."""
 
@@ -111,24 +112,25 @@ def main() -> None:
     image = torch.randn(args.batch, 3, args.size, args.size).contiguous(memory_format=torch.channels_last)
     network, image, _ = prepare(network, image, args.dtype)
     look = probe(CPU, args.dtype)
-    found: dict[Key, list[tuple[float, int]]] = defaultdict(list)
+    found: Found = defaultdict(list)
     watch(found)
-    totals, rates = [], []
+    passes = []
     with torch.inference_mode():
         for index in range(-2, args.passes):
-            if index == 0:
-                found.clear()
-            rate, before = look(), time.perf_counter()
+            rate = look()
+            found.clear()
+            before = time.perf_counter()
             network(image)
+            total = time.perf_counter() - before
             if index >= 0:
-                totals.append(time.perf_counter() - before)
-                rates.append(rate)
-    rate, total = statistics.median(rates), 1e3 * statistics.median(totals)
+                passes.append((total, rate, {key: list(calls) for key, calls in found.items()}))
+    quick = sorted(passes, key=lambda one: one[0])[: (args.passes + 1) // 2]
+    total = 1e3 * statistics.fmean(one[0] for one in quick)
+    rate = statistics.fmean(one[1] for one in quick)
     rows = []
-    for key, calls in found.items():
-        many = len(calls) / args.passes
-        took = 1e3 * statistics.median(seconds for seconds, _ in calls) * many
-        rows.append((key, many, took, 1e3 * sum(macs for _, macs in calls) / args.passes / rate))
+    for key, calls in quick[0][2].items():
+        took = 1e3 * statistics.fmean(sum(seconds for seconds, _ in one[2][key]) for one in quick)
+        rows.append((key, len(calls), took, 1e3 * sum(macs for _, macs in calls) / rate))
     what = f"{args.model} at {args.size}, batch {args.batch}, {args.dtype}"
     alone = sum(row[3] for row in rows)
     print(f"{what}: {total:.0f} ms; products alone would take {alone:.0f} at the machine's {rate / 1e9:.0f} GMAC/s")

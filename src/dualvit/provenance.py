@@ -41,14 +41,14 @@ def commit() -> str | None:
 
 
 def processor() -> str:
-    """The CPU's name and its cores."""
+    """The CPU's name, its cores, and the widest vector instructions that PyTorch uses on it."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{name}, {allowed_cores()} cores"
+    return f"{name}, {allowed_cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def allowed_cores() -> int:
