@@ -11,7 +11,8 @@ from dualvit.provenance import allowed_cores, environment, processor
 def test_the_processor_has_all_its_cores_whatever_a_library_sets(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cores() == 1
-    assert processor().endswith(f", {allowed_cores()} cores")
+    assert f", {allowed_cores()} cores, " in processor()
+    assert processor().endswith(torch.backends.cpu.get_cpu_capability())
 
 
 def test_environment():
