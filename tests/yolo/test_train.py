@@ -220,6 +220,8 @@ def test_a_nan_image_in_prediction_is_refused():
 def test_classification_trains(digits, tmp_path):
     model = YOLO("yolov8n-dualvit-cls.yaml")
     model.train(data=str(digits.parent / "classify"), project=str(tmp_path), **SETTINGS)
+    kernels = [p for p in model.trainer.model.parameters() if p.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     image = Image.open(next((digits.parent / "classify" / "val").rglob("*.png")))
     result = model.predict(image, imgsz=64, device="cpu", verbose=False)[0]
     assert result.probs.data.sum() == pytest.approx(1, abs=1e-3)

@@ -64,6 +64,7 @@ class DualTrainer:
     """Mixin in front of a stock trainer."""
 
     args: Any
+    device: torch.device
     resume: Any
     model: Any
     loss: Any
@@ -87,6 +88,8 @@ class DualTrainer:
             load_backbone_weights(model, yaml["backbone_weights"])
         if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
             yaml["from_scratch"] = weights is None and bundle is None and not yaml.get("backbone_weights")
+        if self.device.type == "cpu":  # on CUDA Ultralytics sees to it itself, where that is faster
+            model = model.to(memory_format=torch.channels_last)
         return model
 
     def get_dataset(self) -> Any:
