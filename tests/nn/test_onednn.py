@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,26 +11,21 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from dualvit.nn import onednn
 from dualvit.nn.onednn import PackedLinear, pack, product, serves
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+
+KERNELS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
 
 
 @pytest.fixture
 def packings(monkeypatch):
     """How often weights were packed."""
     made = []
-    monkeypatch.setattr(onednn, "ROWS", 512)
-    real = PackedLinear.packed
-
-    def counted(self, outputs, inputs):
-        held = len(self._packs) if self._packed_from == (self.weight.data_ptr(), self.weight._version) else 0
-        out = real(self, outputs, inputs)
-        made.extend([1] * (len(self._packs) - held))
-        return out
-
-    monkeypatch.setattr(PackedLinear, "packed", counted)
+    kernels = types.SimpleNamespace(**{name: getattr(torch.ops.mkldnn, name) for name in KERNELS})
+    reorder = kernels._reorder_linear_weight
+    kernels._reorder_linear_weight = lambda *args: made.append(1) or reorder(*args)
+    monkeypatch.setattr(torch.ops, "mkldnn", kernels)
     return made
 
 
@@ -78,6 +75,33 @@ def test_weights_are_packed_once_and_again_when_they_change(packings):
         linear.double().float()
         assert_close(linear(tokens), tokens @ linear.weight.T + linear.bias)
     assert len(packings) == 5
+
+
+def test_packs_never_hold_more_than_the_weights_once():
+    linear, tokens = pack(nn.Linear(64, 96)), torch.randn(4, 64)
+    expected = linear(tokens).detach()
+    with torch.no_grad():
+        for step in (96, 32, 48, 96, 64):  # as image sizes change, so do the slices
+            parts = [slice(start, min(start + step, 96)) for start in range(0, 96, step)]
+            for _ in range(2):
+                out = torch.cat([product(linear, tokens, outputs=part) for part in parts], -1)
+                assert_close(out, expected, rtol=1e-5, atol=1e-5)
+                assert sum(held.numel() for held in linear._packs.values()) == 96 * 64
+                assert len(linear._packs) == len(parts)
+
+
+def test_threads_share_a_packed_linear():
+    linear, tokens = pack(nn.Linear(64, 96)), torch.randn(4, 64)
+    expected = linear(tokens).detach()
+
+    def run(step):
+        with torch.inference_mode():
+            for _ in range(50):
+                out = [product(linear, tokens, outputs=slice(s, s + step)) for s in range(0, 96, step)]
+                assert_close(torch.cat(out, -1), expected, rtol=1e-5, atol=1e-5)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, (96, 48, 32, 24)))
 
 
 def test_inference_tensors_are_never_packed(packings):

@@ -7,16 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualvit.nn.fuse import take_value_bias
-from dualvit.nn.onednn import PackedLinear, serves, unwatched
+from dualvit.nn.onednn import PackedLinear, plus, serves, unwatched
 
 SCORES = 1 << 28  # bytes of a head's scores that may be written out,
 TOGETHER = 1 << 24  # and of several heads' at once
 SAVING = 0.9  # of the multiply-adds; at the same number PyTorch's fused kernel is as fast
-
-
-def plus(out: Tensor, residual: Tensor | None) -> Tensor:
-    """The sum of an update and a residual, where there is one."""
-    return out if residual is None else residual + out
 
 
 def _split_heads(tokens: Tensor, num_heads: int) -> Tensor:

@@ -25,6 +25,10 @@ def slices_serve(layers: tuple[nn.Module, ...], pixels: Tensor) -> bool:
 def cut(batch: int, pixels: int, hidden: int, size: int = 4) -> tuple[int, int]:
     """Images and hidden channels of a slice: enough images for `ROWS`, and channels in equal parts within `BUDGET`.
 
+    Args:
+        batch, pixels, hidden: Images, pixels of each, and hidden channels.
+        size: Bytes of a number.
+
     Example:
         >>> cut(batch=8, pixels=56 * 56, hidden=512), cut(batch=8, pixels=14 * 14, hidden=1280)
         ((1, 256), (4, 640))

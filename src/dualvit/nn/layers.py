@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dualvit.nn.blocking import conv_ffn_by_slices, slices_serve
 from dualvit.nn.fuse import fold_batch_norms
+from dualvit.nn.onednn import plus
 
 
 class Stem(nn.Module):
@@ -111,8 +112,7 @@ class ConvFFN(nn.Module):
         elif slices_serve((self.fc1, self.conv, self.fc2), pixels):
             return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2, residual)
         hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        out = self.fc2(F.gelu(hidden))
-        return out if residual is None else residual + out
+        return plus(self.fc2(F.gelu(hidden)), residual)
 
 
 class TokenFFN(nn.Module):

@@ -18,6 +18,11 @@ ROWS = 512  # rows of input that weights are laid out for; that order serves fro
 WHOLE = slice(None)
 
 
+def plus(update: Tensor, residual: Tensor | None) -> Tensor:
+    """The sum of an update and the residual, where there is one."""
+    return update if residual is None else residual + update
+
+
 def unwatched(layers: Iterable[nn.Module], kinds: tuple[type[nn.Module], ...]) -> bool:
     """Whether weights may be used past their layers: each is of one of these kinds, itself, and no hook watches it."""
     return all(type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
@@ -66,8 +71,7 @@ class PackedLinear(nn.Linear):
             pass  # and compile nothing of the other branch
         elif serves(tokens) and self.weight.dtype == tokens.dtype:
             return product(self, tokens, residual)
-        out = F.linear(tokens, self.weight, self.bias)
-        return out if residual is None else residual + out
+        return plus(F.linear(tokens, self.weight, self.bias), residual)
 
     @torch.jit.ignore
     def packed(self, outputs: slice, inputs: slice) -> Tensor:
@@ -76,10 +80,14 @@ class PackedLinear(nn.Linear):
         if source != self._packed_from:
             self._packs, self._packed_from = {}, source
         part = (outputs.start, outputs.stop, inputs.start, inputs.stop)
-        if part not in self._packs:
+        found = self._packs.get(part)
+        if found is None:
             plain = self.weight.detach()[outputs, inputs].contiguous()
-            self._packs[part] = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
-        return self._packs[part]
+            found = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
+            room = self.weight.numel() - plain.numel()  # other parts stay as long as they are parts of one whole
+            packs = self._packs if sum(pack.numel() for pack in self._packs.values()) <= room else {}
+            self._packs = packs | {part: found}  # never changed in place: other threads may be reading
+        return found
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packs = {}  # a tensor of another type may come to lie at the same address
