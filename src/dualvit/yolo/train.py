@@ -88,7 +88,8 @@ class DualTrainer:
             load_backbone_weights(model, yaml["backbone_weights"])
         if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
             yaml["from_scratch"] = weights is None and bundle is None and not yaml.get("backbone_weights")
-        if self.device.type == "cpu":  # on CUDA Ultralytics sees to it itself, where that is faster
+        # On CUDA Ultralytics sees to it itself, since it has this option; before, it could not fuse such kernels.
+        if self.device.type == "cpu" and getattr(self.args, "channels_last", False) is not False:
             model = model.to(memory_format=torch.channels_last)
         return model
 
