@@ -27,12 +27,11 @@ def test_attend_is_explicit_softmax_attention(heads):
     assert_close(attend(q, k, v, heads), slow_attend(q, k, v, heads), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
 @pytest.mark.parametrize("together", [1 << 24, 3000])  # bytes: all heads at once, one or two at a time
-def test_attend_in_bfloat16_writes_its_scores_out(monkeypatch, together):
+def test_attend_in_bfloat16_writes_its_scores_out(monkeypatch, bfloat16, together):
     monkeypatch.setattr(attention, "TOGETHER", together)
     exact = [torch.randn(3, 20, 32), torch.randn(3, 33, 32), torch.randn(3, 33, 32)]
-    q, k, v = (tensor.bfloat16() for tensor in exact)
+    q, k, v = (tensor.to(bfloat16) for tensor in exact)
     made = []
     real = attention._attend_by_products
     monkeypatch.setattr(attention, "_attend_by_products", lambda *args: made.append(1) or real(*args))
@@ -40,7 +39,7 @@ def test_attend_in_bfloat16_writes_its_scores_out(monkeypatch, together):
     with torch.no_grad():
         out = attend(q, k, v, 4)
         assert made == [1]
-        assert out.dtype == torch.bfloat16
+        assert out.dtype == bfloat16
         assert float((out - expected).norm() / expected.norm()) < 0.02
         attend(*exact, 4)
         monkeypatch.setattr(attention, "SCORES", 1)

@@ -109,11 +109,10 @@ def test_what_watches_the_whole_map_sees_it(calls):
     assert_close(traced(pixels), plain(ffn, pixels))
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
-def test_bfloat16_goes_by_slices_too(calls):
+def test_bfloat16_goes_by_slices_too(calls, bfloat16):
     ffn, pixels = ConvFFN(64, 512), torch.randn(2, 56, 56, 64)
     expected = plain(ffn, pixels)
     with torch.no_grad():
-        out = ffn.bfloat16()(pixels.bfloat16())
+        out = ffn.to(bfloat16)(pixels.to(bfloat16))
     assert len(calls) == 1
     assert float((out - expected).norm() / expected.norm()) < 0.01

@@ -166,12 +166,11 @@ def test_only_eager_inference_on_a_cpu_is_served(packings):
     assert not packings
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="a CPU without bfloat16")
-def test_bfloat16(packings):
+def test_bfloat16(packings, bfloat16):
     linear, tokens = pack(nn.Linear(64, 48)), torch.randn(100, 64)
     with torch.no_grad():
         expected = linear(tokens)
-        out = linear.bfloat16()(tokens.bfloat16())
-        assert out.dtype == torch.bfloat16
+        out = linear.to(bfloat16)(tokens.to(bfloat16))
+        assert out.dtype == bfloat16
         assert float((out - expected).norm() / expected.norm()) < 0.01
     assert len(packings) == 2

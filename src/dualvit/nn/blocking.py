@@ -10,16 +10,11 @@ import math
 
 from torch import Tensor, nn
 
-from dualvit.nn.onednn import PackedLinear, depthwise_gelu, product, serves, unwatched
+from dualvit.nn.onednn import depthwise_gelu, product
 
 BUDGET = 7 << 19  # bytes of a slice, 3.5 MB
 ROWS = 768  # pixels of a slice; a matrix product with fewer does not keep the arithmetic units busy,
 NARROWEST = 32  # nor does one with fewer channels
-
-
-def slices_serve(layers: tuple[nn.Module, ...], pixels: Tensor) -> bool:
-    """Whether a feed-forward network may be cut into slices: where oneDNN serves and nothing watches its layers."""
-    return serves(pixels) and unwatched(layers, (nn.Linear, PackedLinear, nn.Conv2d))
 
 
 def cut(batch: int, pixels: int, hidden: int, size: int = 4) -> tuple[int, int]:
@@ -60,13 +55,13 @@ def conv_ffn_by_slices(
     out = pixels.new_empty(batch, height, width, dim)
     for first in range(0, batch, images):
         group = slice(first, first + images)
-        sums = None if residual is None else residual[group]
+        begun = None if residual is None else residual[group]
         for start in range(0, hidden, step):
             channels = slice(start, min(start + step, hidden))
             wide = product(fc1, pixels[group], outputs=channels).permute(0, 3, 1, 2)
             wide = depthwise_gelu(wide, conv.weight[channels], conv.bias[channels])  # type: ignore[index]
-            sums = product(fc2, wide.permute(0, 2, 3, 1), sums, inputs=channels, biased=start == 0)
-        if images == batch and sums is not None:
+            begun = sums = product(fc2, wide.permute(0, 2, 3, 1), begun, inputs=channels, biased=start == 0)
+        if images == batch:
             return sums
-        out[group] = sums  # type: ignore[assignment]
+        out[group] = sums
     return out

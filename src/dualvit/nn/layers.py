@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dualvit.nn.blocking import conv_ffn_by_slices, slices_serve
+from dualvit.nn.blocking import conv_ffn_by_slices
 from dualvit.nn.fuse import fold_batch_norms
-from dualvit.nn.onednn import plus
+from dualvit.nn.onednn import plus, serves, unwatched
 
 
 class Stem(nn.Module):
@@ -107,9 +107,9 @@ class ConvFFN(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if torch.jit.is_scripting():
             pass  # and compile nothing of the other branch
-        elif slices_serve((self.fc1, self.conv, self.fc2), pixels):
+        elif serves(pixels) and unwatched((self.fc1, self.conv, self.fc2)):
             return conv_ffn_by_slices(pixels, self.fc1, self.conv, self.fc2, residual)
         hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return plus(self.fc2(F.gelu(hidden)), residual)

@@ -7,7 +7,8 @@ product of Linear's usual shapes gains a tenth to a fifth.
 
 import copyreg
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,9 @@ def plus(update: Tensor, residual: Tensor | None) -> Tensor:
     return update if residual is None else residual + update
 
 
-def unwatched(layers: Iterable[nn.Module], kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Whether weights may be used past their layers: each is of one of these kinds, itself, and no hook watches it."""
+def unwatched(layers: Iterable[nn.Module]) -> bool:
+    """Whether weights may be used past their layers: each is a layer as PyTorch has it, packed or not, and unhooked."""
+    kinds = (nn.Linear, PackedLinear, nn.Conv2d)
     return all(type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
 
 
@@ -34,7 +36,7 @@ def serves(tokens: Tensor) -> bool:
     In eager inference on a CPU, in float32, or in bfloat16 where the CPU has instructions for it: a compiler, a
     tracer, autograd, autocast and dispatch modes know PyTorch's own operators alone.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode():
         return False
@@ -62,12 +64,12 @@ class PackedLinear(nn.Linear):
         True
     """
 
-    if TYPE_CHECKING:  # TorchScript cannot read these
-        _packs: dict[tuple[int | None, ...], Tensor]
-        _packed_from: tuple[Any, ...]
+    # Not annotated, for TorchScript; never changed in place, for other threads may be reading.
+    _packs = MappingProxyType[tuple[int | None, ...], Tensor]({})
+    _packed_from = (0, 0)  # address and version of the plain weights
 
     def forward(self, tokens: Tensor, residual: Tensor | None = None) -> Tensor:
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if torch.jit.is_scripting():
             pass  # and compile nothing of the other branch
         elif serves(tokens) and self.weight.dtype == tokens.dtype:
             return product(self, tokens, residual)
@@ -78,23 +80,24 @@ class PackedLinear(nn.Linear):
         """A part of the weights in oneDNN's order."""
         source = (self.weight.data_ptr(), self.weight._version)
         if source != self._packed_from:
-            self._packs, self._packed_from = {}, source
+            self._packs, self._packed_from = MappingProxyType({}), source
         part = (outputs.start, outputs.stop, inputs.start, inputs.stop)
         found = self._packs.get(part)
         if found is None:
             plain = self.weight.detach()[outputs, inputs].contiguous()
             found = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
             room = self.weight.numel() - plain.numel()  # other parts stay as long as they are parts of one whole
-            packs = self._packs if sum(pack.numel() for pack in self._packs.values()) <= room else {}
-            self._packs = packs | {part: found}  # never changed in place: other threads may be reading
+            kept = dict(self._packs) if sum(pack.numel() for pack in self._packs.values()) <= room else {}
+            self._packs = MappingProxyType(kept | {part: found})
         return found
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._packs = {}  # a tensor of another type may come to lie at the same address
+        self._packs = MappingProxyType({})  # a tensor of another type may come to lie at the same address
         return super()._apply(fn, recurse)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         state = {name: value for name, value in self.__dict__.items() if name not in ("_packs", "_packed_from")}
+        # Not copyreg.__newobj__, which pickle allows for the object's own class alone; stubs leave this one out.
         return copyreg._reconstructor, (nn.Linear, object, None), state  # type: ignore[attr-defined]
 
 
@@ -102,7 +105,6 @@ def pack(linear: nn.Module) -> Any:
     """Turn a Linear into one that packs, in place: its parameters and hooks stay. What is of another class stays."""
     if type(linear) is nn.Linear:
         linear.__class__ = PackedLinear
-        linear._packs, linear._packed_from = {}, ()  # type: ignore[assignment]
     return linear
 
 
@@ -126,9 +128,10 @@ def product(
     Returns:
         (..., outputs).
     """
-    # An inference tensor does not count its changes.
-    packs = isinstance(linear, PackedLinear) and not linear.weight.is_inference()
-    weight = linear.packed(outputs, inputs) if packs else linear.weight[outputs, inputs].contiguous()  # type: ignore[operator]
+    if isinstance(linear, PackedLinear) and not linear.weight.is_inference():  # which does not count its changes
+        weight = linear.packed(outputs, inputs)
+    else:
+        weight = linear.weight[outputs, inputs].contiguous()
     bias = linear.bias[outputs] if biased and linear.bias is not None else None
     if residual is None:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")

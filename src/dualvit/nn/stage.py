@@ -36,7 +36,7 @@ class Stage(nn.Module):
         if self.downsample is not None:
             pixels, context = self.downsample(pixels, context)
         for block in self.blocks:
-            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if self.grad_checkpointing and not torch.jit.is_scripting():
                 pixels, context = checkpoint(block, pixels, context)
             else:
                 pixels, context = block(pixels, context)
