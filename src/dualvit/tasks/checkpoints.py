@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit.files import whole
 from dualvit.tasks.config import Recipe, plain
+from dualvit.tasks.content import check_run, check_states
 
 # May differ in a run that continues: what it is called, and where and on what it runs.
 FREE = ("title", "published", "trainer", "data.root", "data.workers", "data.unreadable")
@@ -17,7 +18,15 @@ ABSENT = "not given"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes beside the old checkpoint and then renames: Lightning's own copies over it, from another disk at worst."""
+    """Writes beside the old checkpoint and then renames: Lightning's own copies over it, from another disk at worst.
+
+    What it reads is checked before Lightning acts on it.
+    """
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        content: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        check_states(content, str(path))
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -69,6 +78,7 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{checkpoint} is damaged or no checkpoint ({line[:120]}); name another one") from None
     if not isinstance(content, dict) or "dualvit" not in content:
         raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
+    check_run(content, str(checkpoint))
     return content
 
 

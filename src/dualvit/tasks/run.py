@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +19,10 @@ from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
+from dualvit.stored import check_shapes, filled_by
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.tasks.config import Recipe, apply, plain, read, typed
+from dualvit.tasks.content import require_own_data, stored_recipe, weights_of
 from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
@@ -73,6 +75,13 @@ def fit(recipe: Recipe, out: Path) -> Task:
             trainer.fit(task, data, ckpt_path=resume, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            if resume is None or task.begun:
+                raise
+            line = " ".join(str(error).split())[:160] or type(error).__name__
+            raise ValueError(
+                f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
+            ) from None
     if trainer.is_global_zero:
         write_json(out / "results.json", results(task))
     return task
@@ -132,23 +141,31 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
         ValueError: the file is no checkpoint of a recipe, or does not fit.
     """
     content = read_task_checkpoint(checkpoint)
-    values = content["dualvit"]["recipe"]
-    values["network"]["checkpoint"] = None  # these weights replace it
+    values = stored_recipe(content["dualvit"])
     for change in changes:
         apply(values, change)
-    recipe = _typed(values)
-    task: Task = kind(recipe.task).TaskType(recipe, tuple(content["dualvit"]["classes"]))
+    recipe, classes = _typed(values), tuple(content["dualvit"]["classes"])
+    task_type: Callable[[Recipe, tuple[str, ...]], Task] = kind(recipe.task).TaskType
     try:
+        weights = weights_of(content)
+        with filled_by(weights):
+            check_shapes(task_type(recipe, classes), weights)
+        task = task_type(recipe, classes)
         task.load_state_dict(content["state_dict"])
-    except (RuntimeError, ValueError) as error:
-        line = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+    except Exception as error:  # of a network that was given what it does not take
+        line = " ".join(str(error).split())[:240] or type(error).__name__
         raise ValueError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()
 
 
 def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
-    """The scores of a checkpoint on its validation data, or on what `data.root=` names."""
+    """The scores of a checkpoint on its validation data, or on what `data.root=` names.
+
+    Raises:
+        ValueError: shards or data on another machine that the checkpoint alone names; they are not opened.
+    """
     task = load(checkpoint, changes)
+    require_own_data(task.recipe, changes, checkpoint)
     with quiet(), one_line(), tempfile.TemporaryDirectory() as folder:
         data = kind(task.recipe.task).DataType(task.recipe, Path(folder))
         if data.classes != task.classes:

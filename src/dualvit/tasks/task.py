@@ -33,6 +33,7 @@ class Task(lightning.LightningModule):
     Attributes:
         metric: The name of the score that the best checkpoint has most of.
         history: A row for each validation: epoch, step, loss, scores.
+        begun: Whether training has started, and what went on from a checkpoint has been read.
     """
 
     metric: ClassVar[str]
@@ -45,6 +46,7 @@ class Task(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
         self.images_before: int | None = None
+        self.begun = False
 
     # ---- what a task says
 
@@ -84,6 +86,7 @@ class Task(lightning.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
+        self.begun = True
         if self.images_before not in (None, self.images()):
             raise ValueError(
                 f"{self.recipe.data.root} had {self.images_before} images to train on when this run began, and has "
@@ -176,6 +179,8 @@ class Task(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["dualvit"]["history"])
+        if any(self.metric not in row for row in self.history):
+            raise ValueError(f"the checkpoint's history has no {self.metric}; it is of another task")
         self.images_before = checkpoint["dualvit"].get("images")
         self._stop_after_the_last(checkpoint["global_step"])
 

@@ -86,7 +86,7 @@ class YOLO(ultralytics.YOLO):
     def _load_bundle(self, weights: str) -> None:
         bundle = read_bundle(weights)
         self.task = bundle.task
-        self.model = fill(self._smart_load("model")(bundle.yaml, verbose=False), bundle)
+        self.model = fill(self._smart_load("model"), bundle)
         self.overrides = {"model": str(weights), "task": self.task}
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
         self.model.pt_path = self.ckpt_path = self.model_name = str(weights)
@@ -94,7 +94,11 @@ class YOLO(ultralytics.YOLO):
         self.cfg = None
 
     def load(self, weights: Any) -> "YOLO":
-        """Load the weights that fit, from a file or a module, as Ultralytics' YOLO does."""
+        """Load the weights that fit, from a file (.pt, or .safetensors of `save_weights`) or a module."""
+        if isinstance(weights, str | Path) and Path(weights).suffix == ".safetensors":
+            super().load(type(self)(weights).model)
+            self.ckpt = {"model": self.model}  # training starts from these weights, in every version
+            return self
         if isinstance(weights, str | Path):
             require_checkpoint(weights)
         return super().load(weights)
@@ -111,8 +115,11 @@ class YOLO(ultralytics.YOLO):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers."""
-        if isinstance(kwargs.get("pretrained"), str | Path):
-            require_checkpoint(kwargs["pretrained"])
+        pretrained = kwargs.get("pretrained")
+        if isinstance(pretrained, str | Path) and Path(pretrained).suffix == ".safetensors":
+            self.load(kwargs.pop("pretrained"))
+        elif isinstance(pretrained, str | Path):
+            require_checkpoint(pretrained)
         if not self.ckpt:  # a start from YAML: trainers know it by name alone
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
         try:
