@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import ultralytics.engine.results
-from ultralytics.utils import SETTINGS
+from ultralytics.utils import LOGGER, SETTINGS
 
 from dualvit.yolo import YOLO, cli
 from dualvit.yolo.register import yaml_names
@@ -44,6 +44,15 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def log(caplog):
+    """What Ultralytics says."""
+    LOGGER.addHandler(caplog.handler)
+    caplog.set_level("INFO", LOGGER.name)
+    yield caplog
+    LOGGER.removeHandler(caplog.handler)
+
+
+@pytest.fixture
 def alive(monkeypatch):
     """How many results were alive at a time."""
     results, counts = weakref.WeakSet(), []
@@ -73,10 +82,11 @@ def test_predict_from_the_shell_leaves_pictures_in_runs(version, fresh, tiny, vi
     assert "Results saved to" in said and "runs/detect/predict" in said
 
 
-def test_a_video_is_shown_frame_by_frame_and_none_is_kept(here, tiny, video, alive, caplog):
+def test_a_video_is_shown_frame_by_frame_and_none_is_kept(here, tiny, video, alive, log):
     cli.run(["track", f"model={tiny}", f"source={video}", *QUICK, "project=mine"])
     assert len(alive) >= FRAMES
     assert max(alive) < 5
+    assert sum("noise.avi: 64x64" in message for message in log.messages) == FRAMES
     assert (here / "mine/track/noise.avi").stat().st_size > 1000
     cli.run(["detect", "predict", f"model={tiny}", f"source={video}", *QUICK, "name=again"])
     assert (here / "runs/detect/again/noise.avi").exists()
@@ -133,7 +143,7 @@ def test_a_runs_dir_that_a_user_chose_is_kept(here):
         (["cfg={cfg}"], "train needs data="),
     ],
 )
-def test_what_must_be_given(here, tiny, words, said, capfd, network_attempts):
+def test_what_must_be_given(here, tiny, words, said, log, network_attempts):
     (here / "cfg.yaml").write_text("mode: train\nmodel: yolov8n-dualvit.yaml\n")
     before = list(network_attempts)
     with pytest.raises(ValueError) as error:
@@ -142,7 +152,7 @@ def test_what_must_be_given(here, tiny, words, said, capfd, network_attempts):
     assert said in line and "\n" not in line
     if " model=" in line and "train" in words:
         assert "yolov8n-timm" in line
-    assert not any(word in line + "".join(capfd.readouterr()) for word in ("yolo26", "coco8", "yolov8n.pt"))
+    assert not any(word in line + log.text for word in ("yolo26", "coco8", "yolov8n.pt"))
     assert network_attempts == before
     assert not (here / "runs").exists()
 
@@ -173,3 +183,21 @@ def test_a_users_yaml_on_ours_needs_a_backbone_too(here):
     with pytest.raises(ValueError, match=r"mine\.yaml needs backbone=NAME"):
         YOLO("mine.yaml")
     assert YOLO("mine.yaml", backbone="resnet10t").model.yaml["backbone"][0][3][0]["name"] == "resnet10t"
+
+
+@pytest.mark.slow
+def test_a_run_from_the_shell_says_where_it_is_and_val_knows_its_data(here, digits, log):
+    settings = [*QUICK, "workers=0", "plots=False", "amp=False", "batch=4", "epochs=1", "project=mine"]
+    cli.run(["train", "model=yolov8n-timm.yaml", "backbone=resnet10t", f"data={digits}", *settings])
+    best = here / "mine/train/weights/best.pt"
+    assert f"Results saved to {here / 'mine/train'}" in log.messages
+    cli.run(["val", f"model={best}", "imgsz=64", "device=cpu", "workers=0", "exist_ok"])
+    assert list((here / "runs/detect/val").glob("*.png"))
+    with pytest.raises(ValueError, match=r"last\.pt has nothing to resume; give data="):
+        cli.run(["train", "resume", f"model={best.with_name('last.pt')}"])
+    model = YOLO(best)
+    model.overrides["data"] = "coco.yaml"  # as in a checkpoint of Ultralytics
+    with pytest.raises(ValueError, match="val needs data="):
+        model.val()
+    cli.run(["export", f"model={best}", "format=torchscript", *QUICK])
+    assert best.with_suffix(".torchscript").is_file()

@@ -126,6 +126,11 @@ def require_data(data: str | Path, task: str) -> None:
         )
 
 
+def is_here(data: str | Path) -> bool:
+    """Whether a data set is on this machine, and need not be fetched by its name."""
+    return Path(data).exists() or (DATASETS_DIR / data).exists()
+
+
 @contextmanager
 def one_line(data: str | Path) -> Iterator[None]:
     """Within it, what Ultralytics says of a data YAML's folders is one line with the remedy."""

@@ -13,6 +13,7 @@ from dualvit.files import read_yaml
 from dualvit.yolo import predict, train
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
 from dualvit.yolo.checks import (
+    is_here,
     one_line,
     require_checkpoint,
     require_data,
@@ -167,11 +168,13 @@ class YOLO(ultralytics.YOLO):
             ValueError: no `data`, and the model was trained on none.
             FileNotFoundError: `data` are not there.
         """
-        if kwargs.get("data") is None:
+        own = kwargs.get("data") is None
+        if own:
             kwargs["data"] = self.overrides.get("data")
-        if kwargs["data"] is None:
+        if kwargs["data"] is not None:
+            require_data(kwargs["data"], self.task)
+        if kwargs["data"] is None or (own and not is_here(kwargs["data"])):  # yolov8n.pt would fetch all of COCO
             require_given("val", self.task, ["data"])
-        require_data(kwargs["data"], self.task)
         if self.task != "classify" and Path(kwargs["data"]).is_file():
             with one_line(kwargs["data"]):
                 data = check_det_dataset(str(kwargs["data"]), autodownload=False)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.finite import NonFiniteLossError, first_non_finite
@@ -67,6 +67,7 @@ class DualTrainer:
 
     args: Any
     data: Any
+    save_dir: Path
     device: torch.device
     resume: Any
     model: Any
@@ -154,6 +155,12 @@ class DualTrainer:
         """Keep the batch, to find the culprit should its loss be non-finite."""
         self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
         return self._batch
+
+    def final_eval(self) -> None:
+        """Validate the best checkpoint, and say where the run is; Ultralytics says so with its plots alone."""
+        super().final_eval()  # type: ignore[misc]
+        if not self.args.plots and RANK in (-1, 0):
+            LOGGER.info(f"Results saved to {self.save_dir}")
 
     def optimizer_step(self) -> None:
         """Step, unless the loss is non-finite."""
