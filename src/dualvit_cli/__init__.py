@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+
+from dualvit_cli.progress import LIBRARIES, importing, working
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +60,8 @@ def options(
 @app.command(context_settings=PASSED_ON)
 def recipe(context: typer.Context) -> None:
     """The paper's recipes, and small ones: list, show, fit, validate, predict, export."""
-    from dualvit.tasks.cli import app as recipes
+    with importing():
+        from dualvit.tasks.cli import app as recipes
 
     keep_memory()
     recipes(context.args, prog_name="dualvit recipe")
@@ -70,7 +72,8 @@ def classifier(name: str, help: str) -> None:
 
     @app.command(name, help=help, context_settings=PASSED_ON)
     def command(context: typer.Context) -> None:
-        from dualvit.tasks.classify_cli import register
+        with importing():
+            from dualvit.tasks.classify_cli import register
 
         keep_memory()
         commands = typer.Typer(add_completion=False)
@@ -134,7 +137,8 @@ def yolo(context: typer.Context) -> None:
     if not context.args:
         print(context.get_help())
         return
-    from dualvit.yolo.cli import run
+    with importing():
+        from dualvit.yolo.cli import run
 
     keep_memory()
     run(context.args)
@@ -146,9 +150,10 @@ def convert(
     target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
 ) -> None:
     """Convert a checkpoint to safetensors in this package's names, and report its keys."""
-    from dualvit.weights import convert as convert_checkpoint
+    with working(f"converting {source}", first=LIBRARIES):
+        from dualvit.weights import convert as convert_checkpoint
 
-    report, name, digest = convert_checkpoint(source, target)
+        report, name, digest = convert_checkpoint(source, target)
     console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
     console.print(
         f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}"
@@ -164,13 +169,10 @@ def digits(
     seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
 ) -> None:
     """Real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
-    from dualvit.data.digits import write_digits
+    with working(f"drawing {images} images, and single digits") as report:
+        from dualvit.data.digits import write_digits
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("drawing")
-        yaml = write_digits(
-            folder, images, size, seed, progress=lambda done, total: progress.update(bar, completed=done, total=total)
-        )
+        yaml = write_digits(folder, images, size, seed, progress=report)
     console.print(f"{images} images in {folder}; train on it with data={yaml}", highlight=False, soft_wrap=True)
 
 
@@ -179,7 +181,8 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where data, run and pictures go.")] = Path("demo"),
 ) -> None:
     """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw what it finds."""
-    from dualvit.yolo.demo import run
+    with importing():
+        from dualvit.yolo.demo import run
 
     keep_memory()
     run(folder, console)
@@ -193,7 +196,8 @@ def compare(
 
     Running it again keeps what is finished, continues what was stopped, and retries what failed.
     """
-    from dualvit.measure.compare import run
+    with importing():
+        from dualvit.measure.compare import run
 
     if not run(experiment, console):
         raise typer.Exit(1)
@@ -216,17 +220,16 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
 ) -> None:
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
-    from dualvit.measure.bench import Plan, bench
-    from dualvit.measure.bench_report import show, write
+    with importing():
+        from dualvit.measure.bench import Plan, bench
+        from dualvit.measure.bench_report import show, write
 
     plan = Plan(
         split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
         recomputed(checkpointing), rounds, seconds,
     )  # fmt: skip
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("warm up", total=None)
-        found = bench(plan, lambda what, done, total: bar.update(task, description=what, completed=done, total=total))
+    with working("warm up") as report:
+        found = bench(plan, lambda what, done, total: report(done, total, what))
     show(found, console)
     files = write(found, out)
     console.print(f"results {', '.join(map(str, files))}", highlight=False, soft_wrap=True)
@@ -263,8 +266,9 @@ def recomputed(text: str) -> bool | tuple[int, ...]:
 @app.command()
 def models() -> None:
     """List the networks and YOLO files that this package adds."""
-    from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
-    from dualvit.models.meta import on_meta
+    with importing():
+        from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
+        from dualvit.models.meta import on_meta
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
     notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}

@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("faster_coco_eval", reason="needs `pip install dualvit[recipes]`")
 
 from dualvit.data.coco import decode, encode, from_content, read_coco
+from dualvit.data.masks import read_masks
 from dualvit.data.yolo_layout import read_yolo
 
 IMAGE = {"id": 7, "file_name": "a.jpg", "width": 100, "height": 50}
@@ -117,12 +118,42 @@ def test_yolo_boxes_and_polygons(layout):
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("0 0.5 0.5 0.1", "line 1: 3 numbers"), ("2 .5 .5 .1 .1", "class 2"), ("0 a b c d", "not made of numbers")],
+    [
+        ("0 0.5 0.5 0.1", "line 1: 3 numbers"),
+        ("2 .5 .5 .1 .1", "class 2"),
+        ("0 a b c d", "not made of numbers"),
+        ("0.5 .5 .5 .1 .1", "has class 0.5"),
+        ("0 inf .5 .1 .1", "coordinate inf"),
+        ("0 30 .5 .1 .1", "coordinate 30"),
+    ],
 )
 def test_yolo_mistakes_are_named(layout, line, words):
     (layout / "labels/val/b.txt").write_text(line)
     with pytest.raises(ValueError, match=words):
         read_yolo(layout / "data.yaml", "val")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("", "has no names; it needs train, val and names"),
+        ("names: cell", "has names 'cell'; give a list"),
+        ("names: {1: cell, 2: dust}", "has names for 1, 2; number them 0 to 1"),
+        ("names: {a: cell}", "has names for a; number them 0 to 0"),
+        ("names: [cell, dust]\nnc: 3", "has nc 3 and 2 names"),
+    ],
+)
+def test_names_that_are_not_those_of_the_classes(layout, names, words):
+    (layout / "data.yaml").write_text(f"train: images/train\nval: images/val\n{names}\n")
+    for read in (lambda: read_yolo(layout / "data.yaml", "train"), lambda: read_masks(layout)):
+        with pytest.raises(ValueError, match=words):
+            read()
+
+
+def test_a_number_of_classes_is_enough(layout):
+    (layout / "data.yaml").write_text("train: images/train\nval: images/val\nnc: 2\n")
+    assert read_yolo(layout / "data.yaml", "train").classes == ("class_0", "class_1")
+    assert read_masks(layout).classes == ("background", "class_0", "class_1")
 
 
 def test_yolo_unreadable_image_is_listed_for_the_loader(layout):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dualvit.data.masks import draw_polygons, read_mask, read_masks
+from dualvit.data.masks import draw_polygons, read_mask, read_masks, require_polygons
+from dualvit.data.yolo_layout import read_yolo
 
 
 def save(path, values, mode=None):
@@ -62,6 +63,39 @@ def test_yolo(tmp_path):
         read_masks(tmp_path, ("cell", "dust"))
 
 
+def test_the_last_images_becomes_labels_and_places_are_those_of_boxes(tmp_path):
+    """Both readers find the same label files: nested `images`, `path`, an absolute place, lists, and a text file."""
+    fill(tmp_path / "set", "images/train/images", None)
+    fill(tmp_path / "set", "images/val/images", None)
+    fill(tmp_path / "else", "images/more", None)
+    (tmp_path / "set" / "list.txt").write_text("./images/val/images/a.jpg\n")
+    labels = tmp_path / "set/images/train/labels/sub/b.txt"
+    labels.parent.mkdir(parents=True)
+    labels.write_text("1 0.25 0.25 0.75 0.25 0.75 0.75\n")
+    (tmp_path / "data.yaml").write_text(
+        f"path: set\ntrain: [images/train/images, {tmp_path}/else/images/more]\nval: list.txt\nnc: 2\n"
+        "names: {1: dust, 0: cell}\n"
+    )
+    found = read_masks(tmp_path)
+    assert found == read_masks(tmp_path / "data.yaml")
+    assert found.classes == ("background", "cell", "dust")
+    assert [pair[1].relative_to(tmp_path).as_posix() for pair in (*found.train, *found.val)] == [
+        "set/images/train/labels/a.txt", "set/images/train/labels/sub/b.txt",
+        "else/labels/more/a.txt", "else/labels/more/sub/b.txt", "set/images/val/labels/a.txt",
+    ]  # fmt: skip
+    assert (draw_polygons(found.train[1][1], (8, 8), 3) == 2).sum() > 8
+    boxes = read_yolo(tmp_path / "data.yaml", "train")
+    assert boxes.classes == found.classes[1:]
+    assert [picture.file for picture in boxes.pictures] == [pair[0] for pair in found.train]
+    assert [len(picture.labels) for picture in boxes.pictures] == [0, 1, 0, 0]
+    require_polygons(found.train, 3)
+    with pytest.raises(FileNotFoundError, match=r"none of the 1 images has a polygon; .*a\.jpg has its own in "):
+        require_polygons(found.val, 3)
+    labels.write_text("1 0.5 0.5 0.25 0.25\n")
+    with pytest.raises(ValueError, match=r"b\.txt, line 1 has 4 coordinates, which is a box"):
+        require_polygons(found.train, 3)
+
+
 def test_no_data_set(tmp_path):
     with pytest.raises(FileNotFoundError, match="no data set at"):
         read_masks(tmp_path / "absent")
@@ -114,6 +148,9 @@ def test_polygons_with_a_known_answer(tmp_path):
         ("0 0.1 0.1 0.2 0.2 0.3", "line 1 has 5 coordinates"),
         ("x 0.1 0.1 0.2 0.2 0.3 0.3", "line 1 is no polygon"),
         ("2 0.1 0.1 0.2 0.2 0.3 0.3", "has class 2; data.yaml names 0 to 1"),
+        ("0.5 0.1 0.1 0.2 0.2 0.3 0.3", "has class 0.5"),
+        ("0 nan 0.1 0.2 0.2 0.3 0.3", "line 1 has the coordinate nan; give shares"),
+        ("0 20 10 40 10 40 30", "line 1 has the coordinate 20; give shares of width and height"),
     ],
 )
 def test_malformed_polygons(tmp_path, line, words):

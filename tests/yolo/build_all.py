@@ -48,7 +48,8 @@ timm_backbone.Plan.build = lambda plan, in_chans=3: built_once(plan, in_chans)
 count = 0
 for scale in "nsmlx":
     for name in yaml_names():
-        model = YOLO(name.replace("yolov8n", f"yolov8{scale}")).model.train()
+        options = {"backbone": "mobilenetv4_conv_small"} if "-timm" in name else {}
+        model = YOLO(name.replace("yolov8n", f"yolov8{scale}"), **options).model.train()
         with torch.no_grad():
             assert model(torch.zeros(2, 3, 32, 64)) is not None
         count += 1

@@ -1,4 +1,6 @@
-"""Names that a user mistyped end in one line, and never on the network."""
+"""Names that a user mistyped, and data for another task, end in one line, and never on the network."""
+
+import shutil
 
 import pytest
 import ultralytics.nn.tasks as tasks
@@ -88,6 +90,58 @@ def test_data_that_lack_a_folder_say_so(silent, tmp_path):
     yaml.write_text("train: images/train\nval: images/val\nnames: {0: a}\n")
     with pytest.raises(FileNotFoundError, match="correct `path`, `train` and `val` in it"):
         YOLO("yolov8n-dualvit.yaml").train(data=str(yaml), device="cpu", project=str(tmp_path))
+
+
+def boxed(line):
+    """A polygon's line of a label file as that of its box."""
+    label, *numbers = line.split()
+    x, y = ([float(number) for number in numbers[first::2]] for first in (0, 1))
+    return f"{label} {(min(x) + max(x)) / 2} {(min(y) + max(y)) / 2} {max(x) - min(x)} {max(y) - min(y)}"
+
+
+@pytest.fixture(scope="module")
+def data_sets(digits, tmp_path_factory):
+    """The digits with boxes, with one file of boxes among polygons, without labels, and with a shape of keypoints."""
+    root = tmp_path_factory.mktemp("kinds")
+    for name in ("boxes", "mixed", "bare"):
+        shutil.copytree(digits.parent, root / name, ignore=shutil.ignore_patterns("*.cache"))
+        files = sorted((root / name / "labels").rglob("*.txt"))
+        full = [file for file in files if "train" in file.parts and file.read_text().strip()]
+        for file in {"boxes": files, "mixed": full[-1:], "bare": []}[name]:
+            file.write_text("".join(boxed(line) + "\n" for line in file.read_text().splitlines()))
+        for file in files if name == "bare" else []:
+            file.unlink()
+    (root / "boxes/pose.yaml").write_text((root / "boxes/data.yaml").read_text() + "kpt_shape: [2, 3]\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data", "words"),
+    [
+        ("-seg", "boxes/data.yaml", "its labels are boxes, and task segment needs polygons .* the first is .*labels/"),
+        ("-seg", "mixed/data.yaml", "its labels are boxes, and task segment needs polygons .* the first is .*train/"),
+        ("-obb", "boxes/data.yaml", "its labels are boxes, and task obb needs four corners"),
+        ("-pose", "boxes/data.yaml", "has no kpt_shape, so its labels hold no keypoints"),
+        ("-pose", "boxes/pose.yaml", r"has 5 numbers, and with kpt_shape \[2, 3\] task pose needs 11"),
+        (
+            "",
+            "bare/data.yaml",
+            r"none of its \d+ images to train on has a label; the first is expected at .*labels/train/",
+        ),
+        ("", "boxes/classify", "is a folder without a data.yaml, which task detect needs"),
+        ("-cls", "boxes/data.yaml", "is for detection and its like; task classify needs a folder with train and val"),
+        ("-cls", "boxes", "is for detection and its like; task classify needs a folder with train and val"),
+    ],
+)
+def test_labels_of_another_task(silent, data_sets, tmp_path, suffix, data, words):
+    model = YOLO(f"yolov8n-dualvit{suffix}.yaml")
+    settings = {"data": str(data_sets / data), "device": "cpu", "imgsz": 64, "plots": False, "project": str(tmp_path)}
+    modes = ["train"] if data.startswith(("mixed", "bare")) else ["train", "val"]
+    for mode in modes:
+        with pytest.raises(ValueError, match=words) as error:
+            getattr(model, mode)(**settings)
+        assert "\n" not in str(error.value)
+        assert str(data_sets / data) in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Images with a class for each pixel: folders of masks, ADE20K's layout, and YOLO's polygons drawn as masks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from dualvit.data.images import SUFFIXES, open_rgb
-from dualvit.files import read_yaml
+from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
 
 BACKGROUND = "background"
 # Folders of images and masks, for training and validation; the second is ADE20K's.
@@ -22,7 +22,6 @@ LAYOUTS = (
 MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")  # of images with one number a pixel
 # What Pillow raises for a file that is damaged, or none of its formats.
 UNREADABLE = (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError)
-Pair = tuple[Path, Path]
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
     """List the images and masks of a data set.
 
     Args:
-        root: Holds `data.yaml` and YOLO's labels; or `images/` and `masks/`, each with `train` and `val`; or
-            `images/` and `annotations/`, each with `training` and `validation`.
+        root: A `data.yaml` of YOLO's labels, or a folder with one; or a folder with `images/` and `masks/`, each with
+            `train` and `val`, or with `images/` and `annotations/`, each with `training` and `validation`.
         classes: Names; where left out, those of `data.yaml`, of `classes.txt` (one a line), or of ADE20K's
             `objectInfo150.txt`.
 
@@ -56,10 +55,12 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         ValueError: no names of classes, or not those that the data set has.
     """
     root = Path(root)
+    if root.suffix in (".yaml", ".yml") and root.is_file():
+        return _read_polygons(root, classes)
     if not root.is_dir():
         raise FileNotFoundError(f"no data set at {root}: name a folder with images/ and masks/, or with data.yaml")
     if (root / "data.yaml").is_file():
-        return _read_polygons(root, classes)
+        return _read_polygons(root / "data.yaml", classes)
     layout = next((pairs for pairs in LAYOUTS if (root / pairs[0][0]).is_dir()), None)
     if layout is None:
         raise FileNotFoundError(
@@ -69,34 +70,22 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
     return Masks(classes or _names(root), train, val, polygons=False)
 
 
-def _read_polygons(root: Path, classes: tuple[str, ...]) -> Masks:
-    content = read_yaml(root / "data.yaml")
-    names: Any = content.get("names")
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"{root / 'data.yaml'} has no names; give a list of classes, such as names: [cell]")
-    found = (BACKGROUND, *map(str, names))
+def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
+    (names, train), (_, val) = (read_pairs(file, split) for split in ("train", "val"))
+    found = (BACKGROUND, *names)
     if classes and classes != found:
-        raise ValueError(f"data.classes is {', '.join(classes)}, and {root / 'data.yaml'} has {', '.join(found)}")
-    splits = []
-    for key in ("train", "val"):
-        folder = root / str(content.get(key) or f"images/{key}")
-        # YOLO's own rule: the last folder called images becomes labels.
-        parts = ["labels" if part == "images" else part for part in folder.relative_to(root).parts]
-        splits.append(_pairs(folder, root.joinpath(*parts), ".txt"))
-    return Masks(found, splits[0], splits[1], polygons=True)
+        raise ValueError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(found)}")
+    return Masks(found, train, val, polygons=True)
 
 
-def _pairs(images: Path, masks: Path, suffix: str = ".png") -> tuple[Pair, ...]:
+def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
     files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES) if images.is_dir() else []
     if not files:
         raise FileNotFoundError(f"no images in {images}; expected {images.name}/picture.jpg")
-    pairs = tuple((file, masks / file.relative_to(images).with_suffix(suffix)) for file in files)
-    if suffix == ".png":  # an image without polygons may have no file of them; without a mask it says nothing
-        missing = [(file, mask) for file, mask in pairs if not mask.is_file()]
-        for file, mask in missing[:1]:
-            raise FileNotFoundError(f"{file} has no mask {mask} ({len(missing)} of {len(files)} images have none)")
+    pairs = tuple((file, masks / file.relative_to(images).with_suffix(".png")) for file in files)
+    missing = [(file, mask) for file, mask in pairs if not mask.is_file()]
+    for file, mask in missing[:1]:
+        raise FileNotFoundError(f"{file} has no mask {mask} ({len(missing)} of {len(files)} images have none)")
     return pairs
 
 
@@ -169,20 +158,35 @@ def draw_polygons(file: Path, size: tuple[int, int], classes: int) -> Tensor:
     height, width = size
     image = Image.new("I", (width, height))
     draw = ImageDraw.Draw(image)
-    for number, line in enumerate(file.read_text().splitlines() if file.is_file() else [], start=1):
-        if not line.strip():
-            continue
-        try:
-            label, *points = map(float, line.split())
-        except ValueError:
-            raise ValueError(f"{file}, line {number} is no polygon: {line[:60]!r}; give class x y x y ...") from None
-        if len(points) < 6 or len(points) % 2:
-            raise ValueError(
-                f"{file}, line {number} has {len(points)} coordinates; a polygon needs three points of two"
-            )
-        if not 0 <= label < classes - 1 or label != int(label):
-            raise ValueError(f"{file}, line {number} has class {label:g}; data.yaml names 0 to {classes - 2}")
+    for label, points in _polygons(file, classes):
         # Pillow's coordinates are those of pixel centres.
         pixels = [(x * width - 0.5, y * height - 0.5) for x, y in zip(points[::2], points[1::2], strict=True)]
-        draw.polygon(pixels, fill=int(label) + 1, outline=int(label) + 1)
+        draw.polygon(pixels, fill=label + 1, outline=label + 1)
     return torch.from_numpy(np.array(image, dtype=np.int64))
+
+
+def _polygons(file: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
+    for number, label, points in read_objects(file, classes - 1):
+        if len(points) < 6 or len(points) % 2:
+            kind = ", which is a box" if len(points) == 4 else ""
+            raise ValueError(
+                f"{file}, line {number} has {len(points)} coordinates{kind}; a polygon needs three points of two"
+            )
+        yield label, points
+
+
+def require_polygons(samples: tuple[Pair, ...], classes: int) -> None:
+    """Stop where no image has a polygon: all masks would be background.
+
+    Args:
+        samples: Images, each with its label file.
+        classes: How many there are, with the background.
+
+    Raises:
+        FileNotFoundError: no label file holds a polygon; the message says where the first is looked for.
+        ValueError: the first that holds something is malformed, or holds boxes.
+    """
+    if not any(True for _, file in samples for _ in _polygons(file, classes)):
+        raise FileNotFoundError(
+            f"none of the {len(samples)} images has a polygon; {samples[0][0]} has its own in {samples[0][1]}"
+        )

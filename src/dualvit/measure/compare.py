@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from dualvit.files import read_json, write_json
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
@@ -25,6 +24,7 @@ from dualvit.measure.experiment import Entry, Experiment, load
 from dualvit.measure.files import only_writer
 from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.screen import Screen
+from dualvit_cli.progress import LIBRARIES, working
 
 POLL = 0.25  # seconds
 
@@ -176,7 +176,7 @@ def same_settings(experiment: Experiment, data: Data) -> None:
     write_json(file, {"settings": settings, "models": models})
 
 
-def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot, console: Console) -> dict[str, Any]:
+def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot) -> dict[str, Any]:
     """Parameters, multiply-adds and latency of the models, in one process; measured anew when a model is added."""
     folder = experiment.output
     found = read_json(folder / "cost.json")
@@ -189,7 +189,7 @@ def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Sl
     write_json(folder / "cost-spec.json", spec)
     (folder / "failure.txt").unlink(missing_ok=True)
     process = spawn(folder, slot.gpu, measure=True)
-    with console.status("measuring latency"):
+    with working("measuring latency"):
         try:
             process.join()
         finally:
@@ -236,7 +236,7 @@ def run(path: Path, console: Console) -> bool:
     slots = find_slots(experiment)
     preload(experiment.task, cuda=slots[0].gpu is not None)
     with only_writer(experiment.output), terminable():
-        data = _prepare(experiment, console)
+        data = _prepare(experiment)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
         try:
@@ -255,13 +255,11 @@ def run(path: Path, console: Console) -> bool:
     return not failed
 
 
-def _prepare(experiment: Experiment, console: Console) -> Data:
+def _prepare(experiment: Experiment) -> Data:
     """The data, and every model built once, so that a mistake shows before anything is trained."""
-    columns = (TextColumn("{task.description}"), BarColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("data and models", total=None)
-        data = prepare_data(experiment, lambda done, total: bar.update(task, completed=done, total=total))
-        bar.update(task, total=None)
+    with working("data", first=LIBRARIES) as report:
+        data = prepare_data(experiment, report)
+        report.begin("models")
         check_models(experiment, data.classes)
     return data
 
@@ -274,7 +272,7 @@ def _report(experiment: Experiment, data: Data, runner: Runner, console: Console
     if not results:
         return
     labels = [e.label for e in experiment.models if any(r["label"] == e.label for r in results)]
-    cost = measure_cost(experiment, data, labels, runner.slots[0], console)
+    cost = measure_cost(experiment, data, labels, runner.slots[0])
     summary = summarise(experiment, data, results, cost)
     summary["failed"] = [
         {"cell": cell.name, "message": cell.message} for cell in runner.cells if cell.state == "failed"

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+
+from dualvit_cli.progress import LIBRARIES, working
 
 console = Console()
 Model = Annotated[str, typer.Argument(help="best.ckpt of a run, or any timm model with --weights.")]
@@ -37,9 +38,10 @@ def evaluate(
     unreadable: Unreadable = 100,
 ) -> None:
     """Top-1, top-5 and a confusion picture of a classifier."""
-    from dualvit.tasks.classify.evaluate import evaluate as run
+    with working(f"evaluating {model}", first=LIBRARIES) as report:
+        from dualvit.tasks.classify.evaluate import evaluate as run
 
-    found = run(model, data, out, weights, size, batch, workers, device, unreadable)
+        found = run(model, data, out, weights, size, batch, workers, device, unreadable, report)
     skipped = f", {found['skipped']} skipped: {out / 'unreadable.txt'}" if found["skipped"] else ""
     _say(f"top1 {found['top1']:.4f}  top5 {found['top5']:.4f}  {found['images']} images{skipped}")
     _say(f"{out / 'eval.json'}, {out / 'confusion.png'}")
@@ -58,9 +60,10 @@ def probe(
     unreadable: Unreadable = 100,
 ) -> None:
     """How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."""
-    from dualvit.tasks.classify.evaluate import probe as run
+    with working(f"features of {model}", first=LIBRARIES) as report:
+        from dualvit.tasks.classify.evaluate import probe as run
 
-    found = run(model, data, out, weights, neighbours, size, batch, workers, device, unreadable)
+        found = run(model, data, out, weights, neighbours, size, batch, workers, device, unreadable, report)
     _say(f"knn {found['knn']:.4f}  linear {found['linear']:.4f}  {out / 'probe.json'}")
 
 
@@ -77,14 +80,10 @@ def token_labels(
     unreadable: Unreadable = 100,
 ) -> None:
     """Make the label maps that token labelling trains with, by any classifier of the data set's classes."""
-    from dualvit.tasks.classify.teacher import write_maps
+    with working("label maps", first=LIBRARIES) as report:
+        from dualvit.tasks.classify.teacher import write_maps
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("label maps", total=None)
-        found = write_maps(
-            model, data, out, weights, size, top, batch, workers, device, unreadable,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+        found = write_maps(model, data, out, weights, size, top, batch, workers, device, unreadable, report)
     _say(f"{found['images']} label maps in {out}; {100 * found['agree']:.1f} % are of their picture's own class")
 
 

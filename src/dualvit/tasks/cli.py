@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dualvit_cli.progress import LIBRARIES, importing, working
+
 app = typer.Typer(
     no_args_is_help=True, help="The paper's recipes, and small ones: list, show, fit, validate, predict, export."
 )
@@ -46,8 +48,9 @@ def show(
     """Print a recipe in full, defaults included, as YAML that `fit` takes."""
     import yaml  # type: ignore[import-untyped]
 
-    from dualvit.tasks.config import plain
-    from dualvit.tasks.run import load_recipe
+    with importing():
+        from dualvit.tasks.config import plain
+        from dualvit.tasks.run import load_recipe
 
     print(yaml.safe_dump(plain(load_recipe(recipe, changes or ())), sort_keys=False, allow_unicode=True), end="")
 
@@ -59,8 +62,9 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
 ) -> None:
     """Train, or continue where the run in the folder stopped."""
-    from dualvit.tasks.run import best_row, load_recipe
-    from dualvit.tasks.run import fit as run_fit
+    with importing():
+        from dualvit.tasks.run import best_row, load_recipe
+        from dualvit.tasks.run import fit as run_fit
 
     folder = out or Path("runs") / Path(recipe).stem
     task = run_fit(load_recipe(recipe, changes or ()), folder)
@@ -76,9 +80,11 @@ def validate(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")], changes: Changes = None
 ) -> None:
     """Score a checkpoint on its validation data, or on those that data.root= names."""
-    from dualvit.tasks.run import validate as run_validate
+    with working(f"validating {checkpoint}", bar=False, first=LIBRARIES):
+        from dualvit.tasks.run import validate as run_validate
 
-    for name, value in run_validate(checkpoint, changes or ()).items():
+        found = run_validate(checkpoint, changes or ())
+    for name, value in found.items():
         say(f"{name} {value:.4f}")
 
 
@@ -89,10 +95,11 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for predictions and pictures.")] = Path("runs/predict"),
 ) -> None:
     """Write what a checkpoint says of images: JSON and pictures. Images that cannot be read are skipped, and listed."""
-    from dualvit.tasks.run import predict as run_predict
+    with working(f"predicting with {checkpoint}", bar=False, first=LIBRARIES):
+        from dualvit.tasks.run import predict as run_predict
 
-    for line in run_predict(checkpoint, images, out):
-        say(line)
+        for line in run_predict(checkpoint, images, out):
+            say(line)
     say(f"predictions in {out}")
 
 
@@ -102,9 +109,10 @@ def export(
     target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
 ) -> None:
     """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
-    from dualvit.tasks.run import export as run_export
+    with working(f"exporting {checkpoint}", bar=False, first=LIBRARIES):
+        from dualvit.tasks.run import export as run_export
 
-    count, missing, options = run_export(checkpoint, target)
+        count, missing, options = run_export(checkpoint, target)
     say(f"{count} entries in {target}")
     if missing:
         say(f"without {len(missing)} of the whole network, which this backbone has none of, such as {missing[0]}")

@@ -1,14 +1,57 @@
-"""Files that a user names, looked for on this machine before Ultralytics looks for them on the network."""
+"""What a user gives: named where it is missing, and looked for here before Ultralytics looks on the network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from ultralytics.utils import DATASETS_DIR, SETTINGS
+from ultralytics import __version__
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, SETTINGS
 from ultralytics.utils.checks import check_file, check_yolov5u_filename
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 
 from dualvit.yolo.register import yaml_names
+
+SUFFIXES = {"segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}  # of YAML names
+OUTLINES = {"segment": "polygons (class x y x y ...)", "obb": "four corners (class x y x y x y x y)"}
+
+
+def require_given(mode: str, task: str, missing: Iterable[str]) -> None:
+    """Stop where a mode lacks what Ultralytics would replace by a model or data set of its own.
+
+    Args:
+        mode: train, val, predict and so on.
+        task: Whose models and data the message names.
+        missing: Some of model, data and source.
+
+    Raises:
+        ValueError: there is any; with an example of each.
+    """
+    names = list(missing)
+    if not names:
+        return
+    ours = [name for name in yaml_names() if _task_of(name) == task]
+    examples = {
+        "model": f"yolov8n-dualvit{SUFFIXES.get(task, '')}.yaml" if mode == "train" else "best.pt",
+        "data": "FOLDER" if task == "classify" else "data.yaml",
+        "source": "video.mp4" if mode == "track" else "FOLDER",
+    }
+    line = f"{mode} needs {' and '.join(f'{name}=' for name in names)}, such as " + " ".join(
+        f"{name}={examples[name]}" for name in names
+    )
+    if "model" in names and ours:
+        line += f"; for {task} there are {', '.join(ours)} (scales n s m l x), and checkpoints such as best.pt"
+    if "data" in names:
+        line += "; a small data set is made by: dualvit data digits FOLDER"
+    raise ValueError(line)
+
+
+def _task_of(name: str) -> str:
+    return next((task for task, suffix in SUFFIXES.items() if f"{suffix}." in name), "detect")
 
 
 def require_checkpoint(weights: str | Path) -> None:
@@ -29,6 +72,22 @@ def require_checkpoint(weights: str | Path) -> None:
     raise FileNotFoundError(f"no checkpoint at {weights}; {_remedy(path)}")
 
 
+def require_teacher(weights: Any) -> None:
+    """Stop where Ultralytics cannot learn from a teacher, or not from this one.
+
+    Raises:
+        ValueError: an Ultralytics without distillation, or a file that is no .pt.
+        FileNotFoundError: no such checkpoint.
+    """
+    if "distill_model" not in DEFAULT_CFG_DICT:
+        raise ValueError(f"distill_model needs a newer Ultralytics than {__version__}; leave it out, or update it")
+    if not isinstance(weights, str | Path):
+        return
+    require_checkpoint(weights)
+    if Path(weights).suffix != ".pt":
+        raise ValueError(f"distill_model={weights}: Ultralytics opens a teacher from a .pt file alone; give one")
+
+
 def _remedy(path: Path) -> str:
     beside = [file.name for file in path.parent.iterdir() if not file.is_dir()] if path.parent.is_dir() else []
     known: Iterable[str] = [*beside, *yaml_names(), *GITHUB_ASSETS_NAMES] if len(path.parts) == 1 else beside
@@ -38,22 +97,96 @@ def _remedy(path: Path) -> str:
 
 
 def require_data(data: str | Path, task: str) -> None:
-    """Stop where a data set that is named by its path is not there.
+    """Stop where a data set that is named by its path is not there, or is for another task.
 
     Data sets that Ultralytics knows by name (coco8.yaml, cifar10) are left to it.
 
     Raises:
         FileNotFoundError: with what to give instead.
+        ValueError: a folder of classes where a data.yaml is needed, or the reverse.
     """
     path = Path(data)
-    if "://" in str(data) or path.exists():
+    if "://" in str(data):
+        return
+    classes = "a folder with train and val, and in each a folder for each class"
+    if path.exists():
+        described = path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.y*ml")))
+        labelled = described or all((path / name).is_dir() for name in ("images", "labels"))
+        if task == "classify" and labelled and not (path / "train").is_dir():
+            raise ValueError(f"data {data} is for detection and its like; task classify needs {classes}")
+        if task != "classify" and path.is_dir() and not described:
+            raise ValueError(f"data {data} is a folder without a data.yaml, which task {task} needs; give its path")
         return
     if task == "classify":
         if len(path.parts) > 1 and not (DATASETS_DIR / path).exists():
-            raise FileNotFoundError(
-                f"no data set at {data}; give a folder with train and val, and in each a folder for each class"
-            )
+            raise FileNotFoundError(f"no data set at {data}; give {classes}")
     elif not check_file(str(data), download=False, hard=False):
         raise FileNotFoundError(
             f"no data set at {data}; give the path of a data.yaml, or make one with: dualvit data digits FOLDER"
+        )
+
+
+def is_here(data: str | Path) -> bool:
+    """Whether a data set is on this machine, and need not be fetched by its name."""
+    return Path(data).exists() or (DATASETS_DIR / data).exists()
+
+
+@contextmanager
+def one_line(data: str | Path) -> Iterator[None]:
+    """Within it, what Ultralytics says of a data YAML's folders is one line with the remedy."""
+    try:
+        yield
+    except (RuntimeError, FileNotFoundError) as error:
+        lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        raise FileNotFoundError(
+            f"data {data}: {lines[0] if lines else error}; make its folders, or correct `path`, `train` and `val` in it"
+        ) from error
+
+
+def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str, every: bool = False) -> None:
+    """Stop where the labels of a split are for another task.
+
+    Args:
+        name: Of the data set, for the message.
+        data: What Ultralytics read of its YAML.
+        split: train, val or test.
+        task: Of the model.
+        every: Look at every label file, and not only at the first that has objects.
+
+    Raises:
+        ValueError: with the file; or there are no labels to train on.
+    """
+    shape = data.get("kpt_shape")
+    if task == "pose" and not shape:
+        raise ValueError(
+            f"data {name} has no kpt_shape, so its labels hold no keypoints, and task pose needs them; "
+            "add it, such as kpt_shape: [17, 3], or use task detect"
+        )
+    if not data.get(split):
+        return
+    posed = 5 + shape[0] * shape[1] if shape else 0
+    files = img2label_paths(BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), data[split]))
+    empty = True
+    for file in map(Path, files):
+        lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+        numbers = {len(line.split()) for line in lines if line.strip()}
+        if not numbers:
+            continue
+        empty = False
+        if task in OUTLINES and numbers & {5, posed}:
+            kind = "boxes" if 5 in numbers else "keypoints"
+            raise ValueError(
+                f"data {name}: its labels are {kind}, and task {task} needs {OUTLINES[task]}; the first is {file}; "
+                f"use task {'detect' if kind == 'boxes' else 'pose'}, or label outlines"
+            )
+        if task == "pose" and numbers != {posed}:
+            raise ValueError(
+                f"data {name}: a line of {file} has {min(numbers - {posed})} numbers, and with kpt_shape {shape} "
+                f"task pose needs {posed}: class x y width height, and the keypoints; correct it, or use task detect"
+            )
+        if not every:
+            break
+    if empty and split == "train":
+        raise ValueError(
+            f"data {name}: none of its {len(files)} images to train on has a label; the first is expected at {files[0]}"
         )

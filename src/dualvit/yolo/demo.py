@@ -23,6 +23,7 @@ from ultralytics.utils import LOGGER
 
 from dualvit.data.digits import write_digits
 from dualvit.yolo.model import YOLO
+from dualvit_cli.progress import shown
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
@@ -42,7 +43,7 @@ def run(folder: Path, console: Console) -> dict[str, float]:
     """
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with quiet(), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with quiet(), shown(*columns, transient=False) as progress:
         drawing = progress.add_task("draw digits", total=1)
         yaml = write_digits(
             folder / "digits",
@@ -51,7 +52,9 @@ def run(folder: Path, console: Console) -> dict[str, float]:
             progress=lambda done, total: progress.update(drawing, completed=done, total=total),
         ).resolve()
         progress.update(drawing, completed=progress.tasks[drawing].total)
+        validating = progress.add_task("validate", total=1)
         before = accuracy(YOLO(CHECKPOINT), yaml)
+        progress.advance(validating)
         model = YOLO(CHECKPOINT)
         train(model, yaml, folder.resolve(), progress)
         out = Path(model.trainer.save_dir)

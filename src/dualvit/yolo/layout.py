@@ -22,10 +22,16 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     A new `backbone` drops the `backbone_args` that the YAML has for its own.
 
     Raises:
-        ValueError: options for a YAML without a timm backbone, or `backbone_args` that are no mapping.
+        ValueError: no backbone, options for a YAML without a timm backbone, or `backbone_args` that are no mapping.
     """
     d = copy.deepcopy(d)
-    args = d.pop("backbone_args", None)
+    args, given = d.pop("backbone_args", None), _mapping(options.get("backbone_args"))
+    if "head" in d and not d.get("backbone"):
+        if not options.get("backbone"):
+            raise ValueError(
+                f"{d.get('yaml_file', 'this YAML')} needs backbone=NAME, a timm model, such as backbone=convnext_atto"
+            )
+        d["backbone"] = options["backbone"]
     if isinstance(d.get("backbone"), str | dict):
         spec = {"name": d["backbone"], **_mapping(args)}
         d["backbone"] = [[-1, 1, "TimmBackbone", [spec]], *([0, 1, "FeatureMap", [level]] for level in range(3))]
@@ -39,7 +45,7 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         if options.get("backbone") is not None:
             spec.clear()
             spec["name"] = options["backbone"]
-        spec.update(_mapping(options.get("backbone_args")))
+        spec.update(given)
     return d | {key: value for key, value in options.items() if key not in ("backbone", "backbone_args")}
 
 

@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import ultralytics
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from dualvit.files import read_yaml
 from dualvit.yolo import predict, train
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
-from dualvit.yolo.checks import require_checkpoint, require_data
+from dualvit.yolo.checks import (
+    is_here,
+    one_line,
+    require_checkpoint,
+    require_data,
+    require_given,
+    require_labels,
+    require_teacher,
+)
 from dualvit.yolo.layout import OPTIONS, with_options
-from dualvit.yolo.register import yaml_options
-from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights
+from dualvit.yolo.register import runs_here, yaml_options
+from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights, unwrap
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
 
@@ -79,6 +89,7 @@ class YOLO(ultralytics.YOLO):
         else:
             require_checkpoint(weights)
             super()._load(weights, task=task)
+            self._leave_teacher()
         if self._options:  # training builds the model again from this YAML
             self.model.yaml = with_options(self.model.yaml, self._options)
             layer_scales(self.model, self._options.get("layer_decay"), self._options.get("backbone_lr"))
@@ -92,6 +103,15 @@ class YOLO(ultralytics.YOLO):
         self.model.pt_path = self.ckpt_path = self.model_name = str(weights)
         self.ckpt = {"model": self.model}  # as with a .pt: training starts from these weights
         self.cfg = None
+
+    def _leave_teacher(self) -> None:
+        """Take the student out of a checkpoint that was written in the midst of a distillation."""
+        student = unwrap(self.model)
+        if student is not self.model:
+            self.model._remove_feature_hooks()
+            for name in ("args", "pt_path", "task"):
+                setattr(student, name, getattr(self.model, name))
+            self.model = student
 
     def load(self, weights: Any) -> "YOLO":
         """Load the weights that fit, from a file (.pt, or .safetensors of `save_weights`) or a module."""
@@ -111,27 +131,85 @@ class YOLO(ultralytics.YOLO):
         """
         if Path(path).suffix != ".safetensors":
             raise ValueError(f"cannot write {path}: end its name in .safetensors")
-        return write_bundle(self.model, path, half)
+        return write_bundle(unwrap(self.model), path, half)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers."""
+        """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers.
+
+        Raises:
+            ValueError: no `data`, and no run to resume that has them.
+            FileNotFoundError: `data`, `pretrained` or `distill_model` is not there.
+        """
         pretrained = kwargs.get("pretrained")
         if isinstance(pretrained, str | Path) and Path(pretrained).suffix == ".safetensors":
             self.load(kwargs.pop("pretrained"))
         elif isinstance(pretrained, str | Path):
             require_checkpoint(pretrained)
+        if kwargs.get("distill_model") is not None:
+            require_teacher(kwargs["distill_model"])
+        if not self._train_data(kwargs):
+            if kwargs.get("resume") is True and self.ckpt:
+                raise ValueError(f"{self.ckpt_path} has nothing to resume; give data= to train on from its weights")
+            require_given("train", self.task, ["data"])
         if not self.ckpt:  # a start from YAML: trainers know it by name alone
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
         try:
-            return super().train(*args, **kwargs)
+            with runs_here():
+                return super().train(*args, **kwargs)
         finally:
             os.environ.pop(YAML_ENV, None)
 
+    def _train_data(self, settings: dict[str, Any]) -> Any:
+        """The data that a training is given; those of a run that is resumed."""
+        if settings.get("data") is not None:
+            return settings["data"]
+        if settings.get("cfg"):
+            return read_yaml(Path(settings["cfg"])).get("data")
+        resume = settings.get("resume", self.overrides.get("resume"))
+        return resume if resume is not True else (self.ckpt or {}).get("epoch", -1) >= 0
+
     def val(self, *args: Any, **kwargs: Any) -> Any:
-        """Validate, as Ultralytics' YOLO does."""
-        if kwargs.get("data") is not None:
+        """Validate, as Ultralytics' YOLO does; without `data`, on what the checkpoint was trained on.
+
+        Raises:
+            ValueError: no `data`, and the model was trained on none.
+            FileNotFoundError: `data` are not there.
+        """
+        own = kwargs.get("data") is None
+        if own:
+            kwargs["data"] = self.overrides.get("data")
+        if kwargs["data"] is not None:
             require_data(kwargs["data"], self.task)
-        return super().val(*args, **kwargs)
+        if kwargs["data"] is None or (own and not is_here(kwargs["data"])):  # yolov8n.pt would fetch all of COCO
+            require_given("val", self.task, ["data"])
+        if self.task != "classify" and Path(kwargs["data"]).is_file():
+            with one_line(kwargs["data"]):
+                data = check_det_dataset(str(kwargs["data"]), autodownload=False)
+            require_labels(kwargs["data"], data, kwargs.get("split") or "val", self.task, every=True)
+        with runs_here():
+            return super().val(*args, **kwargs)
+
+    def predict(self, source: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Predict, as Ultralytics' YOLO does.
+
+        Raises:
+            ValueError: no `source`.
+        """
+        if source is None:
+            require_given(kwargs.get("mode", "predict"), self.task, ["source"])
+        with runs_here():
+            return super().predict(source, *args, **kwargs)
+
+    def benchmark(self, *args: Any, **kwargs: Any) -> Any:
+        """Benchmark, as Ultralytics' YOLO does.
+
+        Raises:
+            ValueError: no `data`.
+        """
+        if not args and kwargs.get("data") is None:
+            require_given("benchmark", self.task, ["data"])
+        with runs_here():
+            return super().benchmark(*args, **kwargs)
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,12 @@
 Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
 `ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
-stock class whose rule they follow, and (c) wraps five functions: `parse_model`, to fill in what a
+stock class whose rule they follow, and (c) wraps six functions: `parse_model`, to fill in what a
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
 name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
 one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
-parts too, and `check_dict_alignment`, which answers a mistyped setting with a page of help.
+parts too, `check_dict_alignment`, which answers a mistyped setting with a page of help, and
+`get_save_dir`, which puts the runs of our `YOLO` into the working directory.
 """
 
 import copy
@@ -17,16 +18,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import ultralytics
 import ultralytics.cfg as settings
 import ultralytics.engine.model as engine_model
+import ultralytics.engine.predictor as engine_predictor
+import ultralytics.engine.trainer as engine_trainer
+import ultralytics.engine.validator as engine_validator
 import ultralytics.nn.tasks as tasks
 import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, SETTINGS
 
 from dualvit.models import unknown_name
 from dualvit.models.meta import on_meta
@@ -35,6 +40,7 @@ from dualvit.yolo.layout import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
 _yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
+_runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
 
 
 class ParsesLike(type):
@@ -69,6 +75,9 @@ def register(*modules: type) -> None:
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
         settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
+        wrapped = _wrap(settings.get_save_dir, _get_save_dir)
+        for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
+            owner.get_save_dir = wrapped
         tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
         _self_test()
 
@@ -164,6 +173,31 @@ def _check_settings(
         raise SyntaxError("; ".join([*other, *ours])) from None
     finally:
         LOGGER.removeFilter(no_help)
+
+
+@contextmanager
+def runs_here() -> Iterator[None]:
+    """Within it, a run that begins goes to the working directory."""
+    token = _runs_here.set(True)
+    try:
+        yield
+    finally:
+        _runs_here.reset(token)
+
+
+def _get_save_dir(stock: Callable[..., Any], args: Any, name: str | None = None) -> Any:
+    """The folder of a run: `project` from the working directory on, or runs/TASK where there is no `project`."""
+    if not _runs_here.get() or getattr(args, "save_dir", None):
+        return stock(args, name)
+    project = args.project or _chosen_runs_dir() / args.task
+    return stock(SimpleNamespace(**{**vars(args), "project": str(Path(project).absolute())}), name)
+
+
+def _chosen_runs_dir() -> Path:
+    """The setting `runs_dir` if a user made it; Ultralytics by itself writes the checkout that its package is in."""
+    place = Path(SETTINGS["runs_dir"])
+    derived = str(place) == SETTINGS.defaults["runs_dir"] or (place.name == "runs" and (place.parent / ".git").exists())
+    return Path("runs") if derived else place
 
 
 def find_yaml(path: str | Path) -> Path | None:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.finite import NonFiniteLossError, first_non_finite
@@ -27,7 +27,7 @@ from dualvit.models.timm_backbone import layer_ids, never_decayed
 from dualvit.nn.fuse import is_fused
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
-from dualvit.yolo.checks import require_data
+from dualvit.yolo.checks import OUTLINES, one_line, require_data, require_labels
 from dualvit.yolo.modules import C2fMixer, TimmBackbone, transformer_parts
 
 YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
@@ -40,8 +40,8 @@ ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
 
 
 def backbone_of(model: nn.Module) -> TimmBackbone | None:
-    """The TimmBackbone of a YOLO model, or None."""
-    return next((m for m in model.modules() if isinstance(m, TimmBackbone)), None)
+    """The TimmBackbone of a YOLO model, or None; under distillation the student's."""
+    return next((m for m in unwrap(model).modules() if isinstance(m, TimmBackbone)), None)
 
 
 def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
@@ -55,15 +55,19 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a DDP wrapper, or the model itself."""
-    inner = getattr(model, "module", None)
-    return inner if isinstance(inner, nn.Module) else model
+    """The model that learns: inside a DDP wrapper, and beside a teacher in Ultralytics' DistillationModel."""
+    for name in ("module", "student_model"):
+        inner = getattr(model, name, None)
+        model = inner if isinstance(inner, nn.Module) else model
+    return model
 
 
 class DualTrainer:
     """Mixin in front of a stock trainer."""
 
     args: Any
+    data: Any
+    save_dir: Path
     device: torch.device
     resume: Any
     model: Any
@@ -94,20 +98,31 @@ class DualTrainer:
         return model
 
     def get_dataset(self) -> Any:
-        """Read the data YAML; a missing file or folder is one line."""
-        require_data(self.args.data, self.args.task)
-        try:
-            return super().get_dataset()  # type: ignore[misc]
-        except (RuntimeError, FileNotFoundError) as error:
-            lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-            raise FileNotFoundError(
-                f"data {self.args.data}: {lines[0] if lines else error}; "
-                "make its folders, or correct `path`, `train` and `val` in it"
-            ) from error
+        """Read the data YAML; a missing file or folder, or labels of another task, are one line."""
+        name, task = self.args.data, self.args.task
+        require_data(name, task)
+        with one_line(name):
+            try:
+                found = super().get_dataset()  # type: ignore[misc]
+            except KeyError:  # of the pose trainer
+                require_labels(name, {}, "train", task)
+                raise
+        if task != "classify":
+            for split in ("train", "val"):  # older versions return the two folders, and keep the rest
+                require_labels(name, found if isinstance(found, dict) else self.data, split, task)
+        return found
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the data set, and stop where an image or label file would be left out unnoticed."""
-        dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        task = self.args.task
+        try:
+            dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        except ValueError:  # in newer versions, of outlines that some objects lack
+            if task in OUTLINES:
+                require_labels(self.args.data, self.data, mode, task, every=True)
+            raise
+        if task in OUTLINES and any(len(label["cls"]) != len(label["segments"]) for label in dataset.labels):
+            require_labels(self.args.data, self.data, mode, task, every=True)
         if hasattr(dataset, "im_files"):
             listed, kept = dataset.get_img_files(img_path), dataset.im_files
         else:  # classification; a part of the files is wanted where `fraction` says so
@@ -140,6 +155,12 @@ class DualTrainer:
         """Keep the batch, to find the culprit should its loss be non-finite."""
         self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
         return self._batch
+
+    def final_eval(self) -> None:
+        """Validate the best checkpoint, and say where the run is; Ultralytics says so with its plots alone."""
+        super().final_eval()  # type: ignore[misc]
+        if not self.args.plots and RANK in (-1, 0):
+            LOGGER.info(f"Results saved to {self.save_dir}")
 
     def optimizer_step(self) -> None:
         """Step, unless the loss is non-finite."""
@@ -189,10 +210,13 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
       parts that start from scratch in the form made for short runs (N, T and C2fMixer).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
+    Under distillation the optimizer also holds what is beside the student; it keeps the stock lr.
     """
+    model = unwrap(model)
     options = getattr(model, "yaml", {})
-    names = {id(p): name for name, p in model.named_parameters()}
-    no_decay = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(".queries")}
+    placed = [p for group in optimizer.param_groups for p in group["params"]]
+    no_decay = {id(p) for p in placed if p.ndim < 2}
+    no_decay |= {id(p) for name, p in model.named_parameters() if name.endswith(".queries")}
     whole = None
     if (backbone := backbone_of(model)) is not None:
         whole = backbone.whole()
@@ -221,12 +245,12 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     optimizer.param_groups.clear()
     for part in groups:
         optimizer.add_param_group(part)
-    assert sorted(names) == sorted(id(p) for g in optimizer.param_groups for p in g["params"])
+    assert sorted(map(id, placed)) == sorted(id(p) for g in optimizer.param_groups for p in g["params"])
     kept = sum(len(g["params"]) for g in groups if g["weight_decay"])
     lrs = [g["lr"] for g in groups]
     LOGGER.info(
         f"optimizer: {len(groups)} groups, lr {min(lrs):.3g} to {max(lrs):.3g}, weight decay {decay:g} on {kept} of "
-        f"{len(names)} parameters (none on layer scales, queries, norms and biases)"
+        f"{len(placed)} parameters (none on layer scales, queries, norms and biases)"
     )
 
 
@@ -264,6 +288,7 @@ def layer_scales(
 
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
     """The matrices and kernels of every part that is initialised for short runs."""
+    model = unwrap(model)
     parts = [m for m in model.modules() if getattr(m, "linear_std", 0) is None]  # see DualViTConfig
     blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
     return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]

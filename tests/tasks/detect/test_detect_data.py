@@ -63,6 +63,14 @@ def test_masks_are_asked_for_and_missing(coco):
         data.train_data()
 
 
+def test_no_object_to_learn_from(coco):
+    file = coco / "annotations/instances_train2017.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    data = DetectData(load_recipe("laptop-detect", [f"data.root={coco}"]), None)
+    with pytest.raises(ValueError, match=r"train2017\.json: none of its \d+ images has an object to learn from"):
+        data.train_data()
+
+
 def test_train_and_val_must_agree(coco):
     file = coco / "annotations/instances_val2017.json"
     file.write_text(file.read_text().replace('"tall"', '"high"'))

@@ -104,3 +104,18 @@ def test_nuclei_as_masks(shared):
     assert data.classes == ("background", "nucleus")
     shares = [float((data.val_data()[index][1] == 1).float().mean()) for index in range(0, 72, 12)]
     assert 0.01 < sum(shares) / len(shares) < 0.5
+
+
+def test_no_polygon_in_any_image_stops_the_run(tmp_path):
+    """Such as where `train` leads to another place than the labels."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / split / "a.png")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cell]\n")
+    (tmp_path / "labels/val/a.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    (tmp_path / "labels/train/a.txt").write_text("\n")
+    data = kind("semantic").DataType(load_recipe("laptop-semantic", [f"data.root={tmp_path}"]), None)
+    assert len(data.val_data()) == 1
+    with pytest.raises(FileNotFoundError, match=r"none of the 1 images has a polygon; .*labels/train/a\.txt"):
+        data.train_data()

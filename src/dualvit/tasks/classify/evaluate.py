@@ -1,6 +1,6 @@
 """Scores of a trained classifier: top-1, top-5 and the confusion of classes; k-NN and linear probes of its features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def evaluate(
     workers: int = 0,
     device: str = "cpu",
     unreadable: int = 100,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Score a classifier on `data/val/CLASS/`, or on `data/CLASS/`; `out` takes eval.json and confusion.png.
 
@@ -39,6 +40,7 @@ def evaluate(
         size: Sides of the square that the network sees.
         batch, workers, device: As for training.
         unreadable: The most pictures that may be skipped.
+        progress: Is told how many pictures are done, and of how many.
 
     Returns:
         What eval.json holds: top1, top5, images, recall of each class, and where it was made.
@@ -50,10 +52,13 @@ def evaluate(
     matrix = MulticlassConfusionMatrix(count)
     out.mkdir(parents=True, exist_ok=True)
     skipped = Skipped(out / "unreadable.txt", unreadable)
+    done = 0
     for images, labels in in_order(samples, source.transform, batch, workers, skipped):
         logits = source.network(images.to(device)).float().cpu()
         for metric in (top1, top5, matrix):
             metric.update(logits, labels)
+        done += len(images)
+        progress(done, len(samples))
     counts = matrix.compute().numpy()
     shares = counts.diagonal() / np.maximum(counts.sum(1), 1)
     found: dict[str, Any] = {"top1": float(top1.compute()), "top5": float(top5.compute()), "images": int(counts.sum())}
@@ -79,8 +84,9 @@ def _open(
 
 @torch.inference_mode()
 def features(
-    source: Source, samples: Sequence[Sample], batch: int, workers: int, device: str, skipped: Skipped
-) -> tuple[np.ndarray, np.ndarray]:
+    source: Source, samples: Sequence[Sample], batch: int, workers: int, device: str, skipped: Skipped,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """What a network's head would read, (n, C), and the labels (n,)."""
     found, labels = [], []
     for images, numbers in in_order(tuple(samples), source.transform, batch, workers, skipped):
@@ -88,6 +94,7 @@ def features(
         pooled = network.forward_head(network.forward_features(images.to(device)), pre_logits=True)
         found.append(pooled.float().cpu().numpy())
         labels.append(numbers.numpy())
+        progress(sum(map(len, labels)), len(samples))
     return np.concatenate(found), np.concatenate(labels)
 
 
@@ -102,6 +109,7 @@ def probe(
     workers: int = 0,
     device: str = "cpu",
     unreadable: int = 100,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """How well frozen features tell classes apart: nearest neighbours by cosine, and logistic regression.
 
@@ -111,7 +119,7 @@ def probe(
         out: A folder; takes probe.json.
         weights: Of a timm model.
         neighbours: That vote, weighted by distance.
-        size, batch, workers, device, unreadable: As for `evaluate`.
+        size, batch, workers, device, unreadable, progress: As for `evaluate`.
 
     Returns:
         What probe.json holds: knn and linear, each a top-1 accuracy.
@@ -125,8 +133,8 @@ def probe(
     source = open_source(model, weights, None, size, device)
     out.mkdir(parents=True, exist_ok=True)
     skipped = Skipped(out / "unreadable.txt", unreadable)
-    train = features(source, split.train, batch, workers, device, skipped)
-    val = features(source, split.val, batch, workers, device, skipped)
+    train = features(source, split.train, batch, workers, device, skipped, progress)
+    val = features(source, split.val, batch, workers, device, skipped, progress)
     if neighbours > len(train[0]):
         raise ValueError(f"--neighbours is {neighbours}, and there are {len(train[0])} training pictures; give fewer")
     nearest = KNeighborsClassifier(neighbours, metric="cosine", weights="distance").fit(*train)

@@ -47,6 +47,11 @@ class DetectData(TaskData):
             rank_zero_info(note)
 
     def train_data(self) -> Dataset[Sample]:
+        if not len(_labels(self.train)):
+            raise ValueError(
+                f"{self.train.name}: none of its {len(self.train.pictures)} images has an object to learn from; "
+                "give its annotations, or label files where data.yaml leads to"
+            )
         return Objects(self.train, self.masks(), augmentation(self.recipe.augment))
 
     def val_data(self) -> Dataset[Sample]:

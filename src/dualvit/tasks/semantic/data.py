@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from dualvit.data.masks import Masks, Pair, draw_polygons, read_mask, read_masks, read_rgb
+from dualvit.data.masks import Masks, draw_polygons, read_mask, read_masks, read_rgb, require_polygons
+from dualvit.data.yolo_layout import Pair
 from dualvit.tasks.loading import TaskData, UnreadableError
 from dualvit.tasks.semantic.config import Augment, SemanticData, SemanticRecipe
 
@@ -76,10 +77,14 @@ class SemanticModule(TaskData):
             )
 
     def train_data(self) -> Any:
+        if self.found.polygons:
+            require_polygons(self.found.train, len(self.classes))
         transform = TrainingTransform(self.recipe.data, self.recipe.augment)
         return MaskedImages(self.found, self.found.train, self.recipe.data, transform)
 
     def val_data(self) -> Any:
+        if self.found.polygons:
+            require_polygons(self.found.val, len(self.classes))
         return MaskedImages(self.found, self.found.val, self.recipe.data, ValidationTransform(self.recipe.data))
 
     def collate(self, samples: list[Any]) -> Any:
