@@ -6,6 +6,7 @@ import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -99,3 +100,30 @@ def golden(shared) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+STARTS = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"}
+watched: list[list] = []  # lists that take what is started, while a test watches
+
+
+def _audit(event, arguments):
+    if watched and event in STARTS:
+        watched[-1].append((event, arguments))
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture
+def canary(tmp_path, network_attempts):
+    """A file that hostile content would write; when the test ends it must not be there, nor a process or a connection.
+
+    `git`, which says what commit the package is of, is no such process.
+    """
+    file, tried, started = tmp_path / "canary", len(network_attempts), []
+    watched.append(started)
+    yield file
+    watched.remove(started)
+    assert not file.exists()
+    assert network_attempts[tried:] == []
+    assert [call for call in started if "git" not in str(call[1][0])] == []

@@ -3,7 +3,6 @@
 A checkpoint, a bundle or a result file is data. Its settings are checked here before anything is built from them.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -51,7 +50,7 @@ def check_value(value: Any, where: str, depth: int = 0) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int | float):
-        if not (math.isfinite(value) and abs(value) <= LARGEST):
+        if not abs(value) <= LARGEST:  # NaN is not, either
             raise StoredError(f"{where} is {_short(value)}; a stored number lies within {LARGEST}")
     elif isinstance(value, str):
         if not WORD.fullmatch(value):
@@ -120,7 +119,7 @@ def filled_by(weights: Mapping[str, Tensor]) -> Iterator[None]:
     Raises:
         StoredError: the network is larger than the weights that are there for it.
     """
-    values, entries = 16 * sum(w.numel() for w in weights.values()) + (1 << 24), 20 * len(weights) + 10_000
+    values, entries = 16 * sum(w.numel() for w in weights.values()) + (1 << 24), 20 * len(weights) + 4_000
 
     def count(_: nn.Module, name: str, registered: Any) -> None:
         nonlocal values, entries
