@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from dualvit.files import read_json, write_json
+from dualvit.locks import only_writer
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
 from dualvit.measure.experiment import Entry, Experiment, load
-from dualvit.measure.files import only_writer
 from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.screen import Screen
 
@@ -235,7 +235,7 @@ def run(path: Path, console: Console) -> bool:
     import_modules(experiment)
     slots = find_slots(experiment)
     preload(experiment.task, cuda=slots[0].gpu is not None)
-    with only_writer(experiment.output), terminable():
+    with only_writer(experiment.output, "dualvit compare"), terminable():
         data = _prepare(experiment, console)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
-from dualvit.tasks.checkpoints import WholeFiles, keepers, readable
+from dualvit.tasks.checkpoints import WholeFiles, keepers, latest
 from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -199,8 +199,7 @@ def train(
     """
     module = Classifier(model, recipe, budget, seed, report)
     trainer = _trainer(folder, recipe, budget, cuda, start)
-    last = readable(folder / "last.ckpt")
-    trainer.fit(module, *data, ckpt_path=last, weights_only=True)
+    trainer.fit(module, *data, ckpt_path=latest(folder, True), weights_only=True)
     return module.epochs
 
 

@@ -3,16 +3,18 @@
 import importlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lightning
 import safetensors.torch
 import torch
 
 from dualvit.data.listing import image_files, why_unreadable
-from dualvit.files import write_json, write_whole
+from dualvit.files import cannot, write_json, write_whole
+from dualvit.locks import only_writer
 from dualvit.models import create_model
 from dualvit.models.meta import on_meta
 from dualvit.models.timm_backbone import whole_names
@@ -52,30 +54,34 @@ def fit(recipe: Recipe, out: Path) -> Task:
 
     Raises:
         ValueError: `out` holds a run of other settings or classes.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written, or its checkpoint cannot be read for another reason than damage.
+        RuntimeError: another command is at work in `out`.
         KeyboardInterrupt: the user stopped it.
     """
     _require_writable(out)
     with quiet(), one_line():
         task, data = prepare(recipe, out)
         trainer = make_trainer(recipe, out, task.metric)
-        resume = latest(out, trainer.is_global_zero)
-        if resume is not None:
-            require_same_run(recipe, data.classes, resume)
+        # Of all processes the first one writes, and holds the folder for the others.
+        with only_writer(out, "dualvit recipe fit") if trainer.is_global_zero else nullcontext():
+            _fit(trainer, task, data, out)
+    return task
+
+
+def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> None:
+    resume = latest(out, trainer.is_global_zero)
+    if resume is not None:
+        require_same_run(task.recipe, data.classes, resume)
         if trainer.is_global_zero:
-            damaged = out / "last.damaged"
-            aside = f"; last.ckpt was damaged and is now {damaged}" if damaged.exists() else ""
-            if resume or aside:
-                print(f"{f'continues from {resume}' if resume else 'begins anew'}{aside}", flush=True)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(plain(recipe))
-        try:
-            trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from None
+            print(f"continues from {resume}", flush=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(task.recipe))
+    try:
+        trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     if trainer.is_global_zero:
         write_json(out / "results.json", results(task))
-    return task
 
 
 def results(task: Task) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def _require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another place") from None
+        raise cannot("write to", out, error) from None
 
 
 @contextmanager
