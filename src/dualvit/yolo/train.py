@@ -12,6 +12,9 @@ Differences from the stock trainers, each for models with our rows alone:
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.models import yolo
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.finite import NonFiniteLossError, first_non_finite
@@ -69,6 +72,8 @@ class DualTrainer:
     model: Any
     loss: Any
     optimizer: Any
+    last: Path
+    best: Path
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
@@ -145,6 +150,41 @@ class DualTrainer:
         """Step, unless the loss is non-finite."""
         require_finite(self)
         super().optimizer_step()  # type: ignore[misc]
+
+    def save_model(self) -> Any:
+        """Save the checkpoints, each whole: a kill leaves the old one or the new."""
+        with self._beside():
+            return super().save_model()  # type: ignore[misc]
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints of what training needs, each whole, and validate the best one."""
+        if RANK not in (-1, 0):
+            super().final_eval()  # type: ignore[misc]
+            return
+        with self._beside():
+            for path in (self.last, self.best):
+                old = path.with_name(path.name.removeprefix("."))
+                if old.exists():
+                    shutil.copyfile(old, path)
+            super().final_eval()  # type: ignore[misc]
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Let Ultralytics write `.last.pt` and `.best.pt`, which take the places of last.pt and best.pt at the end."""
+        last, best = self.last, self.best
+        self.last, self.best = (path.with_name(f".{path.name}") for path in (last, best))
+        parts = ((self.last, last), (self.best, best))
+        try:
+            yield
+            for part, path in parts:
+                if part.exists():
+                    with part.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    part.replace(path)
+        finally:
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
+            self.last, self.best = last, best
 
     def run_callbacks(self, event: str) -> None:
         """Check the loss of batches that only accumulate gradients too."""
