@@ -171,6 +171,8 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
 def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterable[str] = ()) -> Iterator[str]:
     """What a checkpoint says of images, to files in `out`; yields a line for each image, and for each that is skipped.
 
+    No file in `out` is overwritten. What a second run writes there has a number in its names.
+
     Args:
         checkpoint: Of a run.
         paths: Images, or folders of images.
@@ -180,9 +182,14 @@ def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterabl
     Raises:
         FileNotFoundError: a path does not exist.
         ValueError: none of the images can be read.
+        RuntimeError: another command is at work in `out`.
     """
-    task, files = load(checkpoint, changes), image_files(paths)
-    _require_writable(out)
+    task, files = load(checkpoint, changes), image_files(paths, out)
+    with only_writer(out, "dualvit recipe predict"):
+        yield from _predict(task, files, out)
+
+
+def _predict(task: Task, files: list[Path], out: Path) -> Iterator[str]:
     reasons = {file: why_unreadable(file) for file in files}
     good = [file for file, reason in reasons.items() if reason is None]
     for reason in filter(None, reasons.values()):
