@@ -40,6 +40,11 @@ def keep_memory() -> None:
     keep_freed_memory()
 
 
+def say(line: str) -> None:
+    """Print a line as it is: a path may hold what rich takes for its markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_version(asked: bool) -> None:
     """Print the version and stop, where `--version` is given."""
     if asked:
@@ -150,10 +155,8 @@ def convert(
 
     report, name, digest = convert_checkpoint(source, target)
     console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
-    console.print(
-        f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}"
-    )
-    console.print(f"sha256 {digest}  {target}", highlight=False, soft_wrap=True)
+    say(f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}")
+    say(f"sha256 {digest}  {target}")
 
 
 @data_app.command()
@@ -171,7 +174,7 @@ def digits(
         yaml = write_digits(
             folder, images, size, seed, progress=lambda done, total: progress.update(bar, completed=done, total=total)
         )
-    console.print(f"{images} images in {folder}; train on it with data={yaml}", highlight=False, soft_wrap=True)
+    say(f"{images} images in {folder}; train on it with data={yaml}")
 
 
 @app.command()
@@ -179,10 +182,12 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where data, run and pictures go.")] = Path("demo"),
 ) -> None:
     """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw what it finds."""
+    from dualvit.locks import only_writer
     from dualvit.yolo.demo import run
 
     keep_memory()
-    run(folder, console)
+    with only_writer(folder, "dualvit demo"):
+        run(folder, console)
 
 
 @app.command()
@@ -216,6 +221,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
 ) -> None:
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
+    from dualvit.locks import only_writer
     from dualvit.measure.bench import Plan, bench
     from dualvit.measure.bench_report import show, write
 
@@ -223,13 +229,16 @@ def bench(
         split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
         recomputed(checkpointing), rounds, seconds,
     )  # fmt: skip
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("warm up", total=None)
-        found = bench(plan, lambda what, done, total: bar.update(task, description=what, completed=done, total=total))
-    show(found, console)
-    files = write(found, out)
-    console.print(f"results {', '.join(map(str, files))}", highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with only_writer(out, "dualvit bench"):
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("warm up", total=None)
+            found = bench(
+                plan, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+            )
+        show(found, console)
+        files = write(found, out)
+    say(f"results {', '.join(map(str, files))}")
     if all("failure" in row for row in found["rows"]):
         raise typer.Exit(1)
 
