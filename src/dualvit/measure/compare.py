@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from dualvit.files import read_json, write_json
 from dualvit.locks import only_writer
@@ -248,8 +249,7 @@ def run(path: Path, console: Console) -> bool:
         _report(experiment, data, runner, console)
     failed = [cell for cell in runner.cells if cell.state == "failed"]
     for cell in failed:
-        console.print(f"[red]failed[/red] {cell.name}: ", end="")
-        console.print(cell.message, markup=False, highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("failed", "red"), f" {cell.name}: {cell.message}"), soft_wrap=True)
     if failed:
         console.print("run the same command again to retry", highlight=False)
     return not failed
