@@ -312,6 +312,10 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            console.print("stopped")
+        raise
     except Exception as error:
         if os.environ.get("DUALVIT_DEBUG"):
             raise

@@ -244,7 +244,7 @@ def run(path: Path, console: Console) -> bool:
             with Screen(console, experiment, len(slots)) as screen:
                 runner.run(screen)
         except KeyboardInterrupt:
-            console.print("stopped; the same command continues from the last finished epochs", highlight=False)
+            console.print("the same command continues from the last finished epochs", highlight=False)
             raise
         _report(experiment, data, runner, console)
     failed = [cell for cell in runner.cells if cell.state == "failed"]

@@ -76,10 +76,7 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
             print(f"continues from {resume}", flush=True)
     for logger in trainer.loggers:
         logger.log_hyperparams(plain(task.recipe))
-    try:
-        trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     if trainer.is_global_zero:
         write_json(out / "results.json", results(task))
 
@@ -111,9 +108,11 @@ def _require_writable(out: Path) -> None:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """An error in a worker process of a loader, without the traceback that torch puts into its message."""
+    """An error in a worker process of a loader, without the traceback that torch puts into its message; and Ctrl-C."""
     try:
         yield
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     except Exception as error:
         text = str(error)
         if "Original Traceback" not in text:
