@@ -1,5 +1,6 @@
 """The command line: results, and errors that are one line with a non-zero exit."""
 
+import importlib
 import io
 import re
 import subprocess
@@ -192,3 +193,37 @@ def test_bench(tmp_path):
     fails(dualvit("bench", "--models", "dualvit_n", "--sizes", "big"), "sizes is 'big'", "whole numbers")
     fails(dualvit("bench", "--models", "dualvit_nn"), "did you mean dualvit_n")
     fails(dualvit("bench", "--models", "dualvit_n", "--device", "cuda:99"), "is not here", "this machine has cpu")
+
+
+@pytest.mark.parametrize(
+    ("where", "arguments"),
+    [
+        ("dualvit.tasks.run.fit", ["recipe", "fit", "laptop-classify", "data.root=x"]),
+        ("dualvit.tasks.run.load", ["recipe", "validate", "best.ckpt"]),
+        ("dualvit.tasks.classify.evaluate.evaluate", ["eval", "best.ckpt", "data"]),
+        ("dualvit.tasks.classify.teacher.write_maps", ["token-labels", "best.ckpt", "data", "maps"]),
+        ("dualvit.data.digits.write_digits", ["data", "digits", "folder"]),
+        ("dualvit.measure.bench.bench", ["bench", "--models", "dualvit_n", "--out", "out"]),
+        ("dualvit.measure.compare.run", ["compare", "experiment.yaml"]),
+        ("dualvit.weights.convert", ["convert", "a.pth", "b.safetensors"]),
+        ("dualvit.yolo.cli.run", ["yolo", "train"]),
+    ],
+)
+def test_an_interrupt_is_130_and_one_word(where, arguments, monkeypatch, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    pytest.importorskip("lightning", reason="needs dualvit[recipes]")
+    module, _, name = where.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(module), name, interrupt)
+    monkeypatch.chdir(tmp_path)
+    done = dualvit(*arguments)
+    assert done.returncode == 130
+    assert done.stdout.strip().splitlines()[-1] == "stopped" and not done.stderr
+
+
+def test_a_path_is_printed_as_it_is(tmp_path):
+    folder = tmp_path / "[red]x [y]"
+    done = dualvit("data", "digits", folder, "--images", 5, "--size", 64)
+    assert done.returncode == 0, done.stderr
+    assert f"5 images in {folder}; train on it" in done.stdout

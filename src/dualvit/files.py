@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, JSON, and YAML in which 1e-3 is a number."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,37 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml  # type: ignore[import-untyped]
+
+LIMITS = {  # of the system: no file is to blame
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOMEM: "free memory",
+}
+
+
+def at_limit(error: BaseException) -> bool:
+    """Whether an error comes from too little memory or too many open files, and not from the file itself."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in LIMITS)
+
+
+def cannot(act: str, path: object, error: OSError | MemoryError) -> OSError:
+    """The system's error in one line, with the remedy.
+
+    Args:
+        act: What was tried, such as "read".
+        path: The file or folder.
+        error: What the system said.
+
+    Example:
+        >>> print(cannot("read", "last.ckpt", MemoryError()))
+        cannot read last.ckpt: Cannot allocate memory; free memory
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
+    reason = os.strerror(number) if number else str(error)
+    remedy = "make it readable" if act == "read" else "give another place"
+    found = OSError(f"cannot {act} {path}: {reason}; {LIMITS.get(number, remedy)}")
+    found.errno = number or None  # given to the constructor, it would stand in the text
+    return found
 
 
 @contextmanager

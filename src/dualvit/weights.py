@@ -22,7 +22,7 @@ import torch
 from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from dualvit.files import write_whole
+from dualvit.files import at_limit, cannot, write_whole
 from dualvit.models import dual_vit, pvt, region_vit
 from dualvit.models.meta import on_meta
 from dualvit.models.published import DUAL_VIT, is_published, to_native
@@ -117,7 +117,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             state = load_state_dict(str(path))
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, OSError, MemoryError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if at_limit(error) or isinstance(error, PermissionError):
+            raise CheckpointError(str(cannot("read", path, error))) from None  # type: ignore[arg-type]
         if "non-allowlisted" in str(error):
             raise CheckpointError(
                 f"{path} wants to run code when it is unpickled, so it was not loaded; "

@@ -41,6 +41,11 @@ def keep_memory() -> None:
     keep_freed_memory()
 
 
+def say(line: str) -> None:
+    """Print a line as it is: a path may hold what rich takes for its markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_version(asked: bool) -> None:
     """Print the version and stop, where `--version` is given."""
     if asked:
@@ -155,10 +160,8 @@ def convert(
 
         report, name, digest = convert_checkpoint(source, target)
     console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
-    console.print(
-        f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}"
-    )
-    console.print(f"sha256 {digest}  {target}", highlight=False, soft_wrap=True)
+    say(f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}")
+    say(f"sha256 {digest}  {target}")
 
 
 @data_app.command()
@@ -173,7 +176,7 @@ def digits(
         from dualvit.data.digits import write_digits
 
         yaml = write_digits(folder, images, size, seed, progress=report)
-    console.print(f"{images} images in {folder}; train on it with data={yaml}", highlight=False, soft_wrap=True)
+    say(f"{images} images in {folder}; train on it with data={yaml}")
 
 
 @app.command()
@@ -182,10 +185,12 @@ def demo(
 ) -> None:
     """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw what it finds."""
     with importing():
+        from dualvit.locks import only_writer
         from dualvit.yolo.demo import run
 
     keep_memory()
-    run(folder, console)
+    with only_writer(folder, "dualvit demo"):
+        run(folder, console)
 
 
 @app.command()
@@ -221,6 +226,7 @@ def bench(
 ) -> None:
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
     with importing():
+        from dualvit.locks import only_writer
         from dualvit.measure.bench import Plan, bench
         from dualvit.measure.bench_report import show, write
 
@@ -228,11 +234,12 @@ def bench(
         split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
         recomputed(checkpointing), rounds, seconds,
     )  # fmt: skip
-    with working("warm up") as report:
-        found = bench(plan, lambda what, done, total: report(done, total, what))
-    show(found, console)
-    files = write(found, out)
-    console.print(f"results {', '.join(map(str, files))}", highlight=False, soft_wrap=True)
+    with only_writer(out, "dualvit bench"):
+        with working("warm up") as report:
+            found = bench(plan, lambda what, done, total: report(done, total, what))
+        show(found, console)
+        files = write(found, out)
+    say(f"results {', '.join(map(str, files))}")
     if all("failure" in row for row in found["rows"]):
         raise typer.Exit(1)
 
@@ -307,6 +314,10 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            console.print("stopped")
+        raise
     except Exception as error:
         if os.environ.get("DUALVIT_DEBUG"):
             raise

@@ -128,6 +128,27 @@ def test_files(summary, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_labels_of_any_signs_come_out_as_they_are(summary, tmp_path, recwarn):
+    labels = ["a $x$ and $ [/] [red]", "a_b *c* \\\\ | <b> & `d` 🚀" + " long" * 30]
+    for row, label in zip(summary["rows"], labels, strict=True):
+        row["label"] = label
+    summary["failed"] = [{"cell": "[/] seed 0", "message": "broke $x$ | <i>"}]
+    screen = io.StringIO()
+    write_report(summary, tmp_path, Console(file=screen, width=110))
+    assert labels[0] in screen.getvalue() and "81.0 ± 1.0" in screen.getvalue() and "71.0 ± 1.0" in screen.getvalue()
+    text = (tmp_path / "report.md").read_text()
+    assert r"| a \$x\$ and \$ \[/\] \[red\] |" in text and r"| a_b \*c\* \\\\ \| \<b\> \& \`d\` 🚀 long" in text
+    assert r"- failed: \[/\] seed 0: broke \$x\$ \| \<i\>" in text
+    page = (tmp_path / "report.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == [] and "b" not in tags.seen and "i" not in tags.seen
+    assert "a_b *c* \\\\ | &lt;b&gt; &amp; `d` 🚀" in page
+    assert not recwarn.list
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.width > 1500
+
+
 def test_packaged_template():
     import dualvit.measure
 

@@ -8,7 +8,8 @@ from torch import nn
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
-from dualvit.data.images import read_folders
+from dualvit.data.images import Pictures, read_folders
+from dualvit.finite import NonFiniteLossError
 from dualvit.tasks.checkpoints import readable
 from dualvit.tasks.compared import FLOOR, Budget, loaders, lr_factor, train
 from dualvit.tasks.settings import ClassifyRecipe
@@ -101,16 +102,31 @@ def test_a_damaged_checkpoint_is_put_aside(tmp_path):
     file.write_bytes(b"PK\x03\x04 cut")
     assert readable(file) is None
     assert (tmp_path / "last.damaged").exists() and not file.exists()
+    file.write_bytes(b"")
+    assert readable(file) is None
+    assert (tmp_path / "last.damaged").read_bytes() and (tmp_path / "last-2.damaged").exists()  # both are kept
     torch.save({"a": 1}, file)
     assert readable(file) == file
 
 
-def test_a_nan_names_the_epoch_and_the_remedy(data, tmp_path):
+def test_a_nan_names_the_epoch_the_module_and_the_remedy(data, tmp_path):
     model = network()
     with torch.no_grad():
         model[0].weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="loss is nan in epoch 1; lower lr"):
+    with pytest.raises(NonFiniteLossError, match=r"^loss is nan in epoch 1: first in 0 \(Conv2d\); lower lr$"):
         go(tmp_path / "run", data, Budget(epochs=1), model=model)
+
+
+def test_a_nan_in_a_picture_names_its_file(data, tmp_path, monkeypatch):
+    real, bad = Pictures.__getitem__, data.train[7][0]
+
+    def spoiled(self, index):
+        image, label = real(self, index)
+        return (image * float("nan") if self.samples[index][0] == bad else image), label
+
+    monkeypatch.setattr(Pictures, "__getitem__", spoiled)
+    with pytest.raises(NonFiniteLossError, match=rf"^loss is nan in epoch 1, since its input is: {bad}; remove it$"):
+        go(tmp_path / "run", data, Budget(epochs=1))
 
 
 def test_minutes_end_in_the_midst_of_an_epoch_with_a_validation(data, tmp_path):

@@ -1,10 +1,12 @@
 """A run that was stopped, in whatever way, ends with the weights of one that was not."""
 
+import importlib.util
 import io
 import signal
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,20 @@ def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"continues from {out / 'last.ckpt'}" in done.stdout
     require_equal(content(straight / "last.ckpt"), content(out / "last.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+def test_killed_at_random_it_ends_with_the_same_bits(tmp_path):
+    """A short form of benchmarks/kills.py: two kills, at moments from the imports to the end."""
+    file = Path(__file__).parents[2] / "benchmarks" / "kills.py"
+    spec = importlib.util.spec_from_file_location("kills", file)
+    kills = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kills)
+    lines = kills.verify("recipe", tmp_path, kills=2, epochs=3)
+    found = kills.summary(lines)
+    assert found["by signal"] == {"SIGKILL": 1, "SIGTERM": 1}
+    assert not found["problems"] and not found["tracebacks"] and not found["not clean"], lines
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
 """Runs: what checkpoints hold, export, and mistakes that cost one line and nothing else."""
 
+import errno
 import os
 import re
+import shutil
 import signal
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +17,12 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 import timm
 from tiny_runs import Stop, content, cut_at, recipe, require_equal
 
+from dualvit import archives
 from dualvit.files import read_json, read_yaml, whole
 from dualvit.finite import NonFiniteLossError
+from dualvit.locks import only_writer
 from dualvit.tasks import run
-from dualvit.tasks.checkpoints import require_same_run
+from dualvit.tasks.checkpoints import latest, require_same_run
 from dualvit.tasks.classify.data import ClassifyData
 from dualvit.tasks.classify.task import Classify
 from dualvit.tasks.config import plain
@@ -168,8 +173,6 @@ def test_epochs_without_validation(root, tmp_path, capsys):
 
 
 def test_a_run_stays_with_its_classes_and_its_data(root, straight, tmp_path, monkeypatch):
-    import shutil
-
     other = shutil.copytree(root, tmp_path / "other")
     (other / "train" / "dark" / "0.png").unlink()
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -184,8 +187,6 @@ def test_a_run_stays_with_its_classes_and_its_data(root, straight, tmp_path, mon
 
 
 def test_a_damaged_checkpoint_is_put_aside(root, straight, tmp_path, capsys):
-    import shutil
-
     out = shutil.copytree(straight, tmp_path / "run")
     (out / "last.ckpt").write_bytes((straight / "last.ckpt").read_bytes()[:1000])
     run.fit(recipe(root), out)
@@ -193,6 +194,122 @@ def test_a_damaged_checkpoint_is_put_aside(root, straight, tmp_path, capsys):
     assert f"continues from {out / 'best.ckpt'}" in said
     assert "last.damaged" in said
     require_equal(content(straight / "last.ckpt")["state_dict"], content(out / "last.ckpt")["state_dict"])
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def no_more_files(path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        return real_require_whole(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def raises(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+real_require_whole = archives.require_whole
+LIMITS = {
+    "memory": ("torch.load", raises(MemoryError()), "Cannot allocate memory; free memory"),
+    "mapping": ("torch.load", raises(RuntimeError("unable to mmap 9 bytes")), "Cannot allocate memory; free memory"),
+    "open files": (
+        "dualvit.archives.require_whole",
+        no_more_files,
+        "Too many open files; raise the limit of open files",
+    ),
+    "permission": ("pathlib.Path.open", None, "Permission denied; make it readable"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limits_of_the_system_stop_with_a_line_and_change_nothing(root, straight, tmp_path, monkeypatch, limit):
+    out = shutil.copytree(straight, tmp_path / "run")
+    where, how, words = LIMITS[limit]
+    real = Path.open
+
+    def denied(self, mode="r", *arguments, **options):
+        if self.suffix == ".ckpt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, mode, *arguments, **options)
+
+    before = contents(out)
+    for command in (
+        lambda: run.fit(recipe(root), out),
+        lambda: run.validate(out / "last.ckpt"),
+        lambda: run.export(out / "last.ckpt", tmp_path / "a.safetensors"),
+        lambda: list(run.predict(out / "last.ckpt", [root], tmp_path / "predicted")),
+    ):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OSError, match=f"^cannot read .*last.ckpt: {words}") as error,
+        ):
+            patch.setattr(where, how or denied)
+            command()
+        assert "\n" not in str(error.value)
+        assert contents(out) == before
+    assert not (tmp_path / "predicted").exists() and not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a user to change to")
+def test_a_file_of_another_user_is_no_damage(straight, tmp_path):
+    out = shutil.copytree(straight, tmp_path / "run")
+    out.chmod(0o777)
+    (out / "last.ckpt").chmod(0)
+    before = contents(out)
+    read, write = os.pipe()
+    if not os.fork():
+        try:
+            os.chdir(out)
+            os.setuid(65534)
+            found = str(latest(Path(), True))
+        except OSError as error:
+            found = str(error)
+        os.write(write, found.encode())
+        os._exit(0)
+    assert os.read(read, 1000).decode() == "cannot read last.ckpt: Permission denied; make it readable"
+    assert contents(out) == before
+
+
+def test_one_fit_in_a_folder(root, straight, tmp_path):
+    out = shutil.copytree(straight, tmp_path / "run")
+    (out / "last.ckpt").write_bytes(b"damaged")  # the second one must not even rename it
+    before = contents(out)
+    words = r"another dualvit recipe fit \(process \d+\) is at work in .*; wait for it, or give another place"
+    with only_writer(out, "dualvit recipe fit"), pytest.raises(RuntimeError, match=words):
+        run.fit(recipe(root), out)
+    assert contents(out) == before
+
+
+def test_an_interrupt_in_a_save_keeps_the_old_file(root, tmp_path, monkeypatch):
+    real, saved = archives._Summed.write, []
+
+    def write(self, data):
+        if self.file.name.endswith("last.ckpt.part") and self not in saved:
+            saved.append(self)
+        if len(saved) == 2:  # the second epoch's
+            raise KeyboardInterrupt
+        return real(self, data)
+
+    monkeypatch.setattr(archives._Summed, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(recipe(root), tmp_path)
+    assert content(tmp_path / "last.ckpt")["global_step"] == 3
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_interrupt_in_a_validation_is_one(root, straight, monkeypatch):
+    monkeypatch.setattr(Classify, "validation_step", raises(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        run.validate(straight / "best.ckpt")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from dualvit.files import at_limit, cannot
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MEMORY = 2 << 30  # bytes of decoded pictures that are kept; beyond it they are decoded at each use
 Sample = tuple[Path, int]
@@ -110,13 +112,16 @@ def open_rgb(file: Path | IO[bytes], name: str = "") -> Image.Image:
 
     Raises:
         UnreadableError: it is damaged, absent, or no picture.
+        OSError: memory or open files have run out.
     """
     try:
         with Image.open(file) as opened:
             return opened.convert("RGB")
     except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
         reason, remedy = "no format that Pillow knows", "remove it"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, MemoryError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if at_limit(error):  # the next picture would fare no better
+            raise cannot("read", name or file, error) from None  # type: ignore[arg-type]
         reason, remedy = str(error), "repair or remove it"
     raise UnreadableError(f"cannot read the picture {name or file}: {reason}; {remedy}")
 

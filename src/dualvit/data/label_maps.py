@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from dualvit.data.images import UnreadableError
-from dualvit.files import read_json, write_json, write_whole
+from dualvit.files import at_limit, read_json, write_json, write_whole
 
 INDEX = "maps.json"
 SMALL = 1 << 15  # classes that 16 bits can number
@@ -64,6 +64,8 @@ class LabelMaps:
             maps = safetensors.torch.load_file(path)
             scores, classes = maps["scores"], maps["classes"].long()
         except (safetensors.SafetensorError, OSError, KeyError) as error:
+            if at_limit(error):
+                raise
             raise UnreadableError(f"cannot read the label map {path}: {error}; make it again") from None
         if scores.shape != classes.shape or int(classes.max()) >= len(self.classes):
             raise ValueError(

@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from dualvit.data.images import SUFFIXES, open_rgb
 from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
+from dualvit.files import at_limit, cannot
 
 BACKGROUND = "background"
 # Folders of images and masks, for training and validation; the second is ADE20K's.
@@ -125,7 +126,9 @@ def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, redu
         with Image.open(file) as opened:
             mode = opened.mode
             values = np.array(opened).astype(np.int64)
-    except UNREADABLE as error:
+    except (*UNREADABLE, MemoryError) as error:
+        if at_limit(error):
+            raise cannot("read", file, error) from None  # type: ignore[arg-type]
         raise OSError(f"cannot read the mask {file}: {error}") from None
     if mode not in MODES:
         raise ValueError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dualvit.files import write_json, write_whole
 
@@ -25,6 +26,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(
         f"{what}, batch {plan['batch']}, {found['hardware']}, {plan['threads']} threads; matrix product: {rates}",
         highlight=False,
+        markup=False,
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
     heads = ["model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share", "error"]
@@ -35,7 +37,7 @@ def show(found: dict[str, Any], console: Console) -> None:
         table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head != "model")
     measured = [row for row in found["rows"] if "failure" not in row]
     for row in measured:
-        table.add_row(*texts(row))
+        table.add_row(*map(Text, texts(row)))
     if measured:
         console.print(table)
     for row in found["rows"]:

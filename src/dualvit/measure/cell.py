@@ -13,6 +13,7 @@ import torch
 
 from dualvit.allocator import keep_freed_memory
 from dualvit.files import read_json, write_json, write_whole
+from dualvit.finite import NonFiniteLossError
 from dualvit.measure.build import build, import_modules
 from dualvit.measure.cost import PeakMemory, fold, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
@@ -21,6 +22,7 @@ from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
 REPORT_EVERY = 0.5  # seconds
 MAX_WORKERS = 8
+SAID = (ValueError, OSError, NonFiniteLossError, ModuleNotFoundError)  # they say by themselves what is wrong
 
 
 class Reporter:
@@ -55,7 +57,7 @@ def run_cell(folder: Path) -> None:
     task = _classify if experiment.task == "classify" else _detect
     epochs = task(folder, experiment, entry, spec, Reporter(folder), memory)
     if not epochs:
-        raise RuntimeError("no epoch was completed; give more time")
+        raise ValueError("no epoch was completed; give more time")
     metric = experiment.metric
     best = max(epochs, key=lambda row: row[metric])
     result = {
@@ -150,7 +152,8 @@ def work(folder: Path, gpu: str | None, measure: bool) -> None:
         (run_cost if measure else run_cell)(folder)
     except BaseException as error:
         traceback.print_exc()
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        kind = "" if isinstance(error, SAID) and str(error) else f"{type(error).__name__}: "
+        line = " ".join(f"{kind}{error}".split())[:500]
         write_whole(folder / "failure.txt", line + "\n")
         sys.exit(1)
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from dualvit.files import read_json, write_json
+from dualvit.locks import only_writer
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
 from dualvit.measure.experiment import Entry, Experiment, load
-from dualvit.measure.files import only_writer
 from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.screen import Screen
 from dualvit_cli.progress import LIBRARIES, working
@@ -235,7 +236,7 @@ def run(path: Path, console: Console) -> bool:
     import_modules(experiment)
     slots = find_slots(experiment)
     preload(experiment.task, cuda=slots[0].gpu is not None)
-    with only_writer(experiment.output), terminable():
+    with only_writer(experiment.output, "dualvit compare"), terminable():
         data = _prepare(experiment)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
@@ -243,13 +244,12 @@ def run(path: Path, console: Console) -> bool:
             with Screen(console, experiment, len(slots)) as screen:
                 runner.run(screen)
         except KeyboardInterrupt:
-            console.print("stopped; the same command continues from the last finished epochs", highlight=False)
+            console.print("the same command continues from the last finished epochs", highlight=False)
             raise
         _report(experiment, data, runner, console)
     failed = [cell for cell in runner.cells if cell.state == "failed"]
     for cell in failed:
-        console.print(f"[red]failed[/red] {cell.name}: ", end="")
-        console.print(cell.message, markup=False, highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("failed", "red"), f" {cell.name}: {cell.message}"), soft_wrap=True)
     if failed:
         console.print("run the same command again to retry", highlight=False)
     return not failed

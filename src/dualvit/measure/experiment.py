@@ -1,6 +1,7 @@
 """The YAML file of `dualvit compare` as frozen dataclasses; every mistake in it is one line."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -15,6 +16,8 @@ DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
     "detect": {"image_size": 192, "batch": 16, "images": 400},
     "segment": {"image_size": 192, "batch": 16, "images": 400},
 }
+UNPRINTED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that a table or a picture cannot show
+LONGEST = 240  # of the 255 bytes that a file's name may have, the rest is the seed's
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,13 @@ def _entries(raw: Any) -> tuple[Entry, ...]:
         entries.append(Entry(item["name"], label, options))
     slugs = [entry.slug for entry in entries]
     for entry in entries:
+        if any(unicodedata.category(sign) in UNPRINTED for sign in entry.label):
+            raise ValueError(
+                f"the label {entry.label!r} holds a line break or a control character; give another `label`"
+            )
+        if len(entry.slug.encode()) > LONGEST:
+            size = f"{len(entry.slug.encode())} bytes as a folder's name, and at most {LONGEST} are allowed"
+            raise ValueError(f"the label {entry.label[:40]!r}... has {size}; give a shorter `label`")
         if not entry.slug.strip(".-") or slugs.count(entry.slug) > 1:
             raise ValueError(f"the label {entry.label!r} is empty or given twice; give each model its own `label`")
     return tuple(entries)

@@ -1,6 +1,7 @@
 """Accuracy against cost, each model labelled where it stands, with the Pareto front."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dualvit.measure.report import shortened
 from dualvit.measure.statistics import pareto
 
 INK, SOFT, LINE, FRONT = "#1c2430", "#5d6878", "#dfe4ea", "#c2410c"
@@ -24,13 +26,14 @@ OFFSETS = [  # of a label from its point, in points; above and to the left is fr
 STYLE: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10, "svg.fonttype": "path",
     "axes.edgecolor": LINE, "axes.labelcolor": SOFT, "text.color": INK, "xtick.color": SOFT, "ytick.color": SOFT,
-    "svg.hashsalt": "dualvit",
+    "svg.hashsalt": "dualvit", "text.parse_math": False,  # a name may hold a $
 }  # fmt: skip
 
 
 def draw(summary: dict[str, Any]) -> dict[str, bytes]:
     """The picture as `svg` and `png`: accuracy against multiply-adds, and against latency."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a label; a box stands for it
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         rows = summary["rows"]
@@ -118,7 +121,7 @@ def _label(
         best: Any = None
         for x, y in OFFSETS if index in front else OFFSETS[1:] + OFFSETS[:1]:
             text = axes.annotate(
-                rows[index]["label"], (costs[index], accuracy[index]), (x, y), textcoords="offset points",
+                shortened(rows[index]["label"]), (costs[index], accuracy[index]), (x, y), textcoords="offset points",
                 ha="center" if x == 0 else "left" if x > 0 else "right", va="center",
                 color=FRONT if index in front else INK, fontsize=9.5, zorder=4,
                 path_effects=[withStroke(linewidth=3, foreground="white")],

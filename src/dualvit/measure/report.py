@@ -1,5 +1,6 @@
 """What an experiment found: a table, a picture, JSON, Markdown, and one HTML file that needs nothing else."""
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from dualvit.measure.build import Data
 from dualvit.measure.experiment import Experiment
 from dualvit.measure.statistics import mean_and_spread, paired, pareto, sentence
 
+LONGEST = 40  # characters of a label in a picture and on the screen
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 NOTES = (
     "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
@@ -152,8 +154,19 @@ def write_report(summary: dict[str, Any], folder: Path, console: Console) -> Non
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
+def shortened(label: str) -> str:
+    """A label that leaves room for the others.
+
+    Example:
+        >>> shortened("dualvit_n"), shortened("a" * 30 + "b" * 30)
+        ('dualvit_n', 'aaaaaaaaaaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbb')
+    """
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 16]}…{label[-15:]}"
+
+
 def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
     """The results for a terminal; where it is narrow, the last columns stay in the report."""
+    rows = [[shortened(label), *values] for label, *values in rows]
 
     def wide(columns: int) -> int:
         return sum(max(len(line[i]) for line in [heads, *rows]) + 2 for i in range(columns))
@@ -196,13 +209,29 @@ def _words(value: Any) -> str:
 def markdown(summary: dict[str, Any]) -> str:
     """The report for a README."""
     heads, rows = table_rows(summary)
-    lines = [f"# {summary['title']}", "", "| " + " | ".join(heads) + " |"]
+    lines = [f"# {escaped(summary['title'])}", "", "| " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " ---: |" * (len(heads) - 1))
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    lines += ["", *(f"- {line}" for line in summary["sentences"]), "", "![accuracy against cost](plot.png)", ""]
-    lines += [f"- failed: {item['cell']}: {item['message']}" for item in summary.get("failed", [])]
-    lines += [f"- {key}: {value}" for key, value in facts(summary)]
+    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
+    lines += [
+        "",
+        *(f"- {escaped(line)}" for line in summary["sentences"]),
+        "",
+        "![accuracy against cost](plot.png)",
+        "",
+    ]
+    lines += [f"- failed: {escaped(item['cell'])}: {escaped(item['message'])}" for item in summary.get("failed", [])]
+    lines += [f"- {key}: {escaped(value)}" for key, value in facts(summary)]
     return "\n".join([*lines, "", *(f"{note}\n" for note in NOTES)])
+
+
+def escaped(text: str) -> str:
+    """A text that Markdown shows as it is.
+
+    Example:
+        >>> print(escaped("a_b *c* <d> |$x$|"))
+        a_b \\*c\\* \\<d\\> \\|\\$x\\$\\|
+    """
+    return re.sub(r"[\\`*\[\]<>|$~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
 def html(summary: dict[str, Any], svg: str) -> str:

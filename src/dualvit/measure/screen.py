@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dualvit.measure.experiment import Experiment
+from dualvit.measure.report import shortened
 
 if TYPE_CHECKING:
     from dualvit.measure.compare import Cell
@@ -102,7 +103,7 @@ class Screen:
         value = f"{100 * epochs[-1][self.experiment.metric]:.1f}" if epochs else ""
         seconds = float(progress.get("seconds") or (epochs[-1]["seconds"] if epochs else 0))
         return [
-            Text(cell.entry.label), str(cell.seed), Text(state, STYLES[cell.state]),
+            Text(shortened(cell.entry.label)), str(cell.seed), Text(state, STYLES[cell.state]),
             self._epoch(epochs) if progress else "", value, clock(seconds) if seconds else "", left,
         ]  # fmt: skip
 

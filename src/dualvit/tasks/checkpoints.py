@@ -1,13 +1,15 @@
 """Checkpoints of runs: read without running code, written whole or not at all, and continued by the same run alone."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from dualvit import archives
+from dualvit.archives import DamagedError
 from dualvit.files import whole
 from dualvit.tasks.config import Recipe, plain
 from dualvit.tasks.content import check_run, check_states
@@ -23,27 +25,22 @@ class WholeFiles(TorchCheckpointIO):
     What it reads is checked before Lightning acts on it.
     """
 
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        content: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
-        check_states(content, str(path))
-        return content
-
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with whole(path) as file:
-                torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch wraps what the file raises
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OSError):
-                cause = cause.__context__
-            if cause is None:
-                raise
+                archives.save(checkpoint, file)
+        except OSError as error:
             kept = "the previous one is whole; make room" if path.exists() else "make room"
             raise OSError(
-                f"cannot write {path}: {cause.strerror or cause}; {kept}, and the same command goes on"
+                f"cannot write {path}: {error.strerror or error}; {kept}, and the same command goes on"
             ) from None
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = archives.load(Path(path))
+        check_states(content, str(path))
+        return content
 
 
 def keepers(folder: Path, metric: str, last: type[ModelCheckpoint] = ModelCheckpoint) -> list[Callback]:
@@ -67,15 +64,12 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or no recipe's.
+        OSError: it cannot be read for another reason.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is damaged
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        line = "torch did not write it" if line.startswith("Weights only") else line  # the rest speaks of its settings
-        raise ValueError(f"{checkpoint} is damaged or no checkpoint ({line[:120]}); name another one") from None
+        content = archives.load(checkpoint)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt") from None
     if not isinstance(content, dict) or "dualvit" not in content:
         raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
     check_run(content, str(checkpoint))
@@ -83,16 +77,26 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 
 def readable(checkpoint: Path, put_aside: bool = True) -> Path | None:
-    """The checkpoint, or None where there is none; one that cannot be read is put aside, as NAME.damaged."""
-    if not checkpoint.exists():
-        return None
+    """The checkpoint, or None where there is none; a damaged one is put aside, as NAME.damaged, in a line.
+
+    Raises:
+        OSError: it cannot be read for another reason, and stays where it is.
+    """
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises many kinds for a file that is damaged
+        archives.load(checkpoint, mmap=True)
+    except FileNotFoundError:
+        return None
+    except DamagedError:
         if put_aside:
-            checkpoint.replace(checkpoint.with_suffix(".damaged"))
+            print(f"{checkpoint} is damaged, and is now {set_aside(checkpoint)}", flush=True)
         return None
     return checkpoint
+
+
+def set_aside(file: Path) -> Path:
+    """Rename a damaged file to NAME.damaged, or to NAME-2.damaged where there is one from before; returns that."""
+    names = (f"{file.stem}{'' if number == 1 else f'-{number}'}.damaged" for number in count(1))
+    return file.rename(next(place for name in names if not (place := file.with_name(name)).exists()))
 
 
 def latest(out: Path, first: bool) -> Path | None:

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from dualvit.data.images import ImageFolders, Pictures, training_transform, validation_transform
-from dualvit.tasks.checkpoints import WholeFiles, keepers, readable
+from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
+from dualvit.tasks.checkpoints import WholeFiles, keepers, latest
 from dualvit.tasks.settings import ClassifyRecipe
 
 FLOOR = 0.01  # of the learning rate, at the end of the cosine
@@ -84,10 +85,20 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         loss = F.cross_entropy(self(images), labels, label_smoothing=self.recipe.label_smoothing)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(f"loss is {float(loss):g} in epoch {self.current_epoch + 1}; lower lr")
+        if not is_finite(loss):
+            self._stop(float(loss.detach()), images, batch_idx)
         self.losses.append(loss.detach())
         return loss
+
+    def _stop(self, loss: float, images: Tensor, batch_idx: int) -> None:
+        words = f"loss is {loss:g} in epoch {self.current_epoch + 1}"
+        position = non_finite_sample(images)
+        if position is not None:
+            loader: Any = self.trainer.train_dataloader
+            index = list(loader.sampler)[batch_idx * loader.batch_size + position]
+            raise NonFiniteLossError(f"{words}, since its input is: {loader.dataset.samples[index][0]}; remove it")
+        culprit = first_non_finite(self.model, lambda: self(images))
+        raise NonFiniteLossError(f"{words}: first in {culprit}; lower lr")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.report({"progress": self.progress(), "seconds": timer(self.trainer).time_elapsed()})
@@ -199,8 +210,7 @@ def train(
     """
     module = Classifier(model, recipe, budget, seed, report)
     trainer = _trainer(folder, recipe, budget, cuda, start)
-    last = readable(folder / "last.ckpt")
-    trainer.fit(module, *data, ckpt_path=last, weights_only=True)
+    trainer.fit(module, *data, ckpt_path=latest(folder, True), weights_only=True)
     return module.epochs
 
 

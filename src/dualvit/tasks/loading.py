@@ -85,7 +85,7 @@ class Skipped:
 
     def lines(self) -> list[str]:
         """What could not be read so far."""
-        return self.file.read_text().splitlines() if self.file and self.file.exists() else []
+        return self.file.read_text(errors="replace").splitlines() if self.file and self.file.exists() else []
 
     def add(self, message: str) -> None:
         """Note a file, once.

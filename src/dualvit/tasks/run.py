@@ -3,16 +3,18 @@
 import importlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lightning
 import safetensors.torch
 import torch
 
 from dualvit.data.listing import image_files, why_unreadable
-from dualvit.files import write_json, write_whole
+from dualvit.files import cannot, write_json, write_whole
+from dualvit.locks import only_writer
 from dualvit.models import create_model
 from dualvit.models.meta import on_meta
 from dualvit.models.timm_backbone import whole_names
@@ -54,37 +56,39 @@ def fit(recipe: Recipe, out: Path) -> Task:
 
     Raises:
         ValueError: `out` holds a run of other settings or classes.
-        OSError: `out` cannot be written.
+        OSError: `out` cannot be written, or its checkpoint cannot be read for another reason than damage.
+        RuntimeError: another command is at work in `out`.
         KeyboardInterrupt: the user stopped it.
     """
     _require_writable(out)
     with quiet(), one_line():
         task, data = prepare(recipe, out)
         trainer = make_trainer(recipe, out, task.metric)
-        resume = latest(out, trainer.is_global_zero)
-        if resume is not None:
-            require_same_run(recipe, data.classes, resume)
+        # Of all processes the first one writes, and holds the folder for the others.
+        with only_writer(out, "dualvit recipe fit") if trainer.is_global_zero else nullcontext():
+            _fit(trainer, task, data, out)
+    return task
+
+
+def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> None:
+    resume = latest(out, trainer.is_global_zero)
+    if resume is not None:
+        require_same_run(task.recipe, data.classes, resume)
         if trainer.is_global_zero:
-            damaged = out / "last.damaged"
-            aside = f"; last.ckpt was damaged and is now {damaged}" if damaged.exists() else ""
-            if resume or aside:
-                print(f"{f'continues from {resume}' if resume else 'begins anew'}{aside}", flush=True)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(plain(recipe))
-        try:
-            trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from None
-        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-            if resume is None or task.begun:
-                raise
-            line = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ValueError(
-                f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
-            ) from None
+            print(f"continues from {resume}", flush=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(task.recipe))
+    try:
+        trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        if resume is None or task.begun:
+            raise
+        line = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ValueError(
+            f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
+        ) from None
     if trainer.is_global_zero:
         write_json(out / "results.json", results(task))
-    return task
 
 
 def results(task: Task) -> dict[str, Any]:
@@ -109,14 +113,16 @@ def _require_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to {out}: {error.strerror or error}; give another place") from None
+        raise cannot("write to", out, error) from None
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """An error in a worker process of a loader, without the traceback that torch puts into its message."""
+    """An error in a worker process of a loader, without the traceback that torch puts into its message; and Ctrl-C."""
     try:
         yield
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
     except Exception as error:
         text = str(error)
         if "Original Traceback" not in text:
@@ -182,6 +188,8 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
 def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterable[str] = ()) -> Iterator[str]:
     """What a checkpoint says of images, to files in `out`; yields a line for each image, and for each that is skipped.
 
+    No file in `out` is overwritten. What a second run writes there has a number in its names.
+
     Args:
         checkpoint: Of a run.
         paths: Images, or folders of images.
@@ -191,9 +199,14 @@ def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterabl
     Raises:
         FileNotFoundError: a path does not exist.
         ValueError: none of the images can be read.
+        RuntimeError: another command is at work in `out`.
     """
-    task, files = load(checkpoint, changes), image_files(paths)
-    _require_writable(out)
+    task, files = load(checkpoint, changes), image_files(paths, out)
+    with only_writer(out, "dualvit recipe predict"):
+        yield from _predict(task, files, out)
+
+
+def _predict(task: Task, files: list[Path], out: Path) -> Iterator[str]:
     reasons = {file: why_unreadable(file) for file in files}
     good = [file for file, reason in reasons.items() if reason is None]
     for reason in filter(None, reasons.values()):

@@ -68,7 +68,9 @@ def run(folder: Path, console: Console) -> dict[str, float]:
         "after", *(f"{value:.3f}" for value in after.values()), f"{EPOCHS} epochs, {minutes:.1f} minutes in all"
     )
     console.print(table)
-    console.print(f"pictures   {sheet}\ncheckpoint {out / 'weights' / 'best.pt'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"pictures   {sheet}\ncheckpoint {out / 'weights' / 'best.pt'}", highlight=False, markup=False, soft_wrap=True
+    )
     return {**after, "minutes": minutes}
 
 

@@ -12,6 +12,9 @@ Differences from the stock trainers, each for models with our rows alone:
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,8 @@ class DualTrainer:
     model: Any
     loss: Any
     optimizer: Any
+    last: Path
+    best: Path
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
@@ -156,16 +161,47 @@ class DualTrainer:
         self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
         return self._batch
 
-    def final_eval(self) -> None:
-        """Validate the best checkpoint, and say where the run is; Ultralytics says so with its plots alone."""
-        super().final_eval()  # type: ignore[misc]
-        if not self.args.plots and RANK in (-1, 0):
-            LOGGER.info(f"Results saved to {self.save_dir}")
-
     def optimizer_step(self) -> None:
         """Step, unless the loss is non-finite."""
         require_finite(self)
         super().optimizer_step()  # type: ignore[misc]
+
+    def save_model(self) -> Any:
+        """Save the checkpoints, each whole: a kill leaves the old one or the new."""
+        with self._beside():
+            return super().save_model()  # type: ignore[misc]
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints of what training needs, each whole, validate the best one, and say where the run is."""
+        if RANK not in (-1, 0):
+            super().final_eval()  # type: ignore[misc]
+            return
+        with self._beside():
+            for path in (self.last, self.best):
+                old = path.with_name(path.name.removeprefix("."))
+                if old.exists():
+                    shutil.copyfile(old, path)
+            super().final_eval()  # type: ignore[misc]
+        if not self.args.plots:  # Ultralytics says so with its plots alone
+            LOGGER.info(f"Results saved to {self.save_dir}")
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Let Ultralytics write `.last.pt` and `.best.pt`, which take the places of last.pt and best.pt at the end."""
+        last, best = self.last, self.best
+        self.last, self.best = (path.with_name(f".{path.name}") for path in (last, best))
+        parts = ((self.last, last), (self.best, best))
+        try:
+            yield
+            for part, path in parts:
+                if part.exists():
+                    with part.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    part.replace(path)
+        finally:
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
+            self.last, self.best = last, best
 
     def run_callbacks(self, event: str) -> None:
         """Check the loss of batches that only accumulate gradients too."""

@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from dualvit.data.images import Sample, read_folders, read_split
 from dualvit.files import write_json, write_whole
+from dualvit.locks import only_writer
 from dualvit.provenance import environment
 from dualvit.tasks.classify.data import in_order
 from dualvit.tasks.classify.picture import confusion
@@ -50,24 +51,30 @@ def evaluate(
     top1 = MulticlassAccuracy(count, average="micro")
     top5 = MulticlassAccuracy(count, top_k=min(5, count), average="micro")
     matrix = MulticlassConfusionMatrix(count)
-    out.mkdir(parents=True, exist_ok=True)
-    skipped = Skipped(out / "unreadable.txt", unreadable)
-    done = 0
-    for images, labels in in_order(samples, source.transform, batch, workers, skipped):
-        logits = source.network(images.to(device)).float().cpu()
-        for metric in (top1, top5, matrix):
-            metric.update(logits, labels)
-        done += len(images)
-        progress(done, len(samples))
-    counts = matrix.compute().numpy()
-    shares = counts.diagonal() / np.maximum(counts.sum(1), 1)
-    found: dict[str, Any] = {"top1": float(top1.compute()), "top5": float(top5.compute()), "images": int(counts.sum())}
-    found |= {"skipped": len(skipped.lines()), "model": model, "data": str(data)}
-    found["recall"] = {name: float(share) for name, share, row in zip(names, shares, counts, strict=True) if row.sum()}
-    found["environment"] = environment(device.startswith("cuda"))
-    write_json(out / "eval.json", found | {"confusion": counts.tolist()})
-    title = f"{Path(model).name}: top-1 {100 * found['top1']:.1f} % of {found['images']} pictures"
-    write_whole(out / "confusion.png", confusion(counts, names, title))
+    with only_writer(out, "dualvit eval"):
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        done = 0
+        for images, labels in in_order(samples, source.transform, batch, workers, skipped):
+            logits = source.network(images.to(device)).float().cpu()
+            for metric in (top1, top5, matrix):
+                metric.update(logits, labels)
+            done += len(images)
+            progress(done, len(samples))
+        counts = matrix.compute().numpy()
+        shares = counts.diagonal() / np.maximum(counts.sum(1), 1)
+        found: dict[str, Any] = {
+            "top1": float(top1.compute()),
+            "top5": float(top5.compute()),
+            "images": int(counts.sum()),
+        }
+        found |= {"skipped": len(skipped.lines()), "model": model, "data": str(data)}
+        found["recall"] = {
+            name: float(share) for name, share, row in zip(names, shares, counts, strict=True) if row.sum()
+        }
+        found["environment"] = environment(device.startswith("cuda"))
+        write_json(out / "eval.json", found | {"confusion": counts.tolist()})
+        title = f"{Path(model).name}: top-1 {100 * found['top1']:.1f} % of {found['images']} pictures"
+        write_whole(out / "confusion.png", confusion(counts, names, title))
     return found
 
 
@@ -131,16 +138,18 @@ def probe(
 
     split = read_folders(data)
     source = open_source(model, weights, None, size, device)
-    out.mkdir(parents=True, exist_ok=True)
-    skipped = Skipped(out / "unreadable.txt", unreadable)
-    train = features(source, split.train, batch, workers, device, skipped, progress)
-    val = features(source, split.val, batch, workers, device, skipped, progress)
-    if neighbours > len(train[0]):
-        raise ValueError(f"--neighbours is {neighbours}, and there are {len(train[0])} training pictures; give fewer")
-    nearest = KNeighborsClassifier(neighbours, metric="cosine", weights="distance").fit(*train)
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(*train)
-    found: dict[str, Any] = {"knn": float(nearest.score(*val)), "linear": float(linear.score(*val))}
-    found |= {"neighbours": neighbours, "images": [len(train[0]), len(val[0])], "skipped": len(skipped.lines())}
-    found |= {"model": model, "data": str(data), "environment": environment(device.startswith("cuda"))}
-    write_json(out / "probe.json", found)
+    with only_writer(out, "dualvit probe"):
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        train = features(source, split.train, batch, workers, device, skipped, progress)
+        val = features(source, split.val, batch, workers, device, skipped, progress)
+        if neighbours > len(train[0]):
+            raise ValueError(
+                f"--neighbours is {neighbours}, and there are {len(train[0])} training pictures; give fewer"
+            )
+        nearest = KNeighborsClassifier(neighbours, metric="cosine", weights="distance").fit(*train)
+        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(*train)
+        found: dict[str, Any] = {"knn": float(nearest.score(*val)), "linear": float(linear.score(*val))}
+        found |= {"neighbours": neighbours, "images": [len(train[0]), len(val[0])], "skipped": len(skipped.lines())}
+        found |= {"model": model, "data": str(data), "environment": environment(device.startswith("cuda"))}
+        write_json(out / "probe.json", found)
     return found

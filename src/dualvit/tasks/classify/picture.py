@@ -48,7 +48,9 @@ def confusion(counts: np.ndarray, names: Sequence[str], title: str) -> bytes:
         title += f"\nthe {SHOWN} classes that are mistaken most"
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(4.5, 0.32 * len(names) + 2)
-    with matplotlib.rc_context({"font.size": 9, "text.color": INK, "axes.edgecolor": "#dfe4ea"}):
+    with matplotlib.rc_context(
+        {"font.size": 9, "text.color": INK, "axes.edgecolor": "#dfe4ea", "text.parse_math": False}
+    ):
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

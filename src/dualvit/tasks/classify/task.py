@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from dualvit.data.images import UnreadableError, open_rgb
 from dualvit.data.label_maps import crop
-from dualvit.files import write_json
+from dualvit.data.listing import free_names, write_predictions
 from dualvit.tasks.classify.build import build_classifier
 from dualvit.tasks.classify.config import ClassifyRecipe
 from dualvit.tasks.classify.picture import captioned
@@ -87,10 +87,11 @@ class Classify(Task):
     def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
         """Write the five best classes of each picture to `out`, as JSON and on the picture; yield a line for each."""
         out.mkdir(parents=True, exist_ok=True)
+        about, names = free_names(files, out, (".png",))
         settings = self.recipe.data
         transform = eval_transform(settings.image_size, settings.crop_pct, *normalisation(self.network))
         rows = []
-        for file in files:
+        for file, name in zip(files, names, strict=True):
             try:
                 image = open_rgb(file)
             except UnreadableError as error:
@@ -99,7 +100,8 @@ class Classify(Task):
             scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
             best = scores.topk(min(5, len(self.classes)))
             found = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
-            rows.append({"image": str(file), "classes": dict(found)})
-            captioned(image, found).save(out / f"{file.stem}.png")
-            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}"
-        write_json(out / "predictions.json", {"predictions": rows})
+            picture = out / f"{name}.png"
+            rows.append({"image": str(file), "picture": picture.name, "classes": dict(found)})
+            captioned(image, found).save(picture)
+            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}; {picture}"
+        yield from write_predictions(about, {"predictions": rows})

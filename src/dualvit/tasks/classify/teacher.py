@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dualvit.data.images import read_folders
 from dualvit.data.label_maps import INDEX, compact, place, write_index, write_map
+from dualvit.locks import only_writer
 from dualvit.models.backbone import Backbone
 from dualvit.provenance import environment
 from dualvit.tasks.classify.data import in_order
@@ -97,20 +98,20 @@ def write_maps(
             f"{model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
             f"{len(found.classes)} ({', '.join(found.classes[:3])}, ...); take a teacher of these classes"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
-    wanted = tuple((file, number) for number, (file, _) in enumerate(found.train))
-    skipped = Skipped(out / "unreadable.txt", unreadable)
-    agree = done = 0
-    for images, numbers in in_order(wanted, source.transform, batch, workers, skipped):
-        maps = token_scores(source.network, images.to(device)).cpu()
-        for number, scores in zip(numbers.tolist(), maps, strict=True):
-            file, label = found.train[number]
-            write_map(place(out, data, file), compact(scores, top))
-            agree += int(scores.mean((1, 2)).argmax()) == label
-        done += len(images)
-        progress(done, len(wanted))
-    about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(found.classes))}
-    about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
-    write_index(out, found.classes, about)
+    with only_writer(out, "dualvit token-labels"):
+        (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
+        wanted = tuple((file, number) for number, (file, _) in enumerate(found.train))
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        agree = done = 0
+        for images, numbers in in_order(wanted, source.transform, batch, workers, skipped):
+            maps = token_scores(source.network, images.to(device)).cpu()
+            for number, scores in zip(numbers.tolist(), maps, strict=True):
+                file, label = found.train[number]
+                write_map(place(out, data, file), compact(scores, top))
+                agree += int(scores.mean((1, 2)).argmax()) == label
+            done += len(images)
+            progress(done, len(wanted))
+        about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(found.classes))}
+        about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
+        write_index(out, found.classes, about)
     return about

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dualvit.files import write_json
+from dualvit.data.listing import free_names, write_predictions
 from dualvit.tasks.detect.config import DetectRecipe
 from dualvit.tasks.detect.data import DetectData, read_picture
 from dualvit.tasks.detect.draw import draw
@@ -89,8 +89,8 @@ class Detect(Task):
         self.eval()
         categories = [{"id": i, "name": n} for i, n in zip(self.category_ids, self.classes, strict=True)]
         content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
-        taken: set[Path] = set()
-        for number, file in enumerate(files, 1):
+        about, names = free_names(files, out, (".png",))
+        for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
             try:
                 image = read_picture(file)
             except UnreadableError as error:
@@ -101,23 +101,17 @@ class Detect(Task):
             first = len(content["annotations"]) + 1
             content["annotations"] += [{"id": first + index, **row} for index, row in enumerate(rows)]
             height, width = image.shape[1:]
-            content["images"].append({"id": number, "file_name": str(file), "width": width, "height": height})
+            picture = out / f"{name}.png"
+            row = {"id": number, "file_name": str(file), "width": width, "height": height, "picture": picture.name}
+            content["images"].append(row)
             shown = {name: value[found["scores"] >= self.recipe.head.shown].cpu() for name, value in found.items()}
-            picture = _free(out, file.stem, taken)
-            taken.add(picture)
             draw(image, shown, self.classes).save(picture)
             yield f"{file}: {_summary(shown['labels'].tolist(), self.classes)}; {picture}"
-        write_json(out / "predictions.json", content)
+        yield from write_predictions(about, content)
 
 
 def _as_float(image: Tensor) -> Tensor:
     return image.float() / 255
-
-
-def _free(out: Path, stem: str, taken: set[Path]) -> Path:
-    """A file for a picture: those of two folders may have the same name."""
-    numbers = (f"-{number}" if number > 1 else "" for number in range(1, len(taken) + 2))
-    return next(file for end in numbers if (file := out / f"{stem}{end}.png") not in taken)
 
 
 def _summary(labels: list[int], classes: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from dualvit.data.masks import Masks, draw_polygons, read_mask, read_masks, read_rgb, require_polygons
 from dualvit.data.yolo_layout import Pair
+from dualvit.files import at_limit
 from dualvit.tasks.loading import TaskData, UnreadableError
 from dualvit.tasks.semantic.config import Augment, SemanticData, SemanticRecipe
 
@@ -46,6 +47,8 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         try:
             mask = self._mask(mask_file, (image.shape[1], image.shape[2]))
         except OSError as error:
+            if at_limit(error):
+                raise
             raise UnreadableError(str(error)) from None
         image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)

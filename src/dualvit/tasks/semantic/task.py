@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms import v2
 
 from dualvit.data.images import UnreadableError
+from dualvit.data.listing import free_names, write_predictions
 from dualvit.data.masks import read_rgb
 from dualvit.tasks.semantic.config import SemanticRecipe
 from dualvit.tasks.semantic.data import ValidationTransform
@@ -70,13 +71,17 @@ class Semantic(Task):
     def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
         """Write for each image the mask of class indices, an overlay in colours, and the classes' shares as JSON.
 
+        `predictions.json` says which files are of which image.
+
         Yields:
             A line for each image.
         """
         self.eval()
         out.mkdir(parents=True, exist_ok=True)
         transform = ValidationTransform(self.recipe.data).image
-        for file in files:
+        about, names = free_names(files, out, (".json", ".mask.png", ".overlay.png"))
+        rows = []
+        for file, name in zip(files, names, strict=True):
             try:
                 image = read_rgb(file)
             except UnreadableError as error:
@@ -84,9 +89,12 @@ class Semantic(Task):
                 continue
             normalised: Tensor = transform(v2.functional.to_image(image)).as_subclass(Tensor)
             classes = self.classify(normalised.to(self.device), image.shape[1:])
-            shares = write_prediction(out, file.stem, image, classes.cpu(), self.classes)
+            shares = write_prediction(out, name, image, classes.cpu(), self.classes)
+            picture = out / f"{name}.overlay.png"
+            rows.append({"image": str(file), "picture": picture.name, "mask": f"{name}.mask.png", "shares": shares})
             largest = ", ".join(f"{name} {share:.1%}" for name, share in list(shares.items())[:5])
-            yield f"{file}: {largest}"
+            yield f"{file}: {largest}; {picture}"
+        yield from write_predictions(about, {"predictions": rows})
 
 
 def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:

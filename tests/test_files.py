@@ -5,7 +5,6 @@ import os
 import pytest
 
 from dualvit.files import read_json, write_json, write_whole
-from dualvit.measure.files import only_writer
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
@@ -28,10 +27,3 @@ def test_json(tmp_path):
     write_whole(tmp_path / "b.json", '{"cut": ')
     assert read_json(tmp_path / "b.json") is None
     assert read_json(tmp_path / "absent.json") is None
-
-
-def test_one_writer(tmp_path):
-    with only_writer(tmp_path), pytest.raises(RuntimeError, match="another dualvit compare"), only_writer(tmp_path):
-        pass
-    with only_writer(tmp_path):
-        pass
