@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import zipfile
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -117,6 +118,12 @@ def require_whole(path: Path) -> bool:
         raise
     except (OSError, MemoryError) as error:
         raise cannot("read", path, error) from None
+
+
+def set_aside(file: Path) -> Path:
+    """Rename a damaged file to NAME.damaged, or to NAME-2.damaged where there is one from before; returns that."""
+    names = (f"{file.stem}{'' if number == 1 else f'-{number}'}.damaged" for number in count(1))
+    return file.rename(next(place for name in names if not (place := file.with_name(name)).exists()))
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:

@@ -78,11 +78,17 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, or only a damaged one."""
+    """The object in a JSON file; None where there is none, or only a damaged one.
+
+    Raises:
+        OSError: there is a file, and it cannot be read.
+    """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+    except (OSError, MemoryError) as error:
+        raise cannot("read", path, error) from None
     return content if isinstance(content, dict) else None
 
 

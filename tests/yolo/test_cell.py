@@ -1,5 +1,8 @@
 """A training of a comparison through Ultralytics: it reports, resumes, and reads its data beforehand."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
@@ -88,8 +91,37 @@ def test_a_time_budget_holds_across_a_resumed_run(digits, tmp_path):
     assert 10 < epochs[-1]["seconds"] < 20
 
 
-def test_a_damaged_checkpoint_starts_anew(tmp_path):
-    file = tmp_path / "last.pt"
+def test_a_damaged_state_starts_anew_and_another_one_is_an_error(tmp_path):
+    file = tmp_path / cell.STATE
     file.write_bytes(b"PK\x03\x04 cut")
-    assert cell._epoch_of(file) is None
-    assert not file.exists()
+    assert cell.read_state(file) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["state.damaged"]
+    torch.save({"epoch": 1}, file)
+    with pytest.raises(ValueError, match=r"state.ckpt is no state of a cell; delete it"):
+        cell.read_state(file)
+
+
+@pytest.mark.slow
+def test_no_checkpoint_of_an_earlier_process_is_opened(digits, tmp_path, canary):
+    """A folder of results may come from elsewhere: pickles in it, as checkpoints and as caches of labels, stay shut."""
+
+    class Evil:
+        def __reduce__(self):
+            return open, (str(canary), "w")
+
+    def cut(news):
+        if len(news.get("epochs", [])) == 1:
+            raise Stop
+
+    data = tmp_path / "data"
+    shutil.copytree(digits.parent, data)
+    with pytest.raises(Stop):
+        go(tmp_path, data / "data.yaml", 2, cut)
+    for file in (*(tmp_path / "run" / "weights").iterdir(), tmp_path / "run" / "weights" / "best.pt"):
+        torch.save({"epoch": 0, "model": Evil(), "ema": Evil()}, file)
+    caches = list(data.rglob("*.cache"))
+    assert caches
+    for file in caches:
+        with file.open("wb") as out:
+            np.save(out, np.array(Evil(), dtype=object), allow_pickle=True)
+    assert [row["epoch"] for row in go(tmp_path, data / "data.yaml", 2)] == [1, 2]

@@ -1,7 +1,7 @@
 """Label maps for token labelling: a teacher's best classes at each place of a picture, and crops of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,23 @@ class LabelMaps:
     folder: Path
     root: Path
     classes: tuple[str, ...]
+    shape: tuple[int, ...] | None = field(init=False, default=None)  # of every map, if the folder says so
 
     def __post_init__(self) -> None:
         index = read_json(self.folder / INDEX)
         if index is None:
             raise FileNotFoundError(f"no label maps in {self.folder}: `dualvit token-labels MODEL DATA OUT` makes them")
-        theirs = tuple(index["classes"])
+        names, shape = index.get("classes"), index.get("shape")
+        numbers = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+        if not (
+            isinstance(names, list) and all(isinstance(name, str) for name in names) and (numbers or shape is None)
+        ):
+            raise ValueError(
+                f"{self.folder / INDEX} is not what `dualvit token-labels` wrote: its classes are no list of names, or "
+                "its shape is not three numbers; make the label maps again"
+            )
+        object.__setattr__(self, "shape", None if shape is None else tuple(shape))
+        theirs = tuple(names)
         if theirs != self.classes:
             odd = next((a for a, b in zip(theirs, self.classes, strict=False) if a != b), "")
             raise ValueError(
@@ -62,17 +73,29 @@ class LabelMaps:
             raise FileNotFoundError(f"no label map of {file} at {path}; run `dualvit token-labels` on this data set")
         try:
             maps = safetensors.torch.load_file(path)
-            scores, classes = maps["scores"], maps["classes"].long()
+            scores, classes = maps["scores"], maps["classes"]
         except (safetensors.SafetensorError, OSError, KeyError) as error:
             if at_limit(error):
                 raise
             raise UnreadableError(f"cannot read the label map {path}: {error}; make it again") from None
-        if scores.shape != classes.shape or int(classes.max()) >= len(self.classes):
-            raise ValueError(
-                f"{path} does not fit: scores {tuple(scores.shape)}, classes {tuple(classes.shape)} up to "
-                f"{int(classes.max())} of {len(self.classes)}; make the label maps again"
-            )
-        return scores, classes
+        if why := self._misfit(scores, classes):
+            raise ValueError(f"{path} does not fit: {why}; make the label maps again")
+        return scores, classes.long()
+
+    def _misfit(self, scores: Tensor, classes: Tensor) -> str:
+        """Why two tensors are no map of this folder; nothing if they are one."""
+        if scores.dtype not in (torch.float16, torch.float32) or classes.dtype not in (torch.int16, torch.int32):
+            return f"scores are {scores.dtype} and classes {classes.dtype}"
+        if scores.ndim != 3 or not scores.numel() or scores.shape != classes.shape:
+            return f"scores are {tuple(scores.shape)} and classes {tuple(classes.shape)}"
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= len(self.classes):
+            return f"classes from {low} up to {high} of {len(self.classes)}"
+        if len(scores) > len(self.classes) or (self.shape and scores.shape != self.shape):
+            return f"it is {tuple(scores.shape)}, and maps here are {self.shape or f'of {len(self.classes)} classes'}"
+        if not bool(torch.isfinite(scores).all()) or float(scores.min()) < 0 or float(scores.max()) > 1.001:
+            return "scores are not all within 0 and 1"
+        return ""
 
 
 def place(folder: Path, root: Path, file: Path) -> Path:

@@ -17,9 +17,9 @@ from dualvit.models import create_model
 from dualvit.provenance import allowed_cores
 
 NEEDS = {  # for each task: modules, and the extra that brings them
-    "classify": (("lightning", "matplotlib", "scipy", "jinja2"), "recipes"),
-    "detect": (("ultralytics", "matplotlib", "scipy", "jinja2"), "yolo"),
-    "segment": (("ultralytics", "matplotlib", "scipy", "jinja2"), "yolo"),
+    "classify": (("lightning", "matplotlib", "pydantic", "scipy", "jinja2"), "recipes"),
+    "detect": (("ultralytics", "matplotlib", "pydantic", "scipy", "jinja2"), "yolo"),
+    "segment": (("ultralytics", "matplotlib", "pydantic", "scipy", "jinja2"), "yolo"),
 }
 
 

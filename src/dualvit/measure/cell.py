@@ -17,6 +17,7 @@ from dualvit.finite import NonFiniteLossError
 from dualvit.measure.build import build, import_modules
 from dualvit.measure.cost import PeakMemory, fold, latencies, macs, parameters, spread
 from dualvit.measure.experiment import Entry, Experiment, parse
+from dualvit.measure.results import Progress, read
 from dualvit.provenance import environment
 from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
@@ -30,7 +31,7 @@ class Reporter:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "progress.json"
-        self.state: dict[str, Any] = read_json(self.path) or {"epochs": [], "progress": 0.0, "seconds": 0.0}
+        self.state: dict[str, Any] = read(Progress, self.path) or {"epochs": [], "progress": 0.0, "seconds": 0.0}
         self.written = 0.0
 
     def __call__(self, news: dict[str, Any]) -> None:

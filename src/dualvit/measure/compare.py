@@ -19,11 +19,12 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from dualvit.files import read_json, write_json
+from dualvit.files import write_json
 from dualvit.locks import only_writer
 from dualvit.measure.build import Data, check_models, cores, import_modules, prepare_data, require
 from dualvit.measure.experiment import Entry, Experiment, load
 from dualvit.measure.processes import failure, preload, spawn, stop
+from dualvit.measure.results import Cost, Kept, Progress, Result, read
 from dualvit.measure.screen import Screen
 from dualvit_cli.progress import LIBRARIES, working
 
@@ -41,6 +42,7 @@ class Cell:
     entry: Entry
     seed: int
     folder: Path
+    metric: str
     state: str = "waiting"
     process: BaseProcess | None = None
     slot: int = 0
@@ -54,12 +56,28 @@ class Cell:
         return f"{self.entry.label} seed {self.seed}"
 
     def result(self) -> dict[str, Any] | None:
-        """What the finished cell found."""
-        return read_json(self.folder / "result.json")
+        """What the finished cell found.
+
+        Raises:
+            ValueError: the file is damaged, or of another cell.
+        """
+        file = self.folder / "result.json"
+        found: dict[str, Any] | None = read(Result, file, "delete it, and the cell goes on from its last epoch")
+        if found is None:
+            return None
+        wanted = {"label": self.entry.label, "name": self.entry.name, "seed": self.seed, "metric": self.metric}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise ValueError(
+                    f"{file} is of another cell: its {key} is {found[key]!r} and not {value!r}; move it away"
+                )
+        if any(not isinstance(row.get(key), int | float) for row in found["epochs"] for key in ("epoch", self.metric)):
+            raise ValueError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
+        return found
 
     def progress(self) -> dict[str, Any]:
         """What the cell last reported."""
-        return read_json(self.folder / "progress.json") or {}
+        return read(Progress, self.folder / "progress.json") or {}
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class Runner:
         for seed in self.experiment.seeds:
             for entry in self.experiment.models:
                 folder = self.experiment.output / "cells" / f"{entry.slug}-s{seed}"
-                cell = Cell(entry, seed, folder)
+                cell = Cell(entry, seed, folder, self.experiment.metric)
                 cell.state = "kept" if cell.result() else "waiting"
                 self.cells.append(cell)
 
@@ -159,7 +177,7 @@ def same_settings(experiment: Experiment, data: Data) -> None:
     file = experiment.output / "experiment.json"
     settings = {**experiment.settings(), "classes": data.classes, "train images": data.train, "val images": data.val}
     models = {entry.label: {"name": entry.name, **entry.options} for entry in experiment.models}
-    old = read_json(file)
+    old = read(Kept, file, f"delete {experiment.output}, or name another `output`")
     if old is not None and any((experiment.output / "cells").glob("*/*")):
         before = old["settings"]
         changes = [f"{key} was {before.get(key)!r}" for key in settings if before.get(key) != settings[key]]
@@ -180,7 +198,7 @@ def same_settings(experiment: Experiment, data: Data) -> None:
 def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot) -> dict[str, Any]:
     """Parameters, multiply-adds and latency of the models, in one process; measured anew when a model is added."""
     folder = experiment.output
-    found = read_json(folder / "cost.json")
+    found: dict[str, Any] | None = read(Cost, folder / "cost.json")
     if found is not None and set(labels) <= set(found["models"]) and found.get("cuda") == (slot.gpu is not None):
         return found
     spec = {
@@ -197,7 +215,7 @@ def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Sl
             stop([process])
     if process.exitcode:
         raise RuntimeError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
-    return read_json(folder / "cost.json") or {}
+    return read(Cost, folder / "cost.json") or {}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Checkpoints of runs: read without running code, written whole or not at all, and continued by the same run alone."""
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from dualvit import archives
 from dualvit.archives import DamagedError
 from dualvit.files import whole
-from dualvit.tasks.config import Recipe, plain
-from dualvit.tasks.content import check_run, check_states
+from dualvit.tasks.config import Recipe
+from dualvit.tasks.content import check_run, check_states, to_store
 
 # May differ in a run that continues: what it is called, and where and on what it runs.
 FREE = ("title", "published", "trainer", "data.root", "data.workers", "data.unreadable")
@@ -88,15 +87,9 @@ def readable(checkpoint: Path, put_aside: bool = True) -> Path | None:
         return None
     except DamagedError:
         if put_aside:
-            print(f"{checkpoint} is damaged, and is now {set_aside(checkpoint)}", flush=True)
+            print(f"{checkpoint} is damaged, and is now {archives.set_aside(checkpoint)}", flush=True)
         return None
     return checkpoint
-
-
-def set_aside(file: Path) -> Path:
-    """Rename a damaged file to NAME.damaged, or to NAME-2.damaged where there is one from before; returns that."""
-    names = (f"{file.stem}{'' if number == 1 else f'-{number}'}.damaged" for number in count(1))
-    return file.rename(next(place for name in names if not (place := file.with_name(name)).exists()))
 
 
 def latest(out: Path, first: bool) -> Path | None:
@@ -117,7 +110,7 @@ def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path)
     """
     content = read_task_checkpoint(checkpoint)["dualvit"]
     remedy = f"give another --out, or go on with what {checkpoint} began with"
-    before, now = content["recipe"], plain(recipe)
+    before, now = content["recipe"], to_store(recipe)
     if before["task"] != now["task"]:  # whose settings are others throughout
         raise ValueError(f"task was {before['task']} and is {now['task']}; {remedy}")
     for name, old, new in _differences(before, now):

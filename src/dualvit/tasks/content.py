@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dualvit.data.shards import is_shards
 from dualvit.stored import StoredError, check_classes, check_network, check_weights
-from dualvit.tasks.config import CHECKED, Recipe
+from dualvit.tasks.config import CHECKED, Recipe, plain
 
 KEPT = ("best.ckpt", "last.ckpt")
 # Lightning deletes and replaces files by these names of a ModelCheckpoint's state.
@@ -71,6 +71,22 @@ def check_run(content: Any, where: str) -> None:
         ) from None
     except StoredError as error:
         raise ValueError(f"{where} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
+
+
+def to_store(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a checkpoint holds it: without where its first weights came from, since it brings its own.
+
+    Raises:
+        ValueError: an option of the network that a checkpoint cannot keep.
+    """
+    values = plain(recipe)
+    network = values["network"]
+    network["options"] = {k: v for k, v in network["options"].items() if k not in ("pretrained", "cache_dir")}
+    try:
+        check_network(network["name"], network["options"], "network")
+    except StoredError as error:
+        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.checkpoint=FILE") from None
+    return values
 
 
 def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -137,6 +153,9 @@ def check_states(content: Any, where: str) -> None:
         weights_of(content)
     except StoredError as error:
         raise ValueError(f"{where} is no checkpoint of a run: {error}; {remedy}") from None
+    fit_loop = content["loops"].get("fit_loop")
+    if not content["optimizer_states"] or not isinstance(fit_loop, dict) or "epoch_progress" not in fit_loop:
+        raise ValueError(f"{where} is no checkpoint of a run: it has no optimizer, or no epochs; {remedy}")
     for state in content["callbacks"].values():
         if not isinstance(state, dict):
             raise ValueError(f"{where} is no checkpoint of a run: a callback's state is no mapping; {remedy}")

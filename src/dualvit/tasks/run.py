@@ -21,10 +21,10 @@ from dualvit.models.timm_backbone import whole_names
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
-from dualvit.stored import check_shapes, filled_by
+from dualvit.stored import StoredError, check_shapes, filled_by
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.tasks.config import Recipe, apply, plain, read, typed
-from dualvit.tasks.content import require_own_data, stored_recipe, weights_of
+from dualvit.tasks.content import require_own_data, stored_recipe, to_store, weights_of
 from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
@@ -80,8 +80,8 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
         logger.log_hyperparams(plain(task.recipe))
     try:
         trainer.fit(task, data, ckpt_path=resume, weights_only=True)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        if resume is None or task.begun:
+    except Exception as error:
+        if resume is None or task.begun or not (isinstance(error, StoredError) or _of_libraries(error)):
             raise
         line = " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(
@@ -89,6 +89,14 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
         ) from None
     if trainer.is_global_zero:
         write_json(out / "results.json", results(task))
+
+
+def _of_libraries(error: BaseException) -> bool:
+    """Whether torch or Lightning raised an error, which then speaks of what it was given and not of who gave it."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_globals.get("__name__", "").startswith(("torch", "lightning"))
 
 
 def results(task: Task) -> dict[str, Any]:
@@ -134,6 +142,7 @@ def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
     """A recipe's task with new weights, and its data."""
     if not recipe.data.root:
         raise ValueError("data.root is missing; name the data set: data.root=folder")
+    to_store(recipe)  # what could not be opened again is not trained
     seed_all(str(recipe.seed))
     there = kind(recipe.task)
     data = there.DataType(recipe, out)
@@ -148,6 +157,10 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     """
     content = read_task_checkpoint(checkpoint)
     values = stored_recipe(content["dualvit"])
+    try:
+        _typed(values)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
     for change in changes:
         apply(values, change)
     recipe, classes = _typed(values), tuple(content["dualvit"]["classes"])

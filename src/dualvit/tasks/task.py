@@ -19,7 +19,9 @@ from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
-from dualvit.tasks.config import Recipe, Schedule, plain
+from dualvit.stored import StoredError
+from dualvit.tasks.config import Recipe, Schedule
+from dualvit.tasks.content import to_store
 
 
 class Task(lightning.LightningModule):
@@ -170,7 +172,7 @@ class Task(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["dualvit"] = {
-            "recipe": plain(self.recipe),
+            "recipe": to_store(self.recipe),
             "classes": list(self.classes),
             "environment": environment(self.device.type == "cuda"),
             "history": self.history,
@@ -180,7 +182,7 @@ class Task(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["dualvit"]["history"])
         if any(self.metric not in row for row in self.history):
-            raise ValueError(f"the checkpoint's history has no {self.metric}; it is of another task")
+            raise StoredError(f"its history has no {self.metric}")
         self.images_before = checkpoint["dualvit"].get("images")
         self._stop_after_the_last(checkpoint["global_step"])
 

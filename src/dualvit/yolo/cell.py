@@ -1,6 +1,12 @@
-"""One training of a comparison through Ultralytics: equal settings, quiet, resumable at each epoch."""
+"""One training of a comparison through Ultralytics: equal settings, quiet, resumable at each epoch.
 
+What a training goes on from is a file of our own with plain tensors: Ultralytics' checkpoints are pickles, and a
+folder of results may come from elsewhere. Checkpoints of an earlier process are not opened.
+"""
+
+import copy
 import csv
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,9 +17,14 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
+from dualvit import archives
+from dualvit.files import whole
+from dualvit.stored import StoredError, check_weights
 from dualvit.tasks.settings import DetectRecipe
 from dualvit.yolo.model import YOLO
+from dualvit.yolo.train import unwrap
 
+STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named
 COLUMNS = {  # of results.csv
     "detect": {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"},
@@ -113,51 +124,116 @@ def train(
     Returns:
         For each epoch: its number, the accuracies on the validation pictures, and seconds so far.
     """
-    last = folder / "run" / "weights" / "last.pt"
-    done = history(folder, task)
-    epoch = _epoch_of(last)
+    state = read_state(folder / STATE)
+    done = state["history"] if state else []
     used = done[-1]["seconds"] if done else 0.0
-    if epoch is not None and (epoch < 0 or (epochs and epoch + 1 >= epochs) or (seconds and used >= seconds)):
-        return done
-    if epoch is None:
-        done, used = [], 0.0
-        (folder / "run" / "results.csv").unlink(missing_ok=True)
-    model = open_model(*entry, task) if epoch is None else YOLO(last)
-    _watch(model, task, folder, used, threads, report, start)
-    if epoch is not None:
-        model.train(resume=True, device=arguments["device"])  # it may be another one by now
-    else:
-        settings = asdict(recipe)
-        settings["lr0"] = settings.pop("lr")
-        budget = {"epochs": epochs} if epochs else {"time": (seconds or 0) / 3600}
-        model.train(
-            data=data, **arguments, **budget, **settings, optimizer="AdamW", cos_lr=True, nbs=arguments["batch"],
-            pretrained=False, patience=0, amp=False, plots=False, verbose=False, cache=True,
-            project=str(folder.resolve()), name="run", exist_ok=True,
-        )  # fmt: skip
-    return history(folder, task)
+    if state and ((epochs and state["epoch"] + 1 >= epochs) or (seconds and used >= seconds)):
+        return list(done)
+    model = open_model(*entry, task)
+    settings = asdict(recipe)
+    settings["lr0"] = settings.pop("lr")
+    budget = {"epochs": epochs} if epochs else {"time": (seconds or 0) / 3600}
+
+    def rows() -> list[dict[str, float]]:
+        """Of earlier processes, and of this one, whose results.csv is new."""
+        later = history(folder, task)
+        return [row for row in done if row["epoch"] < min((new["epoch"] for new in later), default=math.inf)] + later
+
+    _watch(model, folder, state, rows, used, threads, report, start)
+    trainer = model.task_map[task]["trainer"](
+        overrides={
+            **model.overrides, "data": data, **arguments, **budget, **settings, "optimizer": "AdamW", "cos_lr": True,
+            "nbs": arguments["batch"], "pretrained": False, "patience": 0, "amp": False, "plots": False,
+            "verbose": False, "cache": True, "project": str(folder.resolve()), "name": "run", "exist_ok": True,
+            "mode": "train",
+        },
+        _callbacks=model.callbacks,
+    )  # fmt: skip
+    trainer.model = trainer.get_model(cfg=model.model.yaml, weights=None)
+    trainer.final_eval = lambda: None  # it would open best.pt, which may be of an earlier process
+    trainer.train()
+    return rows()
 
 
-def _epoch_of(last: Path) -> int | None:
-    """The epoch that a checkpoint ends, -1 in a finished one; None where there is none that can be read."""
-    if not last.exists():
-        return None
+def read_state(file: Path) -> dict[str, Any] | None:
+    """What a training goes on from; None if there is none, or only a damaged one, which is put aside.
+
+    Raises:
+        ValueError: the file is whole, and holds something else.
+        OSError: it cannot be read.
+    """
     try:
-        return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
-    except Exception:  # torch raises many kinds for a file that a kill or a full disk cut short
-        last.replace(last.with_suffix(".damaged"))
+        state = archives.load(file)
+    except FileNotFoundError:
         return None
+    except archives.DamagedError:
+        print(f"{file} is damaged, and is now {archives.set_aside(file)}", flush=True)
+        return None
+    kinds: dict[str, Any] = dict.fromkeys(("epoch", "epochs", "updates"), int) | {"history": list}
+    kinds |= dict.fromkeys(("optimizer", "model", "ema", "stopper"), dict) | {"best_fitness": (float, type(None))}
+    whole_state = isinstance(state, dict) and all(isinstance(state.get(key, ...), kind) for key, kind in kinds.items())
+    if not whole_state or any(not _is_row(row) for row in state["history"]):
+        raise ValueError(f"{file} is no state of a cell; delete it, and the cell begins anew")
+    for part in ("model", "ema"):
+        try:
+            check_weights(state[part])
+        except (StoredError, AttributeError):
+            raise ValueError(f"{file} holds weights that are no numbers; delete it, and the cell begins anew") from None
+    return state
+
+
+def _is_row(row: Any) -> bool:
+    numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+    return numbers and {"epoch", "seconds"} <= set(row) and all(map(math.isfinite, row.values()))
+
+
+def write_state(file: Path, trainer: Any, history: list[dict[str, float]]) -> None:
+    """Keep a trainer's state after an epoch, and the epochs so far."""
+    stopper = {key: value for key, value in vars(trainer.stopper).items() if isinstance(value, int | float)}
+    best = trainer.best_fitness
+    state = {
+        "epoch": trainer.epoch, "epochs": trainer.epochs, "best_fitness": None if best is None else float(best),
+        "history": history, "updates": trainer.ema.updates, "stopper": stopper,
+        "optimizer": trainer.optimizer.state_dict(), "model": unwrap(trainer.model).state_dict(),
+        "ema": trainer.ema.ema.state_dict(),
+    }  # fmt: skip
+    with whole(file) as out:
+        archives.save(state, out)
+
+
+def restore(trainer: Any, state: dict[str, Any], where: Path) -> None:
+    """Set a trainer that is about to begin to where another one was.
+
+    Raises:
+        ValueError: the state is of another model.
+    """
+    try:
+        unwrap(trainer.model).load_state_dict(state["model"])
+        trainer.ema.ema.load_state_dict(state["ema"])
+        trainer.resume, trainer.epochs = True, state["epochs"]
+        trainer.resume_training(
+            {
+                "epoch": state["epoch"], "best_fitness": state["best_fitness"], "updates": state["updates"],
+                "optimizer": state["optimizer"], "stopper": state["stopper"], "ema": copy.deepcopy(trainer.ema.ema),
+            }
+        )  # fmt: skip
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise ValueError(f"{where} does not fit this model ({line}); delete it, and the cell begins anew") from None
+    trainer.scheduler.last_epoch = trainer.start_epoch - 1
 
 
 def _watch(
-    model: YOLO, task: str, folder: Path, used: float, threads: int, report: Report, start: Callable[[], None]
-) -> None:
-    """Follow a training: its clock goes on from `used` seconds, and each epoch is reported."""
-    begin = 0
+    model: YOLO, folder: Path, state: dict[str, Any] | None, rows: Callable[[], list[dict[str, float]]], used: float,
+    threads: int, report: Report, start: Callable[[], None],
+) -> None:  # fmt: skip
+    """Follow a training from `state`, its clock on from `used` seconds; each epoch's `rows` are kept and reported."""
+
+    def on_ready(trainer: Any) -> None:
+        if state is not None:
+            restore(trainer, state, folder / STATE)
 
     def on_start(trainer: Any) -> None:
-        nonlocal begin
-        begin = trainer.start_epoch
         if trainer.device.type == "cpu":
             torch.set_num_threads(threads)  # Ultralytics leaves one core free, which of two is half
         trainer.train_time_start = time.time() - used
@@ -178,8 +254,11 @@ def _watch(
         report({"progress": progress(trainer), "seconds": time.time() - trainer.train_time_start})
 
     def on_epoch(trainer: Any) -> None:
-        report({"progress": progress(trainer), "epochs": history(folder, task), "epoch_end": True})
+        known = rows()
+        write_state(folder / STATE, trainer, known)
+        report({"progress": progress(trainer), "epochs": known, "epoch_end": True})
 
+    model.add_callback("on_pretrain_routine_end", on_ready)
     model.add_callback("on_train_start", on_start)
     model.add_callback("on_train_epoch_start", on_epoch_start)
     model.add_callback("on_train_batch_end", on_batch)

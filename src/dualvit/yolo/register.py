@@ -3,7 +3,7 @@
 Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
 `ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
 So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
-stock class whose rule they follow, and (c) wraps six functions: `parse_model`, to fill in what a
+stock class whose rule they follow, and (c) wraps these functions: `parse_model`, to fill in what a
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
 name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
 one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
@@ -14,6 +14,7 @@ parts too, `check_dict_alignment`, which answers a mistyped setting with a page 
 import copy
 import functools
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,9 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 import ultralytics
 import ultralytics.cfg as settings
+import ultralytics.data.dataset as dataset
 import ultralytics.engine.model as engine_model
 import ultralytics.engine.predictor as engine_predictor
 import ultralytics.engine.trainer as engine_trainer
@@ -74,6 +77,7 @@ def register(*modules: type) -> None:
         wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
+        dataset.load_dataset_cache_file = _read_cache
         settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
         wrapped = _wrap(settings.get_save_dir, _get_save_dir)
         for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
@@ -153,6 +157,43 @@ def _fuse(model: nn.Module, stock: Callable[..., Any], verbose: bool = True, *ar
         fuse(part.eval())
     fused: nn.Module = stock(model, verbose, *args, **kwargs)
     return fused
+
+
+ARRAYS = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}  # what a pickled array is made by
+
+
+class _Plain(pickle.Unpickler):
+    """Unpickles arrays and plain values, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy" and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+            "scalar",
+            "_frombuffer",
+        ):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+
+
+def _read_cache(path: str | Path) -> Any:
+    """What Ultralytics knows of a data set's labels; a cache with more than that in it is made again.
+
+    It is a pickle in a folder that people download, beside pictures and labels.
+
+    Raises:
+        FileNotFoundError: there is none, or one that Ultralytics did not write; it then reads the labels.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            if read(file)[0] != ():
+                raise ValueError("it is no single object")
+            return _Plain(file).load().item()
+    except Exception:  # unpickling raises many kinds
+        raise FileNotFoundError(f"no cache that is plain at {path}") from None
 
 
 def _check_settings(

@@ -10,6 +10,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 import dualvit
 from dualvit.data.label_maps import LabelMaps, compact, crop, place, write_index, write_map
+from dualvit.files import write_json
 from dualvit.tasks.classify.config import Augment
 from dualvit.tasks.classify.task import Classify
 from dualvit.tasks.classify.token_labels import mix, random_box, smoothed, token_logits, token_loss
@@ -230,3 +231,47 @@ def test_mixtoken_touches_as_many_batches_as_asked(probability, mixed, monkeypat
         task.loss((torch.randn(2, 3, 64, 64), torch.tensor([0, 1]), maps))
     found = sum(beta > 0 for beta in betas)
     assert 4 < found < 16 if mixed is None else found == mixed
+
+
+def rows(*shape, dtype=torch.float16, value=0.5):
+    return torch.full(shape, value, dtype=dtype)
+
+
+HOSTILE_MAPS = {
+    "NaN": (rows(2, 2, 2, value=float("nan")), rows(2, 2, 2, dtype=torch.int16, value=0)),
+    "infinite": (rows(2, 2, 2, value=float("inf")), rows(2, 2, 2, dtype=torch.int16, value=0)),
+    "below zero": (rows(2, 2, 2, value=-1.0), rows(2, 2, 2, dtype=torch.int16, value=0)),
+    "above one": (rows(2, 2, 2, value=7.0), rows(2, 2, 2, dtype=torch.int16, value=0)),
+    "whole scores": (rows(2, 2, 2, dtype=torch.int16, value=1), rows(2, 2, 2, dtype=torch.int16, value=0)),
+    "broken classes": (rows(2, 2, 2), rows(2, 2, 2, dtype=torch.float32)),
+    "a class below zero": (rows(2, 2, 2), rows(2, 2, 2, dtype=torch.int16, value=-1)),
+    "a class too many": (rows(2, 2, 2), rows(2, 2, 2, dtype=torch.int16, value=3)),
+    "more classes than there are": (rows(4, 2, 2), rows(4, 2, 2, dtype=torch.int16, value=0)),
+    "other grids": (rows(2, 3, 2), rows(2, 3, 2, dtype=torch.int16, value=0)),
+    "two grids": (rows(2, 2, 2), rows(2, 2, 3, dtype=torch.int16, value=0)),
+    "flat": (rows(8), rows(8, dtype=torch.int16, value=0)),
+    "four axes": (rows(1, 2, 2, 2), rows(1, 2, 2, 2, dtype=torch.int16, value=0)),
+    "empty": (rows(2, 0, 2), rows(2, 0, 2, dtype=torch.int16, value=0)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_MAPS)
+def test_a_map_that_is_none_is_one_line(tmp_path, name):
+    names = ("a", "b", "c")
+    (tmp_path / "maps").mkdir()
+    write_index(tmp_path / "maps", names, {"shape": [2, 2, 2]})
+    maps, picture = LabelMaps(tmp_path / "maps", tmp_path, names), tmp_path / "train/a/1.png"
+    write_map(place(tmp_path / "maps", tmp_path, picture), {"scores": rows(2, 2, 2), "classes": rows(2, 2, 2).short()})
+    assert maps.read(picture)[0].shape == (2, 2, 2)
+    scores, classes = HOSTILE_MAPS[name]
+    write_map(place(tmp_path / "maps", tmp_path, picture), {"scores": scores, "classes": classes})
+    with pytest.raises(ValueError, match=r"1.png.safetensors does not fit: .*; make the label maps again") as error:
+        maps.read(picture)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("index", [{}, {"classes": 3}, {"classes": [1]}, {"classes": ["a"], "shape": [0, 1, 1]}])
+def test_an_index_that_is_none_is_one_line(tmp_path, index):
+    write_json(tmp_path / "maps.json", index)
+    with pytest.raises(ValueError, match=r"maps.json is not what .* wrote"):
+        LabelMaps(tmp_path, tmp_path, ("a",))

@@ -110,8 +110,9 @@ def write_maps(
                 write_map(place(out, data, file), compact(scores, top))
                 agree += int(scores.mean((1, 2)).argmax()) == label
             done += len(images)
+            shape = [min(top, maps.shape[1]), *maps.shape[2:]]
             progress(done, len(wanted))
         about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(found.classes))}
         about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
-        write_index(out, found.classes, about)
+        write_index(out, found.classes, about | ({"shape": shape} if done else {}))
     return about
