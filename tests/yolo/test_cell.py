@@ -1,5 +1,7 @@
 """A training of a comparison through Ultralytics: it reports, resumes, and reads its data beforehand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -73,6 +75,33 @@ def test_it_resumes_and_its_clock_goes_on(digits, tmp_path):
     assert epochs[1]["seconds"] > first[0]["seconds"]
     # The trainer is done: a cell that was killed after this has nothing left to train.
     assert go(tmp_path, digits, 3, cut) == epochs
+
+
+def test_a_checkpoint_that_breaks_off_leaves_the_old_one(digits, tmp_path, monkeypatch):
+    """In the second epoch's save, and in the last one, which strips the optimizer."""
+    weights, real, saved = tmp_path / "run" / "weights", Path.write_bytes, []
+
+    def write_bytes(self, data):
+        saved.append(self.name)
+        if saved.count(self.name) == 2:
+            real(self, data[:1000])
+            raise Stop
+        return real(self, data)
+
+    def strip(file, *_, **__):
+        real(Path(file), b"cut")
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Path, "write_bytes", write_bytes)
+        go(tmp_path, digits, 2)
+    assert torch.load(weights / "last.pt", weights_only=False)["epoch"] == 0
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr("ultralytics.engine.trainer.strip_optimizer", strip)
+        go(tmp_path, digits, 2)
+    assert torch.load(weights / "last.pt", weights_only=False)["epoch"] == 1
+    assert sorted(file.name for file in weights.iterdir()) == ["best.pt", "last.pt"]
+    assert [row["epoch"] for row in go(tmp_path, digits, 2)] == [1, 2]
 
 
 @pytest.mark.slow
