@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
+from dualvit.files import write_whole
 from dualvit.tasks.settings import DetectRecipe
 from dualvit.yolo.model import YOLO
 
@@ -122,6 +123,8 @@ def train(
     if epoch is None:
         done, used = [], 0.0
         (folder / "run" / "results.csv").unlink(missing_ok=True)
+    else:
+        _end_last_line(folder / "run" / "results.csv")
     model = open_model(*entry, task) if epoch is None else YOLO(last)
     _watch(model, task, folder, used, threads, report, start)
     if epoch is not None:
@@ -136,6 +139,13 @@ def train(
             project=str(folder.resolve()), name="run", exist_ok=True,
         )  # fmt: skip
     return history(folder, task)
+
+
+def _end_last_line(table: Path) -> None:
+    """Take away a line that a full disk cut short: Ultralytics would write the next one behind it."""
+    text = table.read_bytes() if table.exists() else b""
+    if not text.endswith(b"\n"):
+        write_whole(table, text[: text.rfind(b"\n") + 1])
 
 
 def _epoch_of(last: Path) -> int | None:
