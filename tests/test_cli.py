@@ -222,6 +222,19 @@ def test_an_interrupt_is_130_and_one_word(where, arguments, monkeypatch, tmp_pat
     assert done.stdout.strip().splitlines()[-1] == "stopped" and not done.stderr
 
 
+def test_an_interrupt_that_an_import_wraps_is_one(monkeypatch, tmp_path):
+    class Interrupts:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    def convert(*_):
+        type("Imported", (), {"attribute": Interrupts()})  # Python makes a RuntimeError of it, before 3.12
+
+    monkeypatch.setattr("dualvit.weights.convert", convert)
+    done = dualvit("convert", "a.pth", tmp_path / "b.safetensors")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (130, "stopped", "")
+
+
 def test_a_path_is_printed_as_it_is(tmp_path):
     folder = tmp_path / "[red]x [y]"
     done = dualvit("data", "digits", folder, "--images", 5, "--size", 64)

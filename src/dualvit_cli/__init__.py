@@ -8,7 +8,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -307,20 +307,30 @@ def yolo_table() -> Table:
     return table
 
 
+def stopped() -> NoReturn:
+    """End as Ctrl-C does."""
+    console.print("stopped")
+    sys.exit(130)
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit status 1, without a traceback."""
     try:
         app(prog_name="dualvit")
     except KeyboardInterrupt:
-        console.print("stopped")
-        sys.exit(130)
+        stopped()
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
-            console.print("stopped")
+            stopped()
         raise
     except Exception as error:
         if os.environ.get("DUALVIT_DEBUG"):
             raise
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:  # Python itself makes an error of an interrupt in some places of an import
+            stopped()
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name == "ultralytics":
             line = "this command needs Ultralytics; install dualvit[yolo]"

@@ -38,6 +38,7 @@ def results(place):
 
 def test_a_failing_model_stays_alone_and_is_tried_again(experiment, place):
     models = ["tiny_test", {"name": "tiny_test", "label": "broken", "fails": True}, {"name": "tiny_test", "width": 8}]
+    models.append({"name": "tiny_test", "label": "[/] $nan", "fails": "nan"})
     path = experiment(models=models, seeds=[0, 1], jobs=2, epochs=1)
     done, screen = run(path)
     assert not done
@@ -46,12 +47,14 @@ def test_a_failing_model_stays_alone_and_is_tried_again(experiment, place):
     log = place / "out" / "cells" / "broken-s0" / "log.txt"
     assert f"failed broken seed 0: RuntimeError: the network broke (log: {log})" in screen
     assert "Traceback" in log.read_text()
+    assert "failed [/] $nan seed 0: loss is nan in epoch 1: first in conv (Conv2d); lower lr (log: " in screen
     report = (place / "out" / "report.html").read_text()
     assert "the network broke" in report
     assert "2 models" in report
 
     before = {file: file.stat().st_mtime_ns for file in place.glob("out/cells/tiny*/result.json")}
     models[1]["fails"] = False
+    del models[-1]
     with pytest.raises(ValueError, match=r"other settings \(model 'broken' was .*name another `output`"):
         run(experiment(models=models, seeds=[0, 1], epochs=1))
     del models[1]
