@@ -9,6 +9,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit.files import whole
+from dualvit.tasks.checks import require_run_checkpoint
 from dualvit.tasks.config import Recipe, plain
 
 # May differ in a run that continues: what it is called, and where and on what it runs.
@@ -59,8 +60,7 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or no recipe's.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
+    require_run_checkpoint(checkpoint)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is damaged

@@ -1,11 +1,9 @@
 """Fit, validate, predict and export: a recipe, its data and its task put together."""
 
-import importlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import safetensors.torch
@@ -16,33 +14,15 @@ from dualvit.files import write_json, write_whole
 from dualvit.models import create_model
 from dualvit.models.meta import on_meta
 from dualvit.models.timm_backbone import whole_names
-from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
-from dualvit.tasks.config import Recipe, apply, plain, read, typed
+from dualvit.tasks.checks import require_files
+from dualvit.tasks.config import Recipe, apply, kind, of_its_task, plain
+from dualvit.tasks.config import load_recipe as load_recipe
 from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
-
-TASKS = ("classify", "detect", "semantic")
-
-
-def kind(task: Any) -> ModuleType:
-    """The package of a task: RecipeType, DataType, TaskType."""
-    if task not in TASKS:
-        raise ValueError(f"{unknown_name('task', str(task), TASKS)}; give {', '.join(TASKS)}")
-    return importlib.import_module(f"dualvit.tasks.{task}")
-
-
-def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
-    """A recipe by its name or file, with changes such as `data.root=folder`."""
-    return _typed(read(name, changes))
-
-
-def _typed(values: Mapping[str, Any]) -> Recipe:
-    recipe: Recipe = typed(kind(values.get("task")).RecipeType, values)
-    return recipe
 
 
 def fit(recipe: Recipe, out: Path) -> Task:
@@ -117,8 +97,7 @@ def one_line() -> Iterator[None]:
 
 def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
     """A recipe's task with new weights, and its data."""
-    if not recipe.data.root:
-        raise ValueError("data.root is missing; name the data set: data.root=folder")
+    require_files(recipe)
     seed_all(str(recipe.seed))
     there = kind(recipe.task)
     data = there.DataType(recipe, out)
@@ -136,7 +115,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     values["network"]["checkpoint"] = None  # these weights replace it
     for change in changes:
         apply(values, change)
-    recipe = _typed(values)
+    recipe = of_its_task(values)
     task: Task = kind(recipe.task).TaskType(recipe, tuple(content["dualvit"]["classes"]))
     try:
         task.load_state_dict(content["state_dict"])

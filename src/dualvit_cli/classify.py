@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from dualvit_cli.early import keep_memory
+
 console = Console()
 Model = Annotated[str, typer.Argument(help="best.ckpt of a run, or any timm model with --weights.")]
 DataSet = Annotated[Path, typer.Argument(help="Folder with train/CLASS/ and val/CLASS/.")]
@@ -37,6 +39,7 @@ def evaluate(
     unreadable: Unreadable = 100,
 ) -> None:
     """Top-1, top-5 and a confusion picture of a classifier."""
+    keep_memory()
     from dualvit.tasks.classify.evaluate import evaluate as run
 
     found = run(model, data, out, weights, size, batch, workers, device, unreadable)
@@ -58,6 +61,7 @@ def probe(
     unreadable: Unreadable = 100,
 ) -> None:
     """How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."""
+    keep_memory()
     from dualvit.tasks.classify.evaluate import probe as run
 
     found = run(model, data, out, weights, neighbours, size, batch, workers, device, unreadable)
@@ -77,6 +81,7 @@ def token_labels(
     unreadable: Unreadable = 100,
 ) -> None:
     """Make the label maps that token labelling trains with, by any classifier of the data set's classes."""
+    keep_memory()
     from dualvit.tasks.classify.teacher import write_maps
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
