@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dualvit_cli import classify, recipe
+from dualvit_cli.early import before_torch, keep_memory
 from dualvit_cli.progress import LIBRARIES, importing, working
 
 app = typer.Typer(
@@ -23,22 +25,10 @@ app = typer.Typer(
     help="Dual Vision Transformer: weights, data, and YOLOv8 on top of it.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
+app.add_typer(recipe.app, name="recipe")
+classify.register(app)
 app.add_typer(data_app, name="data")
 console = Console()
-# The rest of the line goes on as it is to a command line that is imported only then.
-PASSED_ON = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "allow_interspersed_args": False,
-    "help_option_names": [],
-}
-
-
-def keep_memory() -> None:
-    """Let the allocator keep what the next step of a training or an evaluation will ask for."""
-    from dualvit.allocator import keep_freed_memory
-
-    keep_freed_memory()
 
 
 def say(line: str) -> None:
@@ -60,39 +50,6 @@ def options(
     ] = False,
 ) -> None:
     """Options of the command line itself."""
-
-
-@app.command(context_settings=PASSED_ON)
-def recipe(context: typer.Context) -> None:
-    """The paper's recipes, and small ones: list, show, fit, validate, predict, export."""
-    with importing():
-        from dualvit.tasks.cli import app as recipes
-
-    keep_memory()
-    recipes(context.args, prog_name="dualvit recipe")
-
-
-def classifier(name: str, help: str) -> None:
-    """Add a command of `dualvit.tasks.classify_cli`."""
-
-    @app.command(name, help=help, context_settings=PASSED_ON)
-    def command(context: typer.Context) -> None:
-        with importing():
-            from dualvit.tasks.classify_cli import register
-
-        keep_memory()
-        commands = typer.Typer(add_completion=False)
-        register(commands)
-        commands([name, *context.args], prog_name="dualvit")
-
-
-classifier("eval", "Top-1, top-5 and a confusion picture of a classifier.")
-classifier(
-    "probe", "How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."
-)
-classifier(
-    "token-labels", "Make the label maps that token labelling trains with, by any classifier of the data set's classes."
-)
 
 
 @app.command(
@@ -201,6 +158,10 @@ def compare(
 
     Running it again keeps what is finished, continues what was stopped, and retries what failed.
     """
+    with before_torch():
+        from dualvit.measure.experiment import load, require
+
+        require(load(experiment))
     with importing():
         from dualvit.measure.compare import run
 
@@ -225,15 +186,21 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
 ) -> None:
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
+    sides, stages = tuple(numbers("sizes", sizes)), recomputed(checkpointing)
+    with before_torch():
+        from dualvit.tasks.checks import require_model
+
+        for name in (model.split(":")[0] for model in split(models)):
+            if not name.endswith((".yaml", ".yml")):
+                require_model(name)
     with importing():
         from dualvit.locks import only_writer
         from dualvit.measure.bench import Plan, bench
         from dualvit.measure.bench_report import show, write
 
     plan = Plan(
-        split(models), tuple(numbers("sizes", sizes)), split(dtype), batch, device, train, features, fuse, compile,
-        recomputed(checkpointing), rounds, seconds,
-    )  # fmt: skip
+        split(models), sides, split(dtype), batch, device, train, features, fuse, compile, stages, rounds, seconds
+    )
     with only_writer(out, "dualvit bench"):
         with working("warm up") as report:
             found = bench(plan, lambda what, done, total: report(done, total, what))

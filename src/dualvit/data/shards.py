@@ -10,19 +10,10 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.names import is_shards as is_shards
 from dualvit.seeds import seed_all
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "ppm")
-
-
-def is_shards(root: str) -> bool:
-    """Whether a data set's root names tar files or a command that writes one, rather than a folder.
-
-    Example:
-        >>> is_shards("shards/train-{000..099}.tar"), is_shards("pipe:aws s3 cp s3://b/{0..9}.tar -"), is_shards("pets")
-        (True, True, False)
-    """
-    return ".tar" in root or root.startswith("pipe:")
 
 
 def read_classes(file: str) -> tuple[str, ...]:

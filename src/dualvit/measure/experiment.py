@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from dualvit.files import read_yaml
+from dualvit.tasks.checks import require_model
 from dualvit.tasks.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
 
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
@@ -114,6 +115,20 @@ def load(path: str | Path) -> Experiment:
         return parse({"output": str(Path("runs") / "compare" / path.stem)} | raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def require(experiment: Experiment) -> None:
+    """Check what can be told before torch is imported: the data set's place, and the names of timm models.
+
+    Raises:
+        FileNotFoundError: no data set there.
+        ValueError: a model that neither timm nor this package has.
+    """
+    if experiment.data != "digits" and not Path(experiment.data).exists():
+        raise FileNotFoundError(f"no data set at {experiment.data}; give {_NEEDED['data']}")
+    for entry in experiment.models:
+        if not experiment.imports and not entry.name.endswith((".yaml", ".yml")):
+            require_model(entry.name)
 
 
 def parse(raw: Mapping[str, Any]) -> Experiment:

@@ -1,9 +1,11 @@
 """Recipes as typed settings: a YAML file, what the command line changes in it, and one line for every mistake."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -12,6 +14,7 @@ from dualvit.files import parse_yaml, read_yaml
 from dualvit.names import unknown_name
 
 FOLDER = Path(__file__).parent / "recipes"
+TASKS = ("classify", "detect", "semantic")
 CHECKED = ConfigDict(extra="forbid")
 
 Positive = Annotated[float, Field(gt=0)]
@@ -137,6 +140,8 @@ class Recipe:
         trainer: Further arguments of Lightning's Trainer: devices, num_nodes, strategy, precision, ...
     """
 
+    LAYOUT: ClassVar[str] = "data.root=FOLDER"  # what the task takes as a data set
+
     task: str
     title: str = ""
     network: Network
@@ -232,6 +237,24 @@ def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
     known = list(kind.__dataclass_fields__)
     where = ".".join(map(str, place[:-1]))
     return f"{unknown_name('setting', str(place[-1]), known)}; {where or 'a recipe'} has {', '.join(known)}"
+
+
+def kind(task: Any) -> ModuleType:
+    """The package of a task: RecipeType, DataType, TaskType."""
+    if task not in TASKS:
+        raise ValueError(f"{unknown_name('task', str(task), TASKS)}; give {', '.join(TASKS)}")
+    return importlib.import_module(f"dualvit.tasks.{task}")
+
+
+def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe by its name or file, with changes such as `data.root=folder`."""
+    return of_its_task(read(name, changes))
+
+
+def of_its_task(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain values, of the type that its task has."""
+    recipe: Recipe = typed(kind(values.get("task")).RecipeType, values)
+    return recipe
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Fit, validate, predict and export: a recipe, its data and its task put together."""
 
-import importlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import lightning
@@ -18,35 +16,17 @@ from dualvit.locks import only_writer
 from dualvit.models import create_model
 from dualvit.models.meta import on_meta
 from dualvit.models.timm_backbone import whole_names
-from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.seeds import seed_all
 from dualvit.stored import StoredError, check_shapes, filled_by
 from dualvit.tasks.checkpoints import latest, read_task_checkpoint, require_same_run
-from dualvit.tasks.config import Recipe, apply, plain, read, typed
+from dualvit.tasks.checks import require_files
+from dualvit.tasks.config import Recipe, apply, kind, of_its_task, plain
+from dualvit.tasks.config import load_recipe as load_recipe
 from dualvit.tasks.content import require_own_data, stored_recipe, to_store, weights_of
 from dualvit.tasks.loading import TaskData
 from dualvit.tasks.task import Task
 from dualvit.tasks.trainer import make_trainer, quiet
-
-TASKS = ("classify", "detect", "semantic")
-
-
-def kind(task: Any) -> ModuleType:
-    """The package of a task: RecipeType, DataType, TaskType."""
-    if task not in TASKS:
-        raise ValueError(f"{unknown_name('task', str(task), TASKS)}; give {', '.join(TASKS)}")
-    return importlib.import_module(f"dualvit.tasks.{task}")
-
-
-def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
-    """A recipe by its name or file, with changes such as `data.root=folder`."""
-    return _typed(read(name, changes))
-
-
-def _typed(values: Mapping[str, Any]) -> Recipe:
-    recipe: Recipe = typed(kind(values.get("task")).RecipeType, values)
-    return recipe
 
 
 def fit(recipe: Recipe, out: Path) -> Task:
@@ -140,8 +120,7 @@ def one_line() -> Iterator[None]:
 
 def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
     """A recipe's task with new weights, and its data."""
-    if not recipe.data.root:
-        raise ValueError("data.root is missing; name the data set: data.root=folder")
+    require_files(recipe)
     to_store(recipe)  # what could not be opened again is not trained
     seed_all(str(recipe.seed))
     there = kind(recipe.task)
@@ -158,12 +137,12 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     content = read_task_checkpoint(checkpoint)
     values = stored_recipe(content["dualvit"])
     try:
-        _typed(values)
+        of_its_task(values)
     except ValueError as error:
         raise ValueError(f"{checkpoint} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
     for change in changes:
         apply(values, change)
-    recipe, classes = _typed(values), tuple(content["dualvit"]["classes"])
+    recipe, classes = of_its_task(values), tuple(content["dualvit"]["classes"])
     task_type: Callable[[Recipe, tuple[str, ...]], Task] = kind(recipe.task).TaskType
     try:
         weights = weights_of(content)

@@ -1,6 +1,5 @@
 """Lightning's Trainer as recipes use it: checked arguments, whole checkpoints, loggers by name, and little to read."""
 
-import importlib.util
 import inspect
 import logging
 import warnings
@@ -16,24 +15,11 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
-from dualvit.names import unknown_name
 from dualvit.tasks.checkpoints import WholeFiles, keepers
+from dualvit.tasks.checks import require_logger, require_trainer
 from dualvit.tasks.config import Recipe
 from dualvit.tasks.progress import Bar, EpochLines
 
-OURS = {
-    "callbacks": "the recipe brings its own",
-    "min_epochs": "set schedule.epochs",
-    "min_steps": "set schedule.steps",
-    "max_epochs": "set schedule.epochs",
-    "max_steps": "set schedule.steps",
-    "gradient_clip_val": "set optimizer.clip",
-    "use_distributed_sampler": "loaders share the data out themselves",
-    "plugins": "checkpoints are written by one of the recipe's own",
-    "default_root_dir": "give --out",
-    "enable_checkpointing": "a run that cannot go on is lost",
-}
-LOGGERS = {"csv": None, "tensorboard": "tensorboard", "wandb": "wandb"}  # and the package that each needs
 # True, and of no help to who trains: advice on workers, on intervals of logs, and what Lightning is about to change.
 SILENT = (
     r".*does not have many workers which may be a bottleneck",
@@ -61,8 +47,7 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
         ValueError: an argument that Trainer does not have, or that the recipe decides elsewhere.
     """
     asked = dict(recipe.trainer)
-    _require_known(asked)
-    _require_whole_weights(recipe)
+    require_trainer(recipe, list(inspect.signature(lightning.Trainer.__init__).parameters)[1:])
     schedule = recipe.schedule
     terminal = Console().is_terminal
     arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0, "log_every_n_steps": 10}
@@ -89,25 +74,6 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
         raise ValueError(f"Lightning cannot take one of {given}: {error}") from None
 
 
-def _require_known(asked: dict[str, Any]) -> None:
-    known = [name for name in inspect.signature(lightning.Trainer.__init__).parameters if name != "self"]
-    for name in asked:
-        if name in OURS:
-            raise ValueError(f"trainer.{name} cannot be set: {OURS[name]}")
-        if name not in known:
-            raise ValueError(unknown_name("setting", f"trainer.{name}", [f"trainer.{name}" for name in known]))
-
-
-def _require_whole_weights(recipe: Recipe) -> None:
-    """Of sharded weights, Lightning neither keeps an average nor clips gradients by their norm."""
-    if not str(recipe.trainer.get("strategy", "")).startswith("fsdp"):
-        return
-    for name, value, off in (("ema", recipe.ema, None), ("optimizer.clip", recipe.optimizer.clip, 0)):
-        if value:
-            remedy = f"give {name}={'null' if off is None else off}, or trainer.strategy=ddp"
-            raise ValueError(f"{name} is {value:g}, which sharded weights (fsdp) do not allow; {remedy}")
-
-
 def _callbacks(recipe: Recipe, out: Path | None, metric: str, bar: bool) -> list[Callback]:
     callbacks: list[Callback] = [Bar()] if bar else []
     if out is None:
@@ -123,13 +89,9 @@ def make_logger(name: Any, out: Path) -> Logger | bool:
     Raises:
         ValueError: an unknown one, or one whose package is missing.
     """
+    require_logger(name)
     if name is False:
         return False
-    if name not in LOGGERS:
-        raise ValueError(f"trainer.logger is {name!r}; give {', '.join(LOGGERS)} or false")
-    package = LOGGERS[name]
-    if package and not importlib.util.find_spec(package):
-        raise ValueError(f"trainer.logger={name} needs {package}: pip install {package}, or trainer.logger=csv")
     if name == "wandb":
         return WandbLogger(name=out.name, save_dir=out, project="dualvit")
     # A version for each start: what a stopped run logged stays.

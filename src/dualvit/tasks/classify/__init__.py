@@ -1,7 +1,10 @@
 """Image classification: folders of classes, cross-entropy, top-1."""
 
+from dualvit.names import lazily
 from dualvit.tasks.classify.config import ClassifyRecipe as RecipeType
-from dualvit.tasks.classify.data import ClassifyData as DataType
-from dualvit.tasks.classify.task import Classify as TaskType
 
 __all__ = ["DataType", "RecipeType", "TaskType"]
+# A recipe is checked before torch is imported.
+__getattr__ = lazily(
+    __name__, DataType="dualvit.tasks.classify.data.ClassifyData", TaskType="dualvit.tasks.classify.task.Classify"
+)

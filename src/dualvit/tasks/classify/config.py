@@ -1,11 +1,12 @@
 """The settings of image classification."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from dualvit.names import is_shards
 from dualvit.tasks.config import CHECKED, Count, Data, NotNegative, Positive, Recipe, Share
 
 
@@ -94,6 +95,8 @@ class ClassifySettings(Data):
 class ClassifyRecipe(Recipe):
     """A recipe of image classification; without `token_labels` it trains on the classes alone."""
 
+    LAYOUT: ClassVar[str] = "data.root=FOLDER with train/CLASS/ and val/CLASS/, or shards"
+
     task: Literal["classify"] = "classify"
     data: ClassifySettings
     augment: Augment = field(default_factory=Augment)
@@ -103,8 +106,13 @@ class ClassifyRecipe(Recipe):
     def __post_init__(self) -> None:
         if self.mixes and self.data.batch % 2:
             raise ValueError(f"mixup pairs pictures, and data.batch is {self.data.batch}; give an even one")
+        sharded = is_shards(self.data.root)
+        if sharded and (self.data.samples is None or not self.data.val):
+            raise ValueError("shards need data.samples (pictures in an epoch) and data.val (shards to validate on)")
         if self.token_labels is None:
             return
+        if sharded:
+            raise ValueError("token labels need a folder with train/CLASS/ as data.root; shards have no label maps")
         if self.mixes:
             raise ValueError("token labels bring MixToken; set mix.mixup=0 and mix.cutmix=0")
         if self.data.image_size % 32:

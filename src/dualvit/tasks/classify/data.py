@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dualvit.data.images import Sample, open_rgb, read_folders
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
+from dualvit.tasks.checks import require_maps
 from dualvit.tasks.classify.config import ClassifyRecipe
 from dualvit.tasks.classify.transforms import TrainTransform, View, eval_transform, normalisation
 from dualvit.tasks.loading import Order, Reproducible, Skipped, TaskData
@@ -94,10 +95,6 @@ class ClassifyData(TaskData):
         self.sharded = is_shards(recipe.data.root)
         if self.sharded:
             self.classes = read_classes(recipe.data.classes)
-            if recipe.token_labels is not None:
-                raise ValueError("token labels need a folder with train/CLASS/ as data.root; shards have no label maps")
-            if recipe.data.samples is None or not recipe.data.val:
-                raise ValueError("shards need data.samples (pictures in an epoch) and data.val (shards to validate on)")
             return
         self.found = read_folders(recipe.data.root)
         self.classes = self.found.classes
@@ -107,8 +104,7 @@ class ClassifyData(TaskData):
         labels = self.recipe.token_labels
         if labels is None:
             return Photos(self.found.train, transform.image)
-        if not labels.maps:
-            raise ValueError("token_labels.maps is missing; `dualvit token-labels MODEL DATA OUT` makes the folder")
+        require_maps(self.recipe)
         maps = LabelMaps(Path(labels.maps), Path(self.recipe.data.root), self.classes)
         return LabelledPhotos(self.found.train, transform, maps)
 

@@ -1,7 +1,7 @@
 """The settings of detection and instance segmentation."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -84,6 +84,8 @@ class DetectData(Data):
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class DetectRecipe(Recipe):
     """A recipe of detection (retinanet) or instance segmentation (mask-rcnn)."""
+
+    LAYOUT: ClassVar[str] = "data.root=data.yaml, a folder with one, or a folder in COCO's layout"
 
     task: Literal["detect"] = "detect"
     detector: Literal["retinanet", "mask-rcnn"] = "retinanet"

@@ -1,7 +1,10 @@
 """Semantic segmentation: UPerNet, images with masks, mIoU over whole images."""
 
+from dualvit.names import lazily
 from dualvit.tasks.semantic.config import SemanticRecipe as RecipeType
-from dualvit.tasks.semantic.data import SemanticModule as DataType
-from dualvit.tasks.semantic.task import Semantic as TaskType
 
 __all__ = ["DataType", "RecipeType", "TaskType"]
+# A recipe is checked before torch is imported.
+__getattr__ = lazily(
+    __name__, DataType="dualvit.tasks.semantic.data.SemanticModule", TaskType="dualvit.tasks.semantic.task.Semantic"
+)

@@ -1,7 +1,7 @@
 """The settings of semantic segmentation."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -88,6 +88,8 @@ class Decoder:
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class SemanticRecipe(Recipe):
     """A recipe of semantic segmentation."""
+
+    LAYOUT: ClassVar[str] = "data.root=FOLDER with images/ and masks/, in ADE20K's layout, or with a data.yaml"
 
     task: Literal["semantic"] = "semantic"
     data: SemanticData

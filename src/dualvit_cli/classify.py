@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dualvit_cli.early import keep_memory
 from dualvit_cli.progress import LIBRARIES, working
 
 console = Console()
@@ -39,6 +40,7 @@ def evaluate(
 ) -> None:
     """Top-1, top-5 and a confusion picture of a classifier."""
     with working(f"evaluating {model}", first=LIBRARIES) as report:
+        keep_memory()
         from dualvit.tasks.classify.evaluate import evaluate as run
 
         found = run(model, data, out, weights, size, batch, workers, device, unreadable, report)
@@ -61,6 +63,7 @@ def probe(
 ) -> None:
     """How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."""
     with working(f"features of {model}", first=LIBRARIES) as report:
+        keep_memory()
         from dualvit.tasks.classify.evaluate import probe as run
 
         found = run(model, data, out, weights, neighbours, size, batch, workers, device, unreadable, report)
@@ -81,6 +84,7 @@ def token_labels(
 ) -> None:
     """Make the label maps that token labelling trains with, by any classifier of the data set's classes."""
     with working("label maps", first=LIBRARIES) as report:
+        keep_memory()
         from dualvit.tasks.classify.teacher import write_maps
 
         found = write_maps(model, data, out, weights, size, top, batch, workers, device, unreadable, report)

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dualvit_cli.early import before_torch, keep_memory
 from dualvit_cli.progress import LIBRARIES, importing, working
 
 app = typer.Typer(
@@ -19,7 +20,8 @@ Changes = Annotated[list[str] | None, typer.Argument(help="Settings that change,
 @app.command("list")
 def list_recipes() -> None:
     """List the recipes that come with the package."""
-    from dualvit.tasks.config import names, read
+    with before_torch():
+        from dualvit.tasks.config import names, read
 
     table = Table("recipe", "published", "what", box=None, header_style="bold")
     recipes = sorted((read(name) | {"recipe": name} for name in names()), key=lambda plain: plain["task"])
@@ -48,11 +50,13 @@ def show(
     """Print a recipe in full, defaults included, as YAML that `fit` takes."""
     import yaml  # type: ignore[import-untyped]
 
-    with importing():
-        from dualvit.tasks.config import plain
-        from dualvit.tasks.run import load_recipe
+    with before_torch():
+        from dualvit.tasks.checks import require_known
+        from dualvit.tasks.config import load_recipe, plain
 
-    print(yaml.safe_dump(plain(load_recipe(recipe, changes or ())), sort_keys=False, allow_unicode=True), end="")
+        loaded = load_recipe(recipe, changes or ())
+        require_known(loaded)
+        print(yaml.safe_dump(plain(loaded), sort_keys=False, allow_unicode=True), end="")
 
 
 @app.command()
@@ -62,12 +66,22 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
 ) -> None:
     """Train, or continue where the run in the folder stopped."""
+    with before_torch():
+        from dualvit.tasks.checks import require_files, require_known, require_maps
+        from dualvit.tasks.config import load_recipe
+
+        loaded = load_recipe(recipe, changes or ())
+        require_known(loaded)
+        require_files(loaded)
+        require_maps(loaded)
     with importing():
-        from dualvit.tasks.run import best_row, load_recipe
+        keep_memory()
+        from dualvit.tasks.run import best_row
         from dualvit.tasks.run import fit as run_fit
+        from dualvit.tasks.run import load_recipe as load_again  # of the types that the imported package has
 
     folder = out or Path("runs") / Path(recipe).stem
-    task = run_fit(load_recipe(recipe, changes or ()), folder)
+    task = run_fit(load_again(recipe, changes or ()), folder)
     best = best_row(task)
     if task.global_rank == 0 and best is not None:
         say(
@@ -80,6 +94,7 @@ def validate(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")], changes: Changes = None
 ) -> None:
     """Score a checkpoint on its validation data, or on those that data.root= names."""
+    _require(checkpoint)
     with working(f"validating {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.tasks.run import validate as run_validate
 
@@ -95,6 +110,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for predictions and pictures.")] = Path("runs/predict"),
 ) -> None:
     """Write what a checkpoint says of images: JSON and pictures. Images that cannot be read are skipped, and listed."""
+    _require(checkpoint)
     with working(f"predicting with {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.tasks.run import predict as run_predict
 
@@ -109,6 +125,7 @@ def export(
     target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
 ) -> None:
     """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
+    _require(checkpoint)
     with working(f"exporting {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.tasks.run import export as run_export
 
@@ -118,6 +135,15 @@ def export(
         say(f"without {len(missing)} of the whole network, which this backbone has none of, such as {missing[0]}")
     else:
         say(f"timm.create_model(..., checkpoint_path=...) takes {', '.join(f'{k}={v!r}' for k, v in options.items())}")
+
+
+def _require(checkpoint: Path) -> None:
+    """Check for a run's checkpoint, and go on with memory kept."""
+    with before_torch():
+        from dualvit.tasks.checks import require_run_checkpoint
+
+        require_run_checkpoint(checkpoint)
+    keep_memory()
 
 
 def say(line: str) -> None:
