@@ -203,6 +203,9 @@ def test_an_interrupt_is_130_and_one_word(where, arguments, monkeypatch, tmp_pat
     module, _, name = where.rpartition(".")
     monkeypatch.setattr(importlib.import_module(module), name, interrupt)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()  # what is not there is told before anything is imported
+    (tmp_path / "best.ckpt").touch()
+    (tmp_path / "experiment.yaml").write_text("task: classify\ndata: digits\nepochs: 1\nmodels: [dualvit_n]\n")
     done = dualvit(*arguments)
     assert done.returncode == 130
     assert done.stdout.strip().splitlines()[-1] == "stopped" and not done.stderr

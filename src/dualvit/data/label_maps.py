@@ -56,7 +56,7 @@ class LabelMaps:
             odd = next((a for a, b in zip(theirs, self.classes, strict=False) if a != b), "")
             raise ValueError(
                 f"label maps in {self.folder} have {len(theirs)} classes and the data set {len(self.classes)}"
-                + (f" (theirs has {odd!r})" if odd else "")
+                + (f" (theirs has {odd[:60]!r})" if odd else "")
                 + "; make them with a teacher of the data set's own classes"
             )
 

@@ -68,9 +68,7 @@ class Cell:
         wanted = {"label": self.entry.label, "name": self.entry.name, "seed": self.seed, "metric": self.metric}
         for key, value in wanted.items():
             if found[key] != value:
-                raise ValueError(
-                    f"{file} is of another cell: its {key} is {found[key]!r} and not {value!r}; move it away"
-                )
+                raise ValueError(f"{file} is of another cell: its {key} is not {value!r}; move it away")
         if any(not isinstance(row.get(key), int | float) for row in found["epochs"] for key in ("epoch", self.metric)):
             raise ValueError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
         return found

@@ -218,16 +218,17 @@ def typed(kind: type[Recipe], plain: Mapping[str, Any]) -> Any:
 
 def _mistake(kind: type[Recipe], error: Any) -> str:
     place, value = ".".join(map(str, error["loc"])), error["input"]
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
     if error["type"] == "unexpected_keyword_argument":
         return _unknown(kind, error["loc"])
     if error["type"] in ("missing", "missing_argument"):
         return f"{place} is missing"
     if error["type"] == "dataclass_type":
-        return f"{place} is {value!r}, and has settings of its own; give them as {place}.NAME=VALUE"
+        return f"{place} is {shown}, and has settings of its own; give them as {place}.NAME=VALUE"
     words = error["msg"].removeprefix("Value error, ")
     if isinstance(value, Mapping):  # of settings that exclude each other; the message names them
         return f"{place}: {words}" if place else words
-    return f"{place} is {value!r}: {words[:1].lower()}{words[1:]}"
+    return f"{place} is {shown}: {words[:1].lower()}{words[1:]}"
 
 
 def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
