@@ -194,12 +194,9 @@ def checkpoints(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callab
     from dualvit.tasks.config import load_recipe, plain
 
     starts = []
-    for name, network in (
-        ("laptop-classify", "dualvit_n"),
-        ("laptop-detect", "test_convnext"),
-        ("laptop-semantic", "dualvit_n"),
-    ):
-            recipe = load_recipe(name, ["data.root=x", f"network.name={network}", "network.options={}"])
+    for name in ("laptop-classify", "laptop-detect", "laptop-semantic"):
+        network = "test_convnext" if name == "laptop-classify" else "dualvit_n"
+        recipe = load_recipe(name, ["data.root=x", f"network.name={network}", "network.options={}"])
         task = run.kind(recipe.task).TaskType(recipe, ("a", "b"))
         held = {"recipe": plain(recipe), "classes": ["a", "b"], "history": [{"epoch": 1, "step": 1, task.metric: 0.5}]}
         held |= {"environment": {"commit": None}, "images": 4}
