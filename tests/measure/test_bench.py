@@ -132,6 +132,7 @@ def test_models_with_options():
         ({"dtypes": ("fp99",)}, "dtype is 'fp99'; give float32, bfloat16"),
         ({"dtypes": ("int8",), "train": True}, "dtype int8 is for inference"),
         ({"batch": 0}, "batch is 0; give 1 or more"),
+        ({"rounds": 1}, "rounds is 1; give 2 or more"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not here"),
         ({"device": "toaster"}, "device 'toaster' is not here"),
     ],

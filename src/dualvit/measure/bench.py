@@ -126,9 +126,9 @@ def check(plan: Plan) -> None:
     """Raise ValueError for what cannot be measured, before anything is built."""
     if not plan.models:
         raise ValueError("no models; name some, such as dualvit_s,swin_tiny_patch4_window7_224")
-    for name in ("batch", "rounds"):
-        if getattr(plan, name) < 1:
-            raise ValueError(f"{name} is {getattr(plan, name)}; give 1 or more")
+    for name, least in (("batch", 1), ("rounds", MIN_ROUNDS)):  # quartiles need two
+        if getattr(plan, name) < least:
+            raise ValueError(f"{name} is {getattr(plan, name)}; give {least} or more")
     for size in plan.sizes:
         if size < 32 or size % 32:
             nearest = max(32, 32 * round(size / 32))

@@ -1,0 +1,249 @@
+"""The code of README.md and docs/: blocks run on drawn data, or at least say what the commands understand."""
+
+import io
+import os
+import re
+import runpy
+import shlex
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ultralytics", reason="needs dualvit[all]")
+pytest.importorskip("lightning", reason="needs dualvit[all]")
+
+import cv2
+import numpy as np
+import timm
+import ultralytics
+import ultralytics.cfg
+import yaml
+from command_lines import ROOT, understand
+from PIL import Image
+from safetensors.torch import save_file
+
+from dualvit.data.digits import write_digits
+from dualvit.measure import experiment
+from dualvit_cli import main
+
+PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+DIAGRAMS = {"docs/architecture.md"}  # pages whose blocks without a language are no code
+
+# What a shell block is not run for: a text in it, and the reason. Such blocks are checked alone.
+NOT_RUN = {
+    "make ": "the demo takes minutes, and `make test` is this suite",
+    "pip install": "fetches packages",
+    "/data/": "ImageNet and COCO are fetched by the reader",
+    "ADEChallengeData2016": "ADE20K is fetched by the reader",
+    "s3://": "shards in an object store",
+    "torchrun": "two machines",
+    "srun": "a cluster",
+    "../shared/": "data beside the repository, on which the runs take up to hours",
+    "compare/sign-digits.yaml": "the same, as the file says",
+    "compare/bccd.yaml": "the same, as the file says",
+    "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
+}
+# What makes a block small: a text in the documents, and what runs instead of it.
+QUICK = "batch=4 workers=0 plots=False"
+SMALL = {
+    "epochs=100, imgsz=640": f"epochs=1, imgsz=64, {QUICK.replace(' ', ', ')}",
+    'export(format="onnx"': 'export(imgsz=64, format="onnx"',
+    "digits digits --images 400": "digits digits --images 6 --size 64",
+    "imgsz=320 epochs=30": f"imgsz=64 epochs=1 {QUICK}",
+    "data=data.yaml epochs=100": f"data=data.yaml imgsz=64 epochs=1 {QUICK}",
+    "--sizes 224,640 --batch 8": "--sizes 64 --batch 1 --rounds 2",
+    "roofline.py dualvit_s": "roofline.py dualvit_n --size 64 --batch 1 --passes 1",
+    "fit laptop-classify": "fit laptop-classify schedule.epochs=1 data.image_size=32 data.batch=4",
+    "images: 2000": "images: 20",
+    "[dualvit_n, mobilenetv3_small_100, resnet18]": "[test_resnet]",
+    "epochs: 10\nimage_size: 64\nseeds: [0, 1, 2]": "epochs: 1\nimage_size: 32\nseeds: [0]",
+}
+
+
+def blocks(page):
+    """The language and the text of each block of code."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def commands(text):
+    """The command lines of a shell block as words."""
+    lines = (shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines())
+    return [words for words in lines if words]
+
+
+def small(text):
+    for old, new in SMALL.items():
+        text = text.replace(old, new)
+    return text
+
+
+def not_run(text):
+    return [why for mark, why in NOT_RUN.items() if mark in text]
+
+
+# ---- every command is understood
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_shell_blocks_are_understood(name):
+    for language, text in blocks(PAGES[name]):
+        assert language in ("python", "sh", "yaml") or name in DIAGRAMS, (
+            f"{name} has a block that no test reads: {text}"
+        )
+        for words in commands(text) if language == "sh" else ():
+            understand(words)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_in_sentences_are_understood(name):
+    text = re.sub(r"^```.*?^```$", "", PAGES[name].read_text(), flags=re.M | re.S)
+    for span in re.findall(r"`([^`]+)`", text):
+        if re.match(r"(dualvit|make|pip install|tensorboard|python benchmarks/\S+|\S*python -m) ", span):
+            understand(shlex.split(span), whole=False)
+
+
+def test_commands_in_help_and_comments_are_understood():
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.*")]
+    found = []
+    for file in files:
+        text = re.sub(r"\\{1,2}\n\s*", "", file.read_text(errors="ignore"))
+        found += re.findall(r"`((?:dualvit|python benchmarks/\S+) [^`{}|]+)`|^#? +(dualvit \w+ \w.*)$", text, re.M)
+    lines = {" ".join("".join(pair).split()) for pair in found}
+    assert len(lines) > 10
+    for line in sorted(lines):
+        understand(shlex.split(re.sub(r"[.,:;]$| \.\.\.", "", line)), whole=False)
+
+
+def test_yaml_blocks_load():
+    found = [text for page in PAGES.values() for language, text in blocks(page) if language == "yaml"]
+    assert found
+    for text in found:
+        experiment.parse(yaml.safe_load(text))
+
+
+def test_each_exception_is_needed():
+    shell = [text for page in PAGES.values() for language, text in blocks(page) if language == "sh"]
+    files = [file.read_text() for file in (ROOT / "benchmarks/compare").glob("*.yaml")]
+    everything = "\n".join([*(text for page in PAGES.values() for _, text in blocks(page)), *files])
+    assert [mark for mark in NOT_RUN if not any(mark in text for text in shell)] == []
+    assert [old for old in SMALL if old not in everything] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("dualvt bench", "unknown program 'dualvt'"),
+        ("dualvit recipes list", "unknown command 'recipes'; did you mean recipe"),
+        ("dualvit recipe fti imagenet-s", "unknown command 'fti'"),
+        ("dualvit recipe fit imagenet-z", "unknown recipe 'imagenet-z'"),
+        ("dualvit recipe fit imagenet-s data.roto=x", "unknown setting 'roto'"),
+        ("dualvit recipe fit imagenet-s data.batch=many", "data.batch is 'many'"),
+        ("dualvit recipe fit imagenet-s network.name=dualvit_q", "unknown model 'dualvit_q'"),
+        ("dualvit recipe fit imagenet-s trainer.device=8", "did you mean trainer.devices"),
+        ("dualvit recipe predict best.ckpt images --outt x", "No such option"),
+        ("dualvit recipe export best.ckpt", "Missing argument"),
+        ("dualvit recipe export a.ckpt b.safetensors c", "unexpected extra argument"),
+        ("dualvit bench --models dualvit_s --size 224", "No such option"),
+        ("dualvit bench --models dualvit_s --batch many", "valid integer"),
+        ("dualvit compare benchmarks/compare/digit.yaml", "no experiment at"),
+        ("dualvit yolo detekt train", "unknown task or mode 'detekt'"),
+        ("dualvit yolo detect train epoch=3", "unknown setting 'epoch'"),
+        ("dualvit yolo detect train epochs=many", "epochs"),
+        ("dualvit yolo detect train model=yolov8n-dulavit.yaml", "no model YAML yolov8n-dulavit.yaml"),
+        ("torchrun --nnodes=2 --nproc-per-core=8 -m dualvit recipe list", "unrecognized arguments"),
+        ("torchrun -m dualvit recipe fit imagenet-s data.roto=x", "unknown setting 'roto'"),
+        ("srun python -m dualvit recipe fit imagenet-z", "unknown recipe"),
+        ("python benchmarks/rooflin.py", "no script at"),
+        ("python benchmarks/roofline.py --call 12 --sizes 3", "unrecognized arguments"),
+        ("make demos", "unknown target 'demos'"),
+        ("pip install dualvit[yol]", "unknown extra 'yol'"),
+    ],
+)
+def test_mistakes_in_documents_are_found(line, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(words)):
+        understand(shlex.split(line))
+
+
+# ---- what can run does
+
+
+def draw(folder, text):
+    """Make the files that a page's code names, as far as no command of the page makes them."""
+    digits = write_digits(folder / "drawn", 6, 64)
+    pictures = sorted((folder / "drawn/images").rglob("*.jpg"))
+    (folder / "data.yaml").write_text(f"path: {digits.parent}\n{digits.read_text()}")
+    (folder / "image.jpg").write_bytes(pictures[0].read_bytes())
+    video = cv2.VideoWriter(str(folder / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (64, 64))
+    for picture in pictures:
+        video.write(cv2.imread(str(picture)))
+    video.release()
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for flower in ("rose", "tulip"):
+            (folder / "flowers" / split / flower).mkdir(parents=True)
+            for number in range(12):
+                pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "flowers" / split / flower / f"{number}.jpg")
+    weights = {"OUT": "dualvit_s", "dualvit_s": "dualvit_s", "swin": "swin_tiny_patch4_window7_224"}
+    for name, network in weights.items():
+        if f"{name}.safetensors" in text:
+            save_file(timm.create_model(network).state_dict(), folder / f"{name}.safetensors")
+    for file in (ROOT / "benchmarks").rglob("*.*"):
+        if file.suffix in (".py", ".yaml"):
+            copy = folder / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(small(file.read_text()))
+
+
+def run(line, log):
+    """Run a command line here, as a shell in the working directory would; return what it printed and logged."""
+    words = [os.path.expandvars(word) for word in line]
+    words, target = (words[: words.index(">")], Path(words[-1])) if ">" in words else (words, None)
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    log.clear()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", words[words[0] == "python" :])
+        for owner, name in ((ultralytics, "YOLO"), (ultralytics.cfg, "ARGV")):  # what `dualvit yolo` replaces
+            patch.setattr(owner, name, getattr(owner, name))
+        try:
+            main() if words[0] == "dualvit" else runpy.run_path(words[1], run_name="__main__")
+        except SystemExit as end:
+            status = end.code or 0
+    assert status == 0, f"{shlex.join(words)}: {err.getvalue()[-2000:]}"
+    if target:
+        target.write_text(out.getvalue())
+    return f"{err.getvalue()}{log.text}{out.getvalue()}"
+
+
+def results(said, folder, start):
+    """What is new in a folder, and named in what a command printed."""
+    words = re.sub(r"\x1b\[[0-9;]*m|=", " ", said).split()
+    paths = [path for word in words if (path := Path(word.strip("'\",;:()"))).suffix != ".cache" and path.exists()]
+    return [path for path in paths if folder in path.resolve().parents and path.stat().st_mtime >= start]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in PAGES if any(lang != "" for lang, _ in blocks(PAGES[name]))])
+def test_blocks_run(name, tmp_path, monkeypatch, caplog):
+    """In the order of the page, in one folder; each command of ours says where its result is, and it is there."""
+    text = PAGES[name].read_text()
+    draw(tmp_path, text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", str(tmp_path))
+    names: dict = {}
+    for language, text in blocks(PAGES[name]):
+        if language == "python":
+            exec(small(text), names)
+        elif language == "sh" and not not_run(text):
+            for words in commands(small(text)):
+                start = time.time() - 0.01  # a file's time is that of the last tick
+                said = run(words, caplog)
+                if words[0] == "dualvit" and words[1:3] != ["recipe", "list"]:
+                    assert results(said, tmp_path, start), f"{shlex.join(words)} names no result: {said[-2000:]}"
+    if name == "README.md":
+        assert names["logits"].shape == (1, 10)
+        assert [m.shape[1] for m in names["maps"]] == [64, 128, 320, 448]
+        assert len(names["results"]) == 1
