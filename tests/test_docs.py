@@ -44,6 +44,8 @@ NOT_RUN = {
     "../shared/": "data beside the repository, on which the runs take up to hours",
     "compare/sign-digits.yaml": "the same, as the file says",
     "compare/bccd.yaml": "the same, as the file says",
+    "benchmarks/learning_rates.py": "trains for half an hour on data beside the repository",
+    "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
 # What makes a block small: a text in the documents, and what runs instead of it.

@@ -8,8 +8,8 @@ from typing import Any
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that does not exist, with the nearest ones that do."""
-    near = get_close_matches(name, list(known), n=3)
-    return f"unknown {kind} {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+    near = get_close_matches(name[:100], list(known), n=3)
+    return f"unknown {kind} {name[:100]!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
 
 
 def is_shards(root: str) -> bool:

@@ -105,6 +105,7 @@ YAMLS = {
     "depth": with_yaml(depth_multiple=1e9),
     "depth of a scale": with_yaml(scales={"n": [1e9, 1.0, 1024]}, scale="n"),
     "a scale that is not there": with_yaml(scales={"s": [1.0, 1.0, 1024]}, scale="n"),
+    "a scale that is a list": with_yaml(scales={"n": [1.0, 1.0, 1024]}, scale=["n"]),
     "width": with_yaml(width_multiple=float("inf")),
     "channels of a row": first_row(-1, 1, "Conv", [10**9, 3, 2]),
     "many channels": first_row(-1, 1, "Conv", [65536, 3, 2]),

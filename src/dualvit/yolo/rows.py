@@ -91,6 +91,8 @@ def _check_settings(yaml: Mapping[str, Any]) -> None:
     scales = yaml.get("scales")
     if scales is not None and not (isinstance(scales, Mapping) and all(map(_is_scale, scales.values()))):
         raise StoredError("yaml.scales is no mapping from scales to depth, width and limit of channels")
+    if not isinstance(yaml.get("scale") or "", str):
+        raise StoredError("yaml.scale is no text")
     if scales and yaml.get("scale") and yaml["scale"] not in scales:
         raise StoredError(f"yaml.scale is {yaml['scale']!r}, which is none of yaml.scales")
     if "kpt_shape" in yaml:
