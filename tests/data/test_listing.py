@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from dualvit.data.listing import free_names, image_files
@@ -31,3 +32,12 @@ def test_folders_are_listed_without_what_predictions_wrote(tmp_path):
     assert [file.name for file in image_files([tmp_path], tmp_path)] == ["a.png", "b.jpg"]
     assert image_files([tmp_path / "a-2.png"], tmp_path) == [tmp_path / "a-2.png"]  # named, it is taken
     assert len(image_files([tmp_path])) == 4
+
+
+@pytest.mark.parametrize(
+    "rows", ["[3]", "[{}]", '[{"picture": 3}]', '[{"picture": "a\\u0000b"}]', "3", "null", '{"a": 1}']
+)
+def test_predictions_of_another_kind_leave_nothing_out(tmp_path, rows):
+    (tmp_path / "predictions.json").write_text(f'{{"predictions": {rows}}}')
+    (tmp_path / "a.jpg").touch()
+    assert image_files([tmp_path], tmp_path) == [tmp_path / "a.jpg"]

@@ -44,7 +44,8 @@ def _written(out: Path) -> set[Path]:
         content = read_json(file) or {}
         rows = content.get("predictions") or content.get("images") or []
         for row in rows if isinstance(rows, list) else []:
-            found |= {(out / row[key]).resolve() for key in ("picture", "mask") if key in row}
+            names = [row.get(key) for key in ("picture", "mask")] if isinstance(row, dict) else []
+            found |= {(out / name).resolve() for name in names if isinstance(name, str) and "\0" not in name}
     return found
 
 

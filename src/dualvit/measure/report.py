@@ -24,7 +24,7 @@ NOTES = (
     "Differences are taken seed by seed; their interval is Student's t. It speaks of chance in training, not of "
     "other data, and with several comparisons in 20 one of the intervals is expected to miss.",
     "All models have one learning rate here. A difference says as much of which model that rate suits as of the "
-    "models: compare them at several rates. From scratch, dualvit's trainer gives its own backbones in YOLO 8 times the rate.",
+    "models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the rate from scratch.",
     "Multiply-adds are of one picture at the experiment's size. Latency is the median of one picture's forward "
     'pass, the models in turn, on the machine of "latency on".',
 )
