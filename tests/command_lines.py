@@ -42,6 +42,8 @@ def understand(words, whole=True):
         FileNotFoundError: there is no such recipe or file.
     """
     program, *rest = words[: words.index(">")] if ">" in words else words
+    while re.fullmatch(r"[A-Z_0-9]+=\S*", program):  # of the environment
+        program, *rest = rest
     if program == "srun":
         understand(rest, whole)
     elif program == "torchrun":

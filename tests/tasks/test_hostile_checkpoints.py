@@ -208,7 +208,7 @@ def test_what_a_run_does_not_go_on_from(straight, root, tmp_path, canary, name):
 )
 def test_data_that_only_a_checkpoint_names_are_not_opened(straight, root, tmp_path, canary, monkeypatch, capsys, data):
     def change(found):
-        found["dualvit"]["recipe"]["data"] |= data
+        found["dualvit"]["recipe"]["data"] |= {"samples": 8, "val": "val.tar", "classes": "classes.txt"} | data
         return found
 
     (tmp_path / "classes.txt").write_text("bright\ndark\n")

@@ -26,7 +26,7 @@ from dualvit.measure.experiment import Entry, Experiment, load
 from dualvit.measure.processes import failure, preload, spawn, stop
 from dualvit.measure.results import Cost, Kept, Progress, Result, read
 from dualvit.measure.screen import Screen
-from dualvit_cli.progress import LIBRARIES, working
+from dualvit.progress import LIBRARIES, working
 
 POLL = 0.25  # seconds
 

@@ -23,7 +23,7 @@ from ultralytics.utils import LOGGER
 
 from dualvit.data.digits import write_digits
 from dualvit.yolo.model import YOLO
-from dualvit_cli.progress import shown
+from dualvit.progress import shown
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
