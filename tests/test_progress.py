@@ -12,8 +12,8 @@ import pytest
 from rich.progress import TextColumn
 
 import dualvit
-from dualvit_cli import progress
-from dualvit_cli.progress import shown, working
+from dualvit import progress
+from dualvit.progress import shown, working
 
 SOURCE = Path(dualvit.__file__).parents[1]
 

@@ -22,8 +22,8 @@ from rich.table import Table
 from ultralytics.utils import LOGGER
 
 from dualvit.data.digits import write_digits
-from dualvit.yolo.model import YOLO
 from dualvit.progress import shown
+from dualvit.yolo.model import YOLO
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10

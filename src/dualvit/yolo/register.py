@@ -27,6 +27,7 @@ import torch
 import ultralytics
 import ultralytics.cfg as settings
 import ultralytics.data.dataset as dataset
+import ultralytics.data.utils as data_utils
 import ultralytics.engine.model as engine_model
 import ultralytics.engine.predictor as engine_predictor
 import ultralytics.engine.trainer as engine_trainer
@@ -78,6 +79,7 @@ def register(*modules: type) -> None:
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
         dataset.load_dataset_cache_file = _read_cache
+        data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
         settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
         wrapped = _wrap(settings.get_save_dir, _get_save_dir)
         for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
