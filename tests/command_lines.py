@@ -42,9 +42,9 @@ def understand(words, whole=True):
         FileNotFoundError: there is no such recipe or file.
     """
     program, *rest = words[: words.index(">")] if ">" in words else words
-    while re.fullmatch(r"[A-Z_0-9]+=\S*", program):  # of the environment
-        program, *rest = rest
-    if program == "srun":
+    if re.fullmatch(r"[A-Z_0-9]+=.*", program):  # a variable for this command alone
+        understand(rest, whole)
+    elif program == "srun":
         understand(rest, whole)
     elif program == "torchrun":
         found = _argparse(torchrun_parser().parse_args, rest)
@@ -119,7 +119,8 @@ def _dualvit(words, whole):
     if recipe and not recipe.endswith(".yaml") and not PLACEHOLDER.fullmatch(recipe):
         require_known(load_recipe(recipe, [c for c in given["changes"] or () if "NAME" not in c]))
     if path == ["compare"] and given.get("experiment"):
-        experiment.load(ROOT / given["experiment"])
+        file = ROOT / given["experiment"]
+        experiment.load(file if file.is_file() else given["experiment"])
 
 
 def _yolo(words):

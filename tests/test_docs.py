@@ -36,7 +36,7 @@ DIAGRAMS = {"docs/architecture.md"}  # pages whose blocks without a language are
 NOT_RUN = {
     "make ": "the demo takes minutes, and `make test` is this suite",
     "pip install": "fetches packages",
-    "/data/": "ImageNet and COCO are fetched by the reader",
+    "=/data/": "ImageNet and COCO are fetched by the reader",
     "ADEChallengeData2016": "ADE20K is fetched by the reader",
     "s3://": "shards in an object store",
     "torchrun": "two machines",
@@ -58,7 +58,7 @@ SMALL = {
     "data=data.yaml epochs=100": f"data=data.yaml imgsz=64 epochs=1 {QUICK}",
     "--sizes 224,640 --batch 8": "--sizes 64 --batch 1 --rounds 2",
     "roofline.py dualvit_s": "roofline.py dualvit_n --size 64 --batch 1 --passes 1",
-    "fit laptop-classify": "fit laptop-classify schedule.epochs=1 data.image_size=32 data.batch=4",
+    "recipe fit laptop-classify": "recipe fit laptop-classify schedule.epochs=1 data.image_size=32 data.batch=4",
     "images: 2000": "images: 20",
     "[dualvit_n, mobilenetv3_small_100, resnet18]": "[test_resnet]",
     "epochs: 10\nimage_size: 64\nseeds: [0, 1, 2]": "epochs: 1\nimage_size: 32\nseeds: [0]",
@@ -128,7 +128,7 @@ def test_yaml_blocks_load():
 
 def test_each_exception_is_needed():
     shell = [text for page in PAGES.values() for language, text in blocks(page) if language == "sh"]
-    files = [file.read_text() for file in (ROOT / "benchmarks/compare").glob("*.yaml")]
+    files = [file.read_text() for file in experiment.FOLDER.glob("*.yaml")]
     everything = "\n".join([*(text for page in PAGES.values() for _, text in blocks(page)), *files])
     assert [mark for mark in NOT_RUN if not any(mark in text for text in shell)] == []
     assert [old for old in SMALL if old not in everything] == []
@@ -193,11 +193,7 @@ def draw(folder, text):
     for name, network in weights.items():
         if f"{name}.safetensors" in text:
             save_file(timm.create_model(network).state_dict(), folder / f"{name}.safetensors")
-    for file in (ROOT / "benchmarks").rglob("*.*"):
-        if file.suffix in (".py", ".yaml"):
-            copy = folder / file.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(small(file.read_text()))
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
 
 
 def run(line, log):
@@ -241,6 +237,9 @@ def test_blocks_run(name, tmp_path, monkeypatch, caplog):
     """In the order of the page, in one folder; each command of ours says where its result is, and it is there."""
     text = PAGES[name].read_text()
     draw(tmp_path, text)
+    for file in experiment.FOLDER.glob("*.yaml"):
+        (tmp_path / file.name).write_text(small(file.read_text()))
+    monkeypatch.setattr(experiment, "FOLDER", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
     names: dict = {}

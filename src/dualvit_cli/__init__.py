@@ -152,7 +152,12 @@ def demo(
 
 @app.command()
 def compare(
-    experiment: Annotated[Path, typer.Argument(help="YAML file: task, data, models, epochs or minutes.")],
+    experiment: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML file: task, data, models, epochs or minutes; or digits, one that comes with dualvit."
+        ),
+    ],
 ) -> None:
     """Train models at an equal budget, and report accuracy, cost, and how sure the differences are.
 

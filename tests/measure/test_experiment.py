@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dualvit.measure.experiment import load, parse
+from dualvit.measure.experiment import FOLDER, load, parse
 from dualvit.tasks.settings import ClassifyRecipe, DetectRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,8 +102,25 @@ def test_files_that_hold_no_experiment(tmp_path):
         load(tmp_path / "broken.yaml")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks" / "compare").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file",
+    sorted([*(ROOT / "benchmarks" / "compare").glob("*.yaml"), *FOLDER.glob("*.yaml")]),
+    ids=lambda file: file.name,
+)
 def test_the_shipped_experiments_are_valid(file):
     experiment = load(file)
     assert len(experiment.models) >= 2
     assert len(experiment.seeds) >= 3
+
+
+def test_an_experiment_that_comes_with_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()  # a data set of that name is no experiment
+    experiment = load("digits")
+    assert (experiment.data, experiment.output) == ("digits", Path("runs/compare/digits"))
+    (tmp_path / "digits.yaml").write_text("task: classify\ndata: digits\nmodels: [resnet18]\nepochs: 1\n")
+    assert [entry.name for entry in load("digits.yaml").models] == ["resnet18"]
+    with pytest.raises(
+        FileNotFoundError, match="no experiment at digit; give a YAML file, or one that comes with dualvit: digits"
+    ):
+        load("digit")

@@ -12,6 +12,7 @@ from dualvit.files import read_yaml
 from dualvit.tasks.checks import require_model
 from dualvit.tasks.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
 
+FOLDER = Path(__file__).parent / "experiments"  # those that come with the package
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
     "classify": {"image_size": 96, "batch": 64, "images": 1000},
     "detect": {"image_size": 192, "batch": 16, "images": 400},
@@ -101,15 +102,18 @@ class Experiment:
 
 
 def load(path: str | Path) -> Experiment:
-    """Read an experiment's YAML file.
+    """Read an experiment: a YAML file, or the name of one that comes with the package.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is neither.
         ValueError: it does not say what an experiment needs, with the remedy.
     """
     path = Path(path)
+    if not path.is_file() and (FOLDER / f"{path}.yaml").is_file():
+        path = FOLDER / f"{path}.yaml"
     if not path.is_file():
-        raise FileNotFoundError(f"no experiment at {path}; name a YAML file, such as benchmarks/compare/digits.yaml")
+        shipped = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise FileNotFoundError(f"no experiment at {path}; give a YAML file, or one that comes with dualvit: {shipped}")
     raw = read_yaml(path)
     try:
         return parse({"output": str(Path("runs") / "compare" / path.stem)} | raw)
