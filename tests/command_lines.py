@@ -42,9 +42,7 @@ def understand(words, whole=True):
         FileNotFoundError: there is no such recipe or file.
     """
     program, *rest = words[: words.index(">")] if ">" in words else words
-    if re.fullmatch(r"[A-Z_0-9]+=.*", program):  # a variable for this command alone
-        understand(rest, whole)
-    elif program == "srun":
+    if re.fullmatch(r"[A-Z_0-9]+=.*", program) or program == "srun":  # a variable for this command alone
         understand(rest, whole)
     elif program == "torchrun":
         found = _argparse(torchrun_parser().parse_args, rest)
