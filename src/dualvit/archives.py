@@ -49,7 +49,8 @@ def save(content: Any, file: BinaryIO) -> None:
     """
     summed = _Summed(file)
     try:
-        torch.save(content, summed)  # type: ignore[arg-type]
+        # Not torch.save: Ultralytics puts a function in its place that tries again, into the same file.
+        torch.serialization.save(content, summed)  # type: ignore[arg-type]
     except RuntimeError as error:  # what torch's writer makes of all that a file raises, an interrupt included
         cause: BaseException | None = error
         while cause is not None and isinstance(cause, Exception) and not isinstance(cause, OSError):
