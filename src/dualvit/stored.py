@@ -18,7 +18,9 @@ from dualvit.models.meta import on_meta
 LARGEST = 65536  # a channel, a grid, a number of blocks
 LONGEST = 1024  # items of a list or a mapping, characters of a text
 DEEPEST = 8  # mappings and lists inside each other
-NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # of a timm network, perhaps with the tag of its weights
+NAME = re.compile(
+    r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64})?"
+)  # of a timm network, perhaps with the tag of its weights
 WORD = re.compile(r"[\w+-][\w.+-]{0,63}|")  # of an option: no path, no URL, nothing to evaluate
 SOURCES = (
     "pretrained",

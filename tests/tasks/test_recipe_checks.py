@@ -48,6 +48,7 @@ MISTAKES = [
     ("recipe|show|laptop-clasify", "unknown recipe 'laptop-clasify'"),
     (f"{FIT}|data.roto=x", "unknown setting 'roto'; did you mean root?"),
     ("recipe|show|laptop-detect|head.chanels=8", "unknown setting 'chanels'; did you mean channels?"),
+    (f"{FIT}|token_labels.mapps=x", "unknown setting 'mapps'; did you mean maps?; token_labels has maps"),
     (f"{FIT}|optimizer.lr=-1", "optimizer.lr is -1: input should be greater than 0"),
     (f"{FIT}|optimizer.lr=fast", "optimizer.lr is 'fast'"),
     (f"{FIT}|data.batch", "changes nothing; write key=value"),

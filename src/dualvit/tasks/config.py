@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -234,7 +234,10 @@ def _mistake(kind: type[Recipe], error: Any) -> str:
 def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
     """One line for a key that does not exist, with the nearest one that does."""
     for part in place[:-1]:
-        kind = next(field.type for name, field in kind.__dataclass_fields__.items() if name == part)
+        kind = kind.__dataclass_fields__[part].type
+        kind = next(
+            (one for one in get_args(kind) if hasattr(one, "__dataclass_fields__")), kind
+        )  # of settings or None
     known = list(kind.__dataclass_fields__)
     where = ".".join(map(str, place[:-1]))
     return f"{unknown_name('setting', str(place[-1]), known)}; {where or 'a recipe'} has {', '.join(known)}"
