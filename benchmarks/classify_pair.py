@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from dualvit.files import read_json, write_json, write_whole
-from dualvit.measure.plot import render
+from dualvit.compare.plot import render
+from dualvit.files import read_json, write_json, write_atomic
 from dualvit.provenance import environment
 
 RECIPES = {"without token labels": "laptop-classify", "with token labels": "laptop-token-labels"}
@@ -100,7 +100,7 @@ def main() -> None:
     found = {"rows": rows, "label_maps": teacher, "written": environment(cuda=False)}
     plain = json.dumps(found).replace(f"{given.folder}/", "")  # paths as they are within the folder
     write_json(given.out / "recipes-sign-digits.json", json.loads(plain))
-    write_whole(given.out / "recipes-sign-digits.png", draw(rows))
+    write_atomic(given.out / "recipes-sign-digits.png", draw(rows))
 
 
 if __name__ == "__main__":

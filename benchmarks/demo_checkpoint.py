@@ -10,7 +10,7 @@ neither training set. Writes src/dualvit/yolo/assets/digits.safetensors (half pr
 import argparse
 from pathlib import Path
 
-from dualvit.data.digits import write_digits
+from dualvit.drawn.digits import write_digits
 from dualvit.yolo import YOLO
 from dualvit.yolo.demo import AUGMENTATION, CHECKPOINT, IMAGE_SIZE, use_all_cores
 

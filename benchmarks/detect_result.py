@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from dualvit.files import read_json, write_json
-from dualvit.tasks.run import kind, load, read_task_checkpoint
+from dualvit.recipes.run import kind, load, read_task_checkpoint
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 

@@ -190,8 +190,8 @@ def _finite(state: dict[str, Any]) -> bool:
 
 def checkpoints(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """Checkpoints of recipes, opened as validate, predict, export and eval open them."""
-    from dualvit.tasks import run
-    from dualvit.tasks.config import load_recipe, plain
+    from dualvit.recipes import run
+    from dualvit.recipes.config import load_recipe, plain
 
     starts = []
     for name in ("laptop-classify", "laptop-detect", "laptop-semantic"):
@@ -206,8 +206,8 @@ def checkpoints(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callab
 
 def states(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """What Lightning goes on from, and what a YOLO cell does."""
-    from dualvit.tasks.checkpoints import WholeFiles
-    from dualvit.yolo.cell import read_state
+    from dualvit.recipes.checkpoints import WholeFiles
+    from dualvit.yolo.engine import read_state
 
     weights = {"a": torch.rand(3, 3), "b": torch.zeros(2)}
     kept = {"dirpath": str(folder), "best_model_path": str(folder / "best.ckpt"), "best_k_models": {}}
@@ -295,9 +295,9 @@ def label_maps(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callabl
 
 def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """JSON files in an experiment's folder, and the report that is made of them."""
-    from dualvit.measure.compare import Cell
-    from dualvit.measure.experiment import Entry
-    from dualvit.measure.results import Cost, Kept, Progress, read
+    from dualvit.compare.experiment import Entry
+    from dualvit.compare.results import Cost, Kept, Progress, read
+    from dualvit.compare.runner import Cell
 
     machine = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
     row = {"epoch": 1, "top1": 0.5, "loss": None, "seconds": 1.0}

@@ -160,7 +160,7 @@ def main() -> None:
 
 def verify(what: str, out: Path, kills: int, epochs: int, seconds: float | None = None) -> list[dict[str, Any]]:
     """Make the data and the reference, and kill until there are enough kills; returns all lines of the record."""
-    from dualvit.data.digits import write_digits, write_single_digits
+    from dualvit.drawn.digits import write_digits, write_single_digits
 
     data = write_digits(out / "scenes", 20, 64).parent if what == "yolo" else write_single_digits(out / "singles", 40)
     place = out / f"{what}-reference"

@@ -16,9 +16,9 @@ import matplotlib.pyplot as plt
 import yaml
 from rich.console import Console
 
+from dualvit.compare.experiment import load
+from dualvit.compare.runner import run
 from dualvit.files import read_json, read_yaml, write_json
-from dualvit.measure.compare import run
-from dualvit.measure.experiment import load
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENT = ROOT / "benchmarks" / "compare" / "bccd.yaml"

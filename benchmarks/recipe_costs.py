@@ -20,11 +20,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualvit.bench.cost import saved_bytes
 from dualvit.files import read_json, write_json
-from dualvit.measure.cost import saved_bytes
 from dualvit.provenance import environment
-from dualvit.tasks.config import Recipe, names
-from dualvit.tasks.run import kind, load_recipe
+from dualvit.recipes.config import Recipe, names
+from dualvit.recipes.run import kind, load_recipe
 
 aten = torch.ops.aten
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.measure.bench import probe
-from dualvit.measure.cost import fold
-from dualvit.measure.networks import bench_network
-from dualvit.measure.precision import prepare
+from dualvit.bench.bench import probe
+from dualvit.bench.cost import fold
+from dualvit.bench.networks import bench_network
+from dualvit.bench.precision import prepare
 from dualvit.nn import blocking, onednn
 
 Key = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape of the input, shape of what it meets

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.measure.bench import Plan, bench, training_step
-from dualvit.measure.cost import fold, latencies
-from dualvit.measure.networks import bench_network
+from dualvit.bench.bench import Plan, bench, training_step
+from dualvit.bench.cost import fold, latencies
+from dualvit.bench.networks import bench_network
 from dualvit.models import create_model
 from dualvit.nn.attention import CrossAttention
 from dualvit.nn.onednn import pack

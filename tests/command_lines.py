@@ -13,12 +13,12 @@ import yaml
 from torch.distributed.run import get_args_parser as torchrun_parser
 from ultralytics import cfg
 
-from dualvit.measure import experiment
+from dualvit.compare import experiment
 from dualvit.names import unknown_name
-from dualvit.tasks.checks import require_known
-from dualvit.tasks.config import load_recipe
-from dualvit.yolo.layout import OPTIONS
-from dualvit.yolo.register import find_yaml
+from dualvit.recipes.checks import require_known
+from dualvit.recipes.config import load_recipe
+from dualvit.yolo.patches import find_yaml
+from dualvit.yolo.yaml import OPTIONS
 from dualvit_cli import app
 
 ROOT = Path(__file__).resolve().parents[1]

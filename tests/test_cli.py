@@ -121,8 +121,8 @@ def test_digits(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["detect", "train", "--help"]])
 def test_yolo_help_is_ours(arguments, monkeypatch):
-    from dualvit.yolo.layout import OPTIONS
-    from dualvit.yolo.register import find_yaml
+    from dualvit.yolo.patches import find_yaml
+    from dualvit.yolo.yaml import OPTIONS
 
     monkeypatch.setenv("COLUMNS", "80")
     done = dualvit("yolo", *arguments)
@@ -159,7 +159,7 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
 
 
 def test_models_lists_all(monkeypatch):
-    from dualvit.yolo.register import yaml_names
+    from dualvit.yolo.patches import yaml_names
 
     monkeypatch.setattr("dualvit_cli.console", Console(width=80))
     done = dualvit("models")
@@ -184,13 +184,13 @@ def test_bench(tmp_path):
 @pytest.mark.parametrize(
     ("where", "arguments"),
     [
-        ("dualvit.tasks.run.fit", ["recipe", "fit", "laptop-classify", "data.root=x"]),
-        ("dualvit.tasks.run.load", ["recipe", "validate", "best.ckpt"]),
-        ("dualvit.tasks.classify.evaluate.evaluate", ["eval", "best.ckpt", "data"]),
-        ("dualvit.tasks.classify.teacher.write_maps", ["token-labels", "best.ckpt", "data", "maps"]),
-        ("dualvit.data.digits.write_digits", ["data", "digits", "folder"]),
-        ("dualvit.measure.bench.bench", ["bench", "--models", "dualvit_n", "--out", "out"]),
-        ("dualvit.measure.compare.run", ["compare", "experiment.yaml"]),
+        ("dualvit.recipes.run.fit", ["recipe", "fit", "laptop-classify", "data.root=x"]),
+        ("dualvit.recipes.run.load", ["recipe", "validate", "best.ckpt"]),
+        ("dualvit.recipes.classify.evaluate.evaluate", ["eval", "best.ckpt", "data"]),
+        ("dualvit.recipes.classify.teacher.write_maps", ["token-labels", "best.ckpt", "data", "maps"]),
+        ("dualvit.drawn.digits.write_digits", ["data", "digits", "folder"]),
+        ("dualvit.bench.bench.bench", ["bench", "--models", "dualvit_n", "--out", "out"]),
+        ("dualvit.compare.runner.run", ["compare", "experiment.yaml"]),
         ("dualvit.weights.convert", ["convert", "a.pth", "b.safetensors"]),
         ("dualvit.yolo.cli.run", ["yolo", "train"]),
     ],

@@ -25,8 +25,8 @@ from command_lines import ROOT, understand
 from PIL import Image
 from safetensors.torch import save_file
 
-from dualvit.data.digits import write_digits
-from dualvit.measure import experiment
+from dualvit.compare import experiment
+from dualvit.drawn.digits import write_digits
 from dualvit_cli import main
 
 PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}

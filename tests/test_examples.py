@@ -12,7 +12,7 @@ MODULES = [
     for file in sorted(SOURCE.rglob("*.py"))
     if ">>> " in file.read_text()
 ]
-OPTIONAL = {"yolo": "ultralytics", "tasks": "lightning"}
+OPTIONAL = {"yolo": "ultralytics", "recipes": "lightning", "compare": "lightning"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dualvit.files import read_json, write_json, write_whole
+from dualvit.files import read_json, write_json, write_atomic
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
@@ -24,6 +24,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 def test_json(tmp_path):
     write_json(tmp_path / "a.json", {"loss": float("nan"), "row": (1, float("inf"))})
     assert read_json(tmp_path / "a.json") == {"loss": None, "row": [1, None]}
-    write_whole(tmp_path / "b.json", '{"cut": ')
+    write_atomic(tmp_path / "b.json", '{"cut": ')
     assert read_json(tmp_path / "b.json") is None
     assert read_json(tmp_path / "absent.json") is None

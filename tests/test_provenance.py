@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from dualvit.measure.build import cores
+from dualvit.compare.build import cores
 from dualvit.provenance import allowed_cores, environment, processor
 
 

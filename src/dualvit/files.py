@@ -58,7 +58,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
     with whole(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -66,7 +66,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole; NaN becomes null."""
-    write_whole(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
+    write_atomic(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -22,11 +22,11 @@ import torch
 from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
-from dualvit.files import at_limit, cannot, write_whole
+from dualvit.backbones.meta import on_meta
+from dualvit.backbones.timm_model import whole_names
+from dualvit.files import at_limit, cannot, write_atomic
 from dualvit.models import dual_vit, pvt, region_vit
-from dualvit.models.meta import on_meta
 from dualvit.models.published import DUAL_VIT, is_published, to_native
-from dualvit.models.timm_backbone import whole_names
 
 _LAYOUTS = (DUAL_VIT, region_vit.LAYOUT, pvt.LAYOUT)
 _NAMES = (*dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
@@ -261,7 +261,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
         raise CheckpointError(f"nothing written: {report}; give a complete {name} checkpoint")
     metadata = {"format": "pt", "architecture": name, "num_classes": str(classes), "source": source.name}
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, to_safetensors({k: v.contiguous() for k, v in state.items()}, metadata))
+    write_atomic(target, to_safetensors({k: v.contiguous() for k, v in state.items()}, metadata))
     return report, name, sha256(target)
 
 

@@ -130,7 +130,7 @@ def digits(
 ) -> None:
     """Real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
     with working(f"drawing {images} images, and single digits") as report:
-        from dualvit.data.digits import write_digits
+        from dualvit.drawn.digits import write_digits
 
         yaml = write_digits(folder, images, size, seed, progress=report)
     say(f"{images} images in {folder}; train on it with data={yaml}")
@@ -164,11 +164,11 @@ def compare(
     Running it again keeps what is finished, continues what was stopped, and retries what failed.
     """
     with before_torch():
-        from dualvit.measure.experiment import load, require
+        from dualvit.compare.experiment import load, require
 
         require(load(experiment))
     with importing():
-        from dualvit.measure.compare import run
+        from dualvit.compare.runner import run
 
     if not run(experiment, console):
         raise typer.Exit(1)
@@ -193,15 +193,15 @@ def bench(
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
     sides, stages = tuple(numbers("sizes", sizes)), recomputed(checkpointing)
     with before_torch():
-        from dualvit.tasks.checks import require_model
+        from dualvit.recipes.checks import require_model
 
         for name in (model.split(":")[0] for model in split(models)):
             if not name.endswith((".yaml", ".yml")):
                 require_model(name)
     with importing():
+        from dualvit.bench.bench import Plan, bench
+        from dualvit.bench.report import show, write
         from dualvit.locks import only_writer
-        from dualvit.measure.bench import Plan, bench
-        from dualvit.measure.bench_report import show, write
 
     plan = Plan(
         split(models), sides, split(dtype), batch, device, train, features, fuse, compile, stages, rounds, seconds
@@ -246,8 +246,8 @@ def recomputed(text: str) -> bool | tuple[int, ...]:
 def models() -> None:
     """List the networks and YOLO files that this package adds."""
     with importing():
+        from dualvit.backbones.meta import on_meta
         from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
-        from dualvit.models.meta import on_meta
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
     notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}

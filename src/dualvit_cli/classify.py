@@ -41,7 +41,7 @@ def evaluate(
     """Top-1, top-5 and a confusion picture of a classifier."""
     with working(f"evaluating {model}", first=LIBRARIES) as report:
         keep_memory()
-        from dualvit.tasks.classify.evaluate import evaluate as run
+        from dualvit.recipes.classify.evaluate import evaluate as run
 
         found = run(model, data, out, weights, size, batch, workers, device, unreadable, report)
     skipped = f", {found['skipped']} skipped: {out / 'unreadable.txt'}" if found["skipped"] else ""
@@ -64,7 +64,7 @@ def probe(
     """How well a network's frozen features tell classes apart: nearest neighbours, and a linear classifier."""
     with working(f"features of {model}", first=LIBRARIES) as report:
         keep_memory()
-        from dualvit.tasks.classify.evaluate import probe as run
+        from dualvit.recipes.classify.evaluate import probe as run
 
         found = run(model, data, out, weights, neighbours, size, batch, workers, device, unreadable, report)
     _say(f"knn {found['knn']:.4f}  linear {found['linear']:.4f}  {out / 'probe.json'}")
@@ -85,7 +85,7 @@ def token_labels(
     """Make the label maps that token labelling trains with, by any classifier of the data set's classes."""
     with working("label maps", first=LIBRARIES) as report:
         keep_memory()
-        from dualvit.tasks.classify.teacher import write_maps
+        from dualvit.recipes.classify.teacher import write_maps
 
         found = write_maps(model, data, out, weights, size, top, batch, workers, device, unreadable, report)
     _say(f"{found['images']} label maps in {out}; {100 * found['agree']:.1f} % are of their picture's own class")

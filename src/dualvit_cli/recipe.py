@@ -21,7 +21,7 @@ Changes = Annotated[list[str] | None, typer.Argument(help="Settings that change,
 def list_recipes() -> None:
     """List the recipes that come with the package."""
     with before_torch():
-        from dualvit.tasks.config import names, read
+        from dualvit.recipes.config import names, read
 
     table = Table("recipe", "published", "what", box=None, header_style="bold")
     recipes = sorted((read(name) | {"recipe": name} for name in names()), key=lambda plain: plain["task"])
@@ -51,8 +51,8 @@ def show(
     import yaml  # type: ignore[import-untyped]
 
     with before_torch():
-        from dualvit.tasks.checks import require_known
-        from dualvit.tasks.config import load_recipe, plain
+        from dualvit.recipes.checks import require_known
+        from dualvit.recipes.config import load_recipe, plain
 
         loaded = load_recipe(recipe, changes or ())
         require_known(loaded)
@@ -67,8 +67,8 @@ def fit(
 ) -> None:
     """Train, or continue where the run in the folder stopped."""
     with before_torch():
-        from dualvit.tasks.checks import require_files, require_known, require_maps
-        from dualvit.tasks.config import load_recipe
+        from dualvit.recipes.checks import require_files, require_known, require_maps
+        from dualvit.recipes.config import load_recipe
 
         loaded = load_recipe(recipe, changes or ())
         require_known(loaded)
@@ -76,9 +76,9 @@ def fit(
         require_maps(loaded)
     with importing():
         keep_memory()
-        from dualvit.tasks.run import best_row
-        from dualvit.tasks.run import fit as run_fit
-        from dualvit.tasks.run import load_recipe as load_again  # of the types that the imported package has
+        from dualvit.recipes.run import best_row
+        from dualvit.recipes.run import fit as run_fit
+        from dualvit.recipes.run import load_recipe as load_again  # of the types that the imported package has
 
     folder = out or Path("runs") / Path(recipe).stem
     task = run_fit(load_again(recipe, changes or ()), folder)
@@ -96,7 +96,7 @@ def validate(
     """Score a checkpoint on its validation data, or on those that data.root= names."""
     _require(checkpoint)
     with working(f"validating {checkpoint}", bar=False, first=LIBRARIES):
-        from dualvit.tasks.run import validate as run_validate
+        from dualvit.recipes.run import validate as run_validate
 
         found = run_validate(checkpoint, changes or ())
     for name, value in found.items():
@@ -112,7 +112,7 @@ def predict(
     """Write what a checkpoint says of images: JSON and pictures. Images that cannot be read are skipped, and listed."""
     _require(checkpoint)
     with working(f"predicting with {checkpoint}", bar=False, first=LIBRARIES):
-        from dualvit.tasks.run import predict as run_predict
+        from dualvit.recipes.run import predict as run_predict
 
         for line in run_predict(checkpoint, images, out):
             say(line)
@@ -127,7 +127,7 @@ def export(
     """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
     _require(checkpoint)
     with working(f"exporting {checkpoint}", bar=False, first=LIBRARIES):
-        from dualvit.tasks.run import export as run_export
+        from dualvit.recipes.run import export as run_export
 
         count, missing, options = run_export(checkpoint, target)
     say(f"{count} entries in {target}")
@@ -140,7 +140,7 @@ def export(
 def _require(checkpoint: Path) -> None:
     """Check for a run's checkpoint, and go on with memory kept."""
     with before_torch():
-        from dualvit.tasks.checks import require_run_checkpoint
+        from dualvit.recipes.checks import require_run_checkpoint
 
         require_run_checkpoint(checkpoint)
     keep_memory()

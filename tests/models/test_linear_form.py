@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from dualvit.measure.cost import macs
+from dualvit.bench.cost import macs
 
 LINEAR = {"semantic_grid": (8, 8), "key_grid": (14, 14)}
 

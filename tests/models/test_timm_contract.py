@@ -55,31 +55,6 @@ def imports_of(file):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
-def test_imports_flow_one_way(file):
-    """nn < models < weights < data < {yolo, tasks} < measure < dualvit_cli; only yolo/ imports ultralytics."""
-    above = ("data", "yolo", "tasks", "measure")
-    forbidden = {
-        "nn": ("models", "weights", *above),
-        "models": ("weights", *above),
-        "weights.py": above,
-        "__init__.py": above,
-        "data": above[1:],
-        "tasks": ("yolo", "measure"),
-        "yolo": ("measure",),
-    }
-    part = file.relative_to(SOURCE).parts[0]
-    names = set(imports_of(file))
-    assert part == "__main__.py" or not [name for name in names if name.split(".")[0] == "dualvit_cli"]
-    for layer in forbidden.get(part, ()):
-        upward = f"dualvit.{layer}"
-        assert not [name for name in names if name == upward or name.startswith(upward + ".")]
-    if part not in ("tasks", "measure"):
-        assert not [name for name in names if name.split(".")[0] in ("lightning", "matplotlib")]
-    if part != "yolo":
-        assert not [name for name in names if name.split(".")[0] == "ultralytics"]
-
-
 # ---- forward and backward
 
 

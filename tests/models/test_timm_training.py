@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import dualvit
-from dualvit.models.recompute import recompute_blocks
+from dualvit.backbones.recompute import recompute_blocks
 
 # ---- optimisation
 

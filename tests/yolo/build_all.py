@@ -9,9 +9,10 @@ import torch
 import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 
-from dualvit.models import backbone, timm_backbone
+from dualvit.backbones import timm_model as timm_backbone
+from dualvit.models import contract as backbone
 from dualvit.yolo import YOLO
-from dualvit.yolo.register import yaml_names
+from dualvit.yolo.patches import yaml_names
 
 torch.set_num_threads(1)  # as in conftest.py
 

@@ -42,7 +42,7 @@ def _no_flops(request, monkeypatch):
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The data.yaml of 12 images of 64x64."""
-    from dualvit.data.digits import write_digits
+    from dualvit.drawn.digits import write_digits
 
     return write_digits(tmp_path_factory.mktemp("data") / "digits", images=12, size=64)
 

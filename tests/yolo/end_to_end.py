@@ -110,7 +110,7 @@ def ddp(task: str, data: str, out: str) -> dict:
     """Write the script that Ultralytics starts for each DDP worker."""
     from ultralytics.utils.dist import generate_ddp_file
 
-    import dualvit.yolo.train as trainers
+    import dualvit.yolo.trainers as trainers
     from dualvit.yolo import YOLO
 
     model = YOLO(YAMLS[task], **OPTIONS.get(task, {}))

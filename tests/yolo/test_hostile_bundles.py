@@ -17,7 +17,7 @@ import dualvit_cli
 from dualvit.weights import CheckpointError, to_safetensors
 from dualvit.yolo import YOLO
 from dualvit.yolo.bundle import read_bundle
-from dualvit.yolo.train import DetectionTrainer
+from dualvit.yolo.trainers import DetectionTrainer
 
 TINY = {
     "nc": 2,

@@ -15,11 +15,11 @@ import ultralytics.cfg
 from safetensors.torch import save_file
 from ultralytics.nn.tasks import DetectionModel
 
-from dualvit.models.timm_backbone import layer_ids, never_decayed, whole_names
+from dualvit.backbones.timm_model import layer_ids, never_decayed, whole_names
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
 from dualvit.yolo.cli import run
-from dualvit.yolo.train import DetectionTrainer, backbone_of, layer_scales
+from dualvit.yolo.trainers import DetectionTrainer, backbone_of, layer_scales
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "amp": False,

@@ -10,7 +10,7 @@ import ultralytics.engine.results
 from ultralytics.utils import LOGGER, SETTINGS
 
 from dualvit.yolo import YOLO, cli
-from dualvit.yolo.register import yaml_names
+from dualvit.yolo.patches import yaml_names
 
 FRAMES = 12
 QUICK = ["imgsz=64", "device=cpu"]
@@ -108,7 +108,7 @@ def test_runs_go_to_the_working_directory(here, tiny, digits, settings, place):
 def test_a_runs_dir_that_a_user_chose_is_kept(here):
     from ultralytics.cfg import get_cfg, get_save_dir
 
-    from dualvit.yolo.register import runs_here
+    from dualvit.yolo.patches import runs_here
 
     def place(**settings):
         with runs_here():

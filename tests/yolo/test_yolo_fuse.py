@@ -7,7 +7,7 @@ from torch import nn
 
 from dualvit.nn.fuse import is_fused
 from dualvit.yolo import YOLO
-from dualvit.yolo.train import DetectionTrainer
+from dualvit.yolo.trainers import DetectionTrainer
 
 
 @pytest.mark.parametrize("name", ["yolov8n-dualvit.yaml", "yolov8n-c2fdual.yaml"])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from dualvit.data.images import UnreadableError
-from dualvit.files import at_limit, read_json, write_json, write_whole
+from dualvit.files import at_limit, read_json, write_json, write_atomic
 
 INDEX = "maps.json"
 SMALL = 1 << 15  # classes that 16 bits can number
@@ -127,7 +127,7 @@ def compact(probabilities: Tensor, top: int) -> dict[str, Tensor]:
 def write_map(path: Path, content: dict[str, Tensor]) -> None:
     """Write one map whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, safetensors.torch.save(content))
+    write_atomic(path, safetensors.torch.save(content))
 
 
 def write_index(folder: Path, classes: Sequence[str], about: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg, stage_plans
+from dualvit.models.contract import Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import DUAL_VIT
 from dualvit.nn.blocks import ClassBlock, DualBlock, MergeBlock
 from dualvit.nn.layers import Downsample, Stem

@@ -12,7 +12,7 @@ from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs, register_notrace_function
 from torch import Tensor, nn
 
-from dualvit.models.backbone import STRIDE, Backbone, entrypoint, pretrained_cfg, stage_plans
+from dualvit.models.contract import STRIDE, Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import Layout
 from dualvit.nn.layers import TokenFFN
 from dualvit.nn.mixers import ReductionMixer

@@ -22,7 +22,7 @@ import torch
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.backbone import entrypoint, pretrained_cfg
+from dualvit.models.contract import entrypoint, pretrained_cfg
 from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
 from dualvit.models.dual_vit import HEAD_DIM, DualViT, DualViTConfig, block_plans
 from dualvit.nn.layers import ConvFFN, MapDownsample

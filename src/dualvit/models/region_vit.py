@@ -13,7 +13,7 @@ from timm.layers import LayerNorm2d
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.backbone import Backbone, entrypoint, pretrained_cfg, stage_plans
+from dualvit.models.contract import Backbone, entrypoint, pretrained_cfg, stage_plans
 from dualvit.models.published import Layout
 from dualvit.nn.layers import TokenFFN
 from dualvit.nn.mixers.block import RegionalBlock

@@ -13,7 +13,7 @@ for _switch, _value in (
 ):
     os.environ.setdefault(_switch, _value)  # read when ultralytics is imported, so before the next line
 
-from dualvit.yolo import modules  # noqa: E402, F401  (registers on import)
+from dualvit.yolo import rows  # noqa: E402, F401  (registers on import)
 from dualvit.yolo.model import YOLO  # noqa: E402
 
 __all__ = ["YOLO"]

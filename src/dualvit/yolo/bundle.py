@@ -13,10 +13,10 @@ from typing import Any
 import safetensors
 from torch import Tensor, nn
 
-from dualvit.files import write_whole
+from dualvit.files import write_atomic
 from dualvit.stored import StoredError, check_classes, check_weights
 from dualvit.weights import CheckpointError, to_safetensors
-from dualvit.yolo.rows import SETTINGS, check_model, check_yaml
+from dualvit.yolo.row_checks import SETTINGS, check_model, check_yaml
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_bundle(model: nn.Module, path: str | Path, half: bool = True) -> Path:
     except StoredError as error:
         raise CheckpointError(f"cannot write {path}: {error}; keep this model as .pt") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, to_safetensors(weights, metadata))
+    write_atomic(path, to_safetensors(weights, metadata))
     return path
 
 

@@ -14,7 +14,7 @@ from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, SETTINGS
 from ultralytics.utils.checks import check_file, check_yolov5u_filename
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 
-from dualvit.yolo.register import yaml_names
+from dualvit.yolo.patches import yaml_names
 
 SUFFIXES = {"segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}  # of YAML names
 OUTLINES = {"segment": "polygons (class x y x y ...)", "obb": "four corners (class x y x y x y x y)"}

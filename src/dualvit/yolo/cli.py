@@ -8,9 +8,9 @@ import yaml  # type: ignore[import-untyped]  # comes with ultralytics
 
 from dualvit.files import read_yaml
 from dualvit.yolo.checks import require_given
-from dualvit.yolo.layout import OPTIONS
 from dualvit.yolo.model import YOLO
-from dualvit.yolo.register import runs_here
+from dualvit.yolo.patches import runs_here
+from dualvit.yolo.yaml import OPTIONS
 
 NEEDED = {  # what Ultralytics would fill in by itself, with a model, data or pictures that nobody named
     "train": ("model", "data"),

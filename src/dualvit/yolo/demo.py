@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from ultralytics.utils import LOGGER
 
-from dualvit.data.digits import write_digits
+from dualvit.drawn.digits import write_digits
 from dualvit.progress import shown
 from dualvit.yolo.model import YOLO
 

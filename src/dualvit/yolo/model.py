@@ -10,7 +10,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.files import read_yaml
-from dualvit.yolo import predict, train
+from dualvit.yolo import predict, trainers
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
 from dualvit.yolo.checks import (
     is_here,
@@ -21,9 +21,9 @@ from dualvit.yolo.checks import (
     require_labels,
     require_teacher,
 )
-from dualvit.yolo.layout import OPTIONS, with_options
-from dualvit.yolo.register import runs_here, yaml_options
-from dualvit.yolo.train import YAML_ENV, layer_scales, load_backbone_weights, unwrap
+from dualvit.yolo.patches import runs_here, yaml_options
+from dualvit.yolo.trainers import YAML_ENV, layer_scales, load_backbone_weights, unwrap
+from dualvit.yolo.yaml import OPTIONS, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
 
@@ -216,11 +216,11 @@ class YOLO(ultralytics.YOLO):
         """Ultralytics' map from task to classes, with our trainers and predictors."""
         tasks: dict[str, dict[str, Any]] = super().task_map
         ours = {
-            "detect": (train.DetectionTrainer, predict.DetectionPredictor),
-            "segment": (train.SegmentationTrainer, predict.SegmentationPredictor),
-            "classify": (train.ClassificationTrainer, predict.ClassificationPredictor),
-            "pose": (train.PoseTrainer, predict.PosePredictor),
-            "obb": (train.OBBTrainer, predict.OBBPredictor),
+            "detect": (trainers.DetectionTrainer, predict.DetectionPredictor),
+            "segment": (trainers.SegmentationTrainer, predict.SegmentationPredictor),
+            "classify": (trainers.ClassificationTrainer, predict.ClassificationPredictor),
+            "pose": (trainers.PoseTrainer, predict.PosePredictor),
+            "obb": (trainers.OBBTrainer, predict.OBBPredictor),
         }
         for task, (trainer, predictor) in ours.items():
             tasks[task] |= {"trainer": trainer, "predictor": predictor}

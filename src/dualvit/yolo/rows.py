@@ -1,208 +1,206 @@
-"""The model YAML that a file stores: known rows and settings alone, checked before Ultralytics builds them.
+"""Dual-ViT as rows of an Ultralytics model YAML: the backbone, its maps, and mixers inside C2f.
 
-Ultralytics evaluates a YAML's activation, and builds whatever its rows name: functions that unpickle a file or fetch
-weights among them. A YAML that the user names is the user's own; one that comes inside a file of weights is not.
+Importing this module registers the rows with Ultralytics. The classes that end up in checkpoints
+live here, so that unpickling one, in a fresh process, a resumed run or a DDP worker, registers
+them by itself.
 """
 
-import copy
-import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-import ultralytics
-import ultralytics.nn.tasks as tasks
+import torch.nn.functional as F
 from torch import Tensor, nn
+from ultralytics.nn.modules.block import C2f, HGStem
+from ultralytics.nn.modules.conv import Conv
 
-from dualvit.nn.mixers import MIXERS
-from dualvit.stored import StoredError, check_network, check_shapes, check_value, filled_by
+from dualvit.backbones.timm_model import as_maps, plan_backbone
+from dualvit.nn.blocks import DualBlock
+from dualvit.nn.layers import ConvFFN
+from dualvit.nn.mixers import check_mixer, create_mixer
+from dualvit.nn.mixers.block import MixerBlock, RegionalBlock
+from dualvit.nn.mixers.regional import WINDOW
+from dualvit.nn.semantics import SemanticSeed
+from dualvit.yolo.patches import ParsesLike, register
 
-# Of a whole YAML; `backbone_weights` is not among them, since the file brings its own.
-SETTINGS = frozenset(
-    {"nc", "channels", "scale", "scales", "depth_multiple", "width_multiple", "activation", "kpt_shape", "reg_max",
-     "end2end", "backbone", "head", "backbone_lr", "layer_decay", "drop_path_rate", "from_scratch"}
-)  # fmt: skip
-OURS = frozenset({"TimmBackbone", "FeatureMap", "C2fMixer", "C2fDual"})
-POOLS = {"SPP": 1, "SPPELAN": 2, "SPPF": 1, "nn.MaxPool2d": 0}  # and their arguments before the sizes of windows
-HEADS = {
-    "Detect": "detect", "v10Detect": "detect", "Segment": "segment", "Segment26": "segment", "Classify": "classify",
-    "Pose": "pose", "Pose26": "pose", "OBB": "obb", "OBB26": "obb", "SemanticSegment": "semantic", "Depth": "depth",
-}  # fmt: skip
-# What stock YAMLs of YOLOv3 to YOLO26 are made of, without what fetches weights (TorchVision) or reads text.
-LAYERS = frozenset(
-    {"A2C2f", "AConv", "ADown", "AIFI", "Bottleneck", "BottleneckCSP", "C2", "C2PSA", "C2f", "C2fCIB", "C2fPSA", "C3",
-     "C3Ghost", "C3k2", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "ConvTranspose", "DWConv", "ELAN1", "Focus",
-     "GhostBottleneck", "GhostConv", "HGBlock", "HGStem", "Index", "PSA", "RepC3", "RepNCSPELAN4", "ResNetLayer",
-     "SCDown", "nn.BatchNorm2d", "nn.ConvTranspose2d", "nn.Identity", "nn.Upsample", "nn.ZeroPad2d",
-     *OURS, *POOLS, *HEADS}
-)  # fmt: skip
-WORDS = frozenset({"None", "nc", "kpt_shape", "nearest", "bilinear", *MIXERS})  # texts that a row's arguments may hold
-ACTIVATION = re.compile(
-    r"(torch\.)?nn\.(CELU|ELU|GELU|Hardswish|Hardtanh|Identity|LeakyReLU|Mish|ReLU|ReLU6|SELU|SiLU|Softplus|Tanh)"
-    r"\(([\d.]{0,8}|inplace=(True|False))\)"
-)
-MOST_ROWS, MOST_REPEATS, LARGEST_POOL, MOST_CLASSES = 256, 64, 64, 65536
-SIDE = 256  # of the image that Ultralytics finds a model's strides with
-MOST_VALUES = 1 << 27  # in all maps of such an image
+GRID = (4, 4)  # semantic tokens of a C2fMixer
+REDUCTION = 2  # sides of a reduced cell in it
 
 
-def check_yaml(yaml: Any, task: str) -> None:
-    """Let a stored model YAML through if nothing in it fetches, opens or evaluates anything.
+class BackboneBatchNorm(nn.BatchNorm2d):
+    """BatchNorm that keeps its own eps and momentum.
+
+    Ultralytics sets both on every exact `nn.BatchNorm2d` after the build, which would change what
+    a pretrained backbone computes.
+    """
+
+
+class TimmBackbone(nn.Module):
+    """Any timm model as the first row of a YAML: image to its maps at strides 8, 16 and 32.
 
     Args:
-        yaml: As `YOLO(...).model.yaml` holds it.
-        task: What the file says that the model is for.
+        spec: `name` (a timm model) and `in_chans`; further keys go to `timm.create_model`.
+
+    Shapes: image (B, in_chans, H, W) to a list of three maps (B, C, H/8, W/8), (B, C', H/16, W/16)
+    and (B, C'', H/32, W/32).
 
     Raises:
-        StoredError: naming the first row or setting that is not let through.
+        ValueError: see `dualvit.backbones.timm_model.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
-    if not isinstance(yaml, Mapping):
-        raise StoredError("its model YAML is no mapping")
-    for key in sorted(set(yaml) - SETTINGS, key=str):
-        raise StoredError(f"its model YAML sets {str(key)[:60]!r}, which a stored one may not")
-    check_value({key: value for key, value in yaml.items() if key not in ("activation", "backbone", "head")}, "yaml")
-    _check_settings(yaml)
-    rows = [*_rows(yaml, "backbone"), *_rows(yaml, "head")]
-    if not rows or len(rows) > MOST_ROWS:
-        raise StoredError(f"its model YAML has {len(rows)} rows; 1 to {MOST_ROWS} are let through")
-    for number, row in enumerate(rows):
-        _check_row(row, number)
-    head = rows[-1][2]
-    if HEADS.get(head) != task:
-        raise StoredError(f"its model ends in {head}, which is no head for task {task[:60]!r}")
+
+    # Checkpoints of earlier versions were pickled without these three.
+    channels_last = False  # of the maps as timm gives them
+    spec: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    out_of_place: tuple[nn.Module, ...] = ()  # what must not work in place, though Ultralytics says so
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__()
+        options = dict(spec)
+        self.spec = dict(spec)
+        name, in_chans = options.pop("name"), options.pop("in_chans", 3)
+        plan = plan_backbone(name, options)
+        self.channels_last = plan.channels_last
+        self.model = plan.build(in_chans)
+        for module in self.model.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = BackboneBatchNorm
+        self.out_of_place = tuple(m for m in self.model.modules() if getattr(m, "inplace", None) is False)
+        dropped = [getattr(module, "drop_prob", None) or 0.0 for module in self.model.modules()]
+        if options.get("drop_path_rate") and not any(dropped):
+            raise ValueError(f"timm model {name!r} has no drop path; leave drop_path_rate out")
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        # Opening a checkpoint, and older versions also a build, set `inplace` on every module that has it.
+        # An activation whose input is read again, as in MambaOut, would then give other numbers.
+        if any(module.inplace for module in self.out_of_place):
+            for module in self.out_of_place:
+                module.inplace = False  # type: ignore[assignment]
+        return as_maps(self.model(image), self.channels_last)
+
+    def whole(self) -> nn.Module:
+        """The network that the maps are taken from, with its classifier, on the meta device."""
+        options = dict(self.spec)
+        name, in_chans = options.pop("name"), options.pop("in_chans", 3)
+        return plan_backbone(name, options).whole(in_chans)
 
 
-def _rows(yaml: Mapping[str, Any], part: str) -> list[Any]:
-    rows = yaml.get(part)
-    if not isinstance(rows, list):
-        raise StoredError(f"its model YAML has no list of rows as {part}")
-    return rows
+class FeatureMap(nn.Module, metaclass=ParsesLike):
+    """One map of a backbone row: `[0, 1, FeatureMap, [0]]` is P3 of row 0, 1 is P4, 2 is P5.
+
+    (Its channels are filled in when the YAML is parsed; it parses like HGStem, whose second
+    argument Ultralytics takes as the output channels, unscaled.)
+    """
+
+    parses_like = HGStem
+
+    def __init__(self, _: int, level: int, channels: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return maps[self.level]
 
 
-def _check_settings(yaml: Mapping[str, Any]) -> None:
-    for key, low, high in (("nc", 1, MOST_CLASSES), ("channels", 1, 1024), ("reg_max", 1, 256)):
-        value = yaml.get(key, low)
-        if type(value) is not int or not low <= value <= high:
-            raise StoredError(f"yaml.{key} is {value!r}; it lies within {low} and {high}")
-    for key in ("depth_multiple", "width_multiple", "backbone_lr", "layer_decay", "drop_path_rate"):
-        value = yaml.get(key)
-        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 16):
-            raise StoredError(f"yaml.{key} is {value!r}; it lies within 0 and 16")
-    scales = yaml.get("scales")
-    if scales is not None and not (isinstance(scales, Mapping) and all(map(_is_scale, scales.values()))):
-        raise StoredError("yaml.scales is no mapping from scales to depth, width and limit of channels")
-    if not isinstance(yaml.get("scale") or "", str):
-        raise StoredError("yaml.scale is no text")
-    if scales and yaml.get("scale") and yaml["scale"] not in scales:
-        raise StoredError(f"yaml.scale is {yaml['scale']!r}, which is none of yaml.scales")
-    if "kpt_shape" in yaml:
-        shape = yaml["kpt_shape"]
-        if not isinstance(shape, list | tuple) or [type(n) for n in shape] != [int, int] or not 1 <= min(shape) <= 1024:
-            raise StoredError("yaml.kpt_shape is not two numbers, keypoints and values of each")
-    activation = yaml.get("activation")
-    if activation is not None and not (isinstance(activation, str) and ACTIVATION.fullmatch(activation)):
-        raise StoredError(f"its activation {str(activation)[:60]!r} is none of torch.nn's, such as nn.SiLU()")
+class C2fMixer(nn.Module, metaclass=ParsesLike):
+    """C2f with the blocks of any token mixer inside: a drop-in row for any backbone or neck.
 
+    As in C2f, a 1x1 convolution splits the map in two, one half runs through `n` blocks, and all
+    intermediate results are fused by a 1x1 convolution. What a mixer carries beside the pixels is
+    read off the half that the blocks work on: semantic tokens for "dual", window means for
+    "regional", nothing for the others.
 
-def _is_scale(values: Any) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and len(values) == 3
-        and all(
-            type(value) in (int, float) and 0 <= value <= high
-            for value, high in zip(values, (16, 16, 65536), strict=True)
-        )
-    )
+    Args:
+        c1, c2: Input and output channels.
+        n: Blocks.
+        mixer: A key of `dualvit.nn.mixers.MIXERS`.
+        grid: Rows and columns of the semantic tokens; for "dual" alone.
+        ratio: Hidden width of the pixels' feed-forward network over its channels.
+        e: Channels inside over c2.
 
-
-def _check_row(row: Any, number: int) -> None:
-    where = f"row {number} of its model YAML"
-    if not (isinstance(row, list | tuple) and len(row) == 4):
-        raise StoredError(f"{where} is not [from, repeats, module, arguments]")
-    source, repeats, layer, args = row
-    sources = source if isinstance(source, list | tuple) else [source]
-    if (
-        not sources
-        or len(sources) > 64
-        or any(type(i) is not int or not -number - 1 <= i < max(number, 1) for i in sources)
-    ):
-        raise StoredError(f"{where} takes {str(source)[:60]}; it takes the numbers of rows before it")
-    if type(repeats) is not int or not 1 <= repeats <= MOST_REPEATS:
-        raise StoredError(f"{where} is repeated {str(repeats)[:60]} times; 1 to {MOST_REPEATS} are let through")
-    if not (isinstance(layer, str) and layer in LAYERS):
-        raise StoredError(f"{where} names {str(layer)[:60]!r}, which is no known layer")
-    if not isinstance(args, list | tuple) or len(args) > 64:
-        raise StoredError(f"the arguments of {where} are no list")
-    if layer == "TimmBackbone":
-        _check_backbone(args, where)
-        return
-    check_value(args, f"arguments of {where}")
-    for text in _texts(args):
-        if text not in WORDS:
-            raise StoredError(f"{where} has the argument {text[:60]!r}, which is none of {', '.join(sorted(WORDS))}")
-    if any(size > LARGEST_POOL for size in _numbers(args[POOLS.get(layer, len(args)) :])):
-        raise StoredError(f"{where} pools over more than {LARGEST_POOL} pixels")
-
-
-def _check_backbone(args: Any, where: str) -> None:
-    spec = args[0] if len(args) == 1 else None
-    if not isinstance(spec, Mapping) or "name" not in spec:
-        raise StoredError(f"{where} names no timm model")
-    names = spec["name"].values() if isinstance(spec["name"], Mapping) else [spec["name"]]
-    for name in names:
-        check_network(name, {key: value for key, value in spec.items() if key != "name"}, where)
-    check_value(spec["name"], f"the name in {where}")
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [text for item in items for text in _texts(item)]
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, list | tuple):
-        return [number for item in value for number in _numbers(item)]
-    return [value] if isinstance(value, int | float) else []
-
-
-def check_model(yaml: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Let a checked YAML and its weights through if they are one model, which runs.
-
-    The model is built and run without values, so that nothing large is made of a small file.
+    Shapes: (B, c1, H, W) to (B, c2, H, W), any H and W.
 
     Raises:
-        StoredError: rows that do not fit each other, or weights that do not fill the rows.
+        ValueError: an unknown mixer, with the nearest names.
+
+    Example:
+        >>> C2fMixer(64, 128, n=2, mixer="outlook")(torch.randn(1, 64, 20, 20)).shape
+        torch.Size([1, 128, 20, 20])
     """
-    channels = yaml.get("channels", 3)
-    try:
-        with filled_by(weights), torch.no_grad():
-            layers = tasks.parse_model(copy.deepcopy(yaml), ch=channels, verbose=False)[0]
-            _run(layers, torch.empty(1, channels, SIDE, SIDE))
-    except StoredError:
-        raise
-    except Exception as error:  # of any layer, that was given what it does not take
-        line = " ".join(str(error).split())[:160] or type(error).__name__
-        raise StoredError(f"its rows make no model in ultralytics {ultralytics.__version__} ({line})") from None
-    check_shapes(layers, weights, "model.")
+
+    parses_like = C2f
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, mixer: str = "dual", grid: tuple[int, int] = GRID, ratio: int = 2,
+        e: float = 0.5,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_mixer(mixer)
+        self.c = int(c2 * e)
+        self.cv1 = Conv(c1, 2 * self.c, 1, 1)
+        self.seed: nn.Module | None = None
+        if mixer == "dual":
+            self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
+            nn.init.trunc_normal_(self.seed.queries, std=0.02)
+        elif mixer == "regional":
+            self.seed = WindowMeans()
+        few = grid[0] * grid[1]
+        self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index, few) for index in range(n))
+        if mixer == "regional" and n:  # nothing reads the regional tokens that the last block gives back
+            self.m[-1].prune_context()  # type: ignore[operator]
+        self.cv2 = Conv((2 + n) * self.c, c2, 1)
+        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):  # as in dualvit_n, for short runs
+            nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = list(self.cv1(x).chunk(2, 1))
+        pixels = maps[-1].permute(0, 2, 3, 1)
+        context = None if self.seed is None else self.seed(pixels)
+        for block in self.m:
+            pixels, context = block(pixels, context)
+            maps.append(pixels.permute(0, 3, 1, 2))
+        out: Tensor = self.cv2(torch.cat(maps, 1))
+        return out
 
 
-def _run(layers: nn.Module, image: Tensor) -> None:
-    """Run rows as Ultralytics does, without the head, whose inputs are what is asked."""
-    maps: list[Any] = []
-    made, x = 0, image
-    *body, head = layers.children()
-    for layer in body:
-        x = layer(_inputs(layer, maps, x))
-        made += sum(part.numel() for part in (x if isinstance(x, list | tuple) else [x]))
-        if made > MOST_VALUES:
-            raise StoredError(f"maps of an image of {SIDE} pixels hold more than {MOST_VALUES} values")
-        maps.append(x)
-    head.train()(_inputs(head, maps, x))
+class C2fDual(C2fMixer):
+    """`C2fMixer` with dual blocks: each has the global picture at a cost linear in the number of pixels.
+
+    Args and shapes: those of `C2fMixer`, without its mixer.
+
+    Example:
+        >>> C2fDual(64, 128, n=2)(torch.randn(1, 64, 20, 20)).shape
+        torch.Size([1, 128, 20, 20])
+    """
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
+    ) -> None:
+        super().__init__(c1, c2, n, "dual", grid, ratio, e)
 
 
-def _inputs(layer: Any, maps: list[Any], x: Any) -> Any:
-    if layer.f == -1:
-        return x
-    return maps[layer.f] if isinstance(layer.f, int) else [x if index == -1 else maps[index] for index in layer.f]
+class WindowMeans(nn.Module):
+    """The mean of each window, cut off at the far edges: (B, H, W, C) to (B, ceil(H/7), ceil(W/7), C)."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.avg_pool2d(pixels.permute(0, 3, 1, 2), WINDOW, ceil_mode=True).permute(0, 2, 3, 1)
+
+
+def mixer_block(mixer: str, dim: int, hidden: int, index: int, num_semantics: int) -> nn.Module:
+    """Block number `index`, from 0, of a C2fMixer, with layer scales of 1 for short runs."""
+    heads = next(h for h in range(max(dim // 32, 1), 0, -1) if dim % h == 0)
+    if mixer == "dual":
+        return DualBlock(dim, heads, hidden, layer_scale=1.0, num_semantics=num_semantics)
+    ffn = ConvFFN(dim, hidden)
+    if mixer == "regional":
+        return RegionalBlock(dim, heads, ffn, layer_scale=1.0)
+    options = {"reduction": {"ratio": REDUCTION}, "local": {"ratio": REDUCTION, "block": index}}
+    return MixerBlock(dim, create_mixer(mixer, dim, heads, **options.get(mixer, {})), ffn, layer_scale=1.0)
+
+
+def transformer_parts(model: nn.Module) -> list[nn.Module]:
+    """The parts that are no stock layers: backbones, and the seed and blocks of each C2fMixer."""
+    backbones: list[nn.Module] = [m for m in model.modules() if isinstance(m, TimmBackbone)]
+    inside = [part for m in model.modules() if isinstance(m, C2fMixer) for part in (m.seed, m.m)]
+    return backbones + [part for part in inside if part is not None]
+
+
+register(TimmBackbone, FeatureMap, C2fMixer, C2fDual)

@@ -1,0 +1,1 @@
+"""Comparing models: how well they learn at an equal budget."""

@@ -1,0 +1,296 @@
+"""`dualvit compare`: train every model with every seed at an equal budget, each in a process of its own.
+
+A finished cell is a `result.json` that was written whole; running the command again keeps it. Cells
+go seed by seed, so that an experiment that is stopped early has all models at equal seeds.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from dualvit.compare.build import Data, check_models, cores, import_modules, prepare_data, require
+from dualvit.compare.experiment import Entry, Experiment, load
+from dualvit.compare.processes import failure, preload, spawn, stop
+from dualvit.compare.results import Cost, Kept, Progress, Result, read
+from dualvit.compare.screen import Screen
+from dualvit.files import write_json
+from dualvit.locks import only_writer
+from dualvit.progress import LIBRARIES, working
+
+POLL = 0.25  # seconds
+
+
+@dataclass
+class Cell:
+    """A model with a seed: where its files are, and how far it is.
+
+    Attributes:
+        state: waiting, running, done (now), kept (from an earlier run) or failed.
+    """
+
+    entry: Entry
+    seed: int
+    folder: Path
+    metric: str
+    state: str = "waiting"
+    process: BaseProcess | None = None
+    slot: int = 0
+    message: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Label and seed."""
+        return f"{self.entry.label} seed {self.seed}"
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished cell found.
+
+        Raises:
+            ValueError: the file is damaged, or of another cell.
+        """
+        file = self.folder / "result.json"
+        found: dict[str, Any] | None = read(Result, file, "delete it, and the cell goes on from its last epoch")
+        if found is None:
+            return None
+        wanted = {"label": self.entry.label, "name": self.entry.name, "seed": self.seed, "metric": self.metric}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise ValueError(f"{file} is of another cell: its {key} is not {value!r}; move it away")
+        if any(not isinstance(row.get(key), int | float) for row in found["epochs"] for key in ("epoch", self.metric)):
+            raise ValueError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
+        return found
+
+    def progress(self) -> dict[str, Any]:
+        """What the cell last reported."""
+        return read(Progress, self.folder / "progress.json") or {}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where a cell can run: a GPU by the name that CUDA_VISIBLE_DEVICES takes, or None for the CPU."""
+
+    gpu: str | None
+    threads: int
+
+
+@dataclass
+class Runner:
+    """Runs the cells that have no result yet."""
+
+    experiment: Experiment
+    data: Data
+    slots: list[Slot]
+    cells: list[Cell] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for seed in self.experiment.seeds:
+            for entry in self.experiment.models:
+                folder = self.experiment.output / "cells" / f"{entry.slug}-s{seed}"
+                cell = Cell(entry, seed, folder, self.experiment.metric)
+                cell.state = "kept" if cell.result() else "waiting"
+                self.cells.append(cell)
+
+    def run(self, screen: Screen) -> None:
+        """Run all waiting cells; when interrupted, stop those that run and raise again."""
+        try:
+            while any(cell.state in ("waiting", "running") for cell in self.cells):
+                self._collect(screen)
+                self._start(screen)
+                screen.update(self.cells)
+                time.sleep(POLL)
+        finally:
+            stop([cell.process for cell in self.cells if cell.process is not None and cell.state == "running"])
+            screen.update(self.cells)
+
+    def _start(self, screen: Screen) -> None:
+        busy = {cell.slot for cell in self.cells if cell.state == "running"}
+        for index, slot in enumerate(self.slots):
+            cell = next((cell for cell in self.cells if cell.state == "waiting"), None)
+            if index in busy or cell is None:
+                continue
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            (cell.folder / "failure.txt").unlink(missing_ok=True)
+            spec = {
+                "experiment": self.experiment.mapping(), "model": cell.entry.label, "seed": cell.seed,
+                "data": self.data.path, "classes": self.data.classes, "cuda": slot.gpu is not None,
+                "threads": slot.threads,
+            }  # fmt: skip
+            write_json(cell.folder / "cell.json", spec)
+            cell.process = spawn(cell.folder, slot.gpu)
+            cell.slot, cell.state, cell.started = index, "running", time.monotonic()
+            screen.event(cell, "continues" if cell.progress().get("epochs") else "starts")
+
+    def _collect(self, screen: Screen) -> None:
+        for cell in self.cells:
+            if cell.state != "running" or cell.process is None or cell.process.exitcode is None:
+                continue
+            cell.ended = time.monotonic()
+            if cell.result():
+                cell.state = "done"
+            else:
+                cell.state = "failed"
+                cell.message = failure(cell.folder, cell.process.exitcode)
+            screen.event(cell, cell.state)
+
+
+def find_slots(experiment: Experiment) -> list[Slot]:
+    """The places for cells on the device that the experiment names.
+
+    Raises:
+        ValueError: a GPU that is not there.
+    """
+    count, wanted = torch.cuda.device_count(), experiment.device.replace(" ", "")
+    if wanted == "cpu" or (wanted == "auto" and not count):
+        return [Slot(None, max(1, cores() // experiment.jobs))] * experiment.jobs
+    numbers = {"auto": list(range(count)), "cuda": [0]}.get(wanted) or [int(n) for n in wanted.split(",")]
+    if not count or max(numbers) >= count:
+        raise ValueError(f"device is {experiment.device!r}, but torch sees {count} GPUs; give cpu, or numbers below")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    threads = max(1, cores() // (len(numbers) * experiment.jobs))
+    return [Slot(names[number], threads) for _ in range(experiment.jobs) for number in numbers]
+
+
+def same_settings(experiment: Experiment, data: Data) -> None:
+    """Keep the settings beside the results, and refuse to mix results of different ones.
+
+    Models and seeds may be added, left out and put in another order.
+
+    Raises:
+        ValueError: naming what changed, and the ways out.
+    """
+    file = experiment.output / "experiment.json"
+    settings = {**experiment.settings(), "classes": data.classes, "train images": data.train, "val images": data.val}
+    models = {entry.label: {"name": entry.name, **entry.options} for entry in experiment.models}
+    old = read(Kept, file, f"delete {experiment.output}, or name another `output`")
+    if old is not None and any((experiment.output / "cells").glob("*/*")):
+        before = old["settings"]
+        changes = [f"{key} was {before.get(key)!r}" for key in settings if before.get(key) != settings[key]]
+        changes += [
+            f"model {label!r} was {old['models'][label]}"
+            for label, options in models.items()
+            if old["models"].get(label, options) != options
+        ]
+        if changes:
+            raise ValueError(
+                f"the results in {experiment.output} are of other settings ({'; '.join(changes)}); "
+                "set them back, name another `output`, or delete that folder"
+            )
+        models = {**old["models"], **models}
+    write_json(file, {"settings": settings, "models": models})
+
+
+def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot) -> dict[str, Any]:
+    """Parameters, multiply-adds and latency of the models, in one process; measured anew when a model is added."""
+    folder = experiment.output
+    found: dict[str, Any] | None = read(Cost, folder / "cost.json")
+    if found is not None and set(labels) <= set(found["models"]) and found.get("cuda") == (slot.gpu is not None):
+        return found
+    spec = {
+        "experiment": experiment.mapping(), "labels": labels, "classes": data.classes, "cuda": slot.gpu is not None,
+        "threads": slot.threads * experiment.jobs,  # all that cells had; asked again, Ultralytics would have said 1
+    }  # fmt: skip
+    write_json(folder / "cost-spec.json", spec)
+    (folder / "failure.txt").unlink(missing_ok=True)
+    process = spawn(folder, slot.gpu, measure=True)
+    with working("measuring latency"):
+        try:
+            process.join()
+        finally:
+            stop([process])
+    if process.exitcode:
+        raise RuntimeError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
+    return read(Cost, folder / "cost.json") or {}
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: cells are stopped, and the terminal is left in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(path: Path, console: Console) -> bool:
+    """Run an experiment, or what is left of it, and write its report.
+
+    Args:
+        path: The YAML file.
+        console: Takes progress, the table, and where the report is.
+
+    Returns:
+        Whether every cell has a result.
+
+    Raises:
+        ValueError: a mistake in the YAML, or settings that changed since the results were made.
+        FileNotFoundError: no YAML, no data set, or one without pictures.
+    """
+    experiment = load(path)
+    require(experiment.task)
+    import_modules(experiment)
+    slots = find_slots(experiment)
+    preload(experiment.task, cuda=slots[0].gpu is not None)
+    with only_writer(experiment.output, "dualvit compare"), terminable():
+        data = _prepare(experiment)
+        same_settings(experiment, data)
+        runner = Runner(experiment, data, slots)
+        try:
+            with Screen(console, experiment, len(slots)) as screen:
+                runner.run(screen)
+        except KeyboardInterrupt:
+            console.print("the same command continues from the last finished epochs", highlight=False)
+            raise
+        _report(experiment, data, runner, console)
+    failed = [cell for cell in runner.cells if cell.state == "failed"]
+    for cell in failed:
+        console.print(Text.assemble(("failed", "red"), f" {cell.name}: {cell.message}"), soft_wrap=True)
+    if failed:
+        console.print("run the same command again to retry", highlight=False)
+    return not failed
+
+
+def _prepare(experiment: Experiment) -> Data:
+    """The data, and every model built once, so that a mistake shows before anything is trained."""
+    with working("data", first=LIBRARIES) as report:
+        data = prepare_data(experiment, report)
+        report.begin("models")
+        check_models(experiment, data.classes)
+    return data
+
+
+def _report(experiment: Experiment, data: Data, runner: Runner, console: Console) -> None:
+    """Everything that is known from the finished cells, on the screen and in files."""
+    from dualvit.compare.report import summarise, write_report
+
+    results = [result for cell in runner.cells if (result := cell.result())]
+    if not results:
+        return
+    labels = [e.label for e in experiment.models if any(r["label"] == e.label for r in results)]
+    cost = measure_cost(experiment, data, labels, runner.slots[0])
+    summary = summarise(experiment, data, results, cost)
+    summary["failed"] = [
+        {"cell": cell.name, "message": cell.message} for cell in runner.cells if cell.state == "failed"
+    ]
+    write_report(summary, experiment.output, console)

@@ -1,0 +1,1 @@
+"""The pictures of digits that the demo, the tutorials and `dualvit data digits` draw."""

@@ -1,0 +1,268 @@
+"""The embedded data set: real handwritten digits as objects in clutter, made offline from a seed.
+
+The digits are scikit-learn's `load_digits` (1797 images of 8x8, ten classes). The pictures come in
+Ultralytics layout: boxes and polygons of each digit's visible pixels, and single digits by class.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dualvit.drawn.scenes import Sources, draw_scene, draw_single
+
+VERSION = 1  # of the pictures: raise it whenever the same seed gives other pixels
+MARKER = "dualvit-digits.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the content of a data set, as `write_digits` takes it and the marker keeps it."""
+
+    images: int
+    size: int
+    seed: int
+    val_fraction: float
+    version: int = VERSION
+
+    def counts(self) -> dict[str, int]:
+        """The number of pictures in each folder.
+
+        `classify` gets two for one, yet never less than one of each class.
+        """
+        val = min(max(round(self.images * self.val_fraction), 1), self.images - 1)
+        scenes = {"train": self.images - val, "val": val}
+        singles = {f"classify/{split}": max(2 * count, 10) for split, count in scenes.items()}
+        return {f"images/{split}": count for split, count in scenes.items()} | singles
+
+
+@dataclass(frozen=True)
+class SingleSettings:
+    """The same of `write_single_digits`; a set of the one kind is never taken for the other."""
+
+    singles: int
+    seed: int
+    val_fraction: float
+    version: int = VERSION
+
+    def counts(self) -> dict[str, int]:
+        """The number of pictures in each folder, never less than one of each class."""
+        val = min(max(round(self.singles * self.val_fraction), 10), self.singles - 10)
+        return {"train": self.singles - val, "val": val}
+
+
+def write_digits(
+    root: Path,
+    images: int = 400,
+    size: int = 320,
+    seed: int = 0,
+    val_fraction: float = 0.2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the data set, or keep it where it already stands with the same settings.
+
+    One label file serves detection and segmentation: its polygon is the convex hull of the digit's
+    visible pixels. `classify/` holds single digits by class, two for each image. A picture depends
+    on seed, split and number alone, so a larger set only adds files.
+
+    Args:
+        root: The folder; new, empty, or a complete data set of these settings.
+        images: Pictures with objects, train and val together; at least 5.
+        size: Their height and width in pixels; a multiple of 32, at least 64.
+        seed: Decides everything, and which source digits train and val draw from.
+        val_fraction: Share of the pictures that go to val, above 0 and below 1.
+        progress: Called with (done, total) after each picture.
+
+    Returns:
+        The absolute path of `data.yaml`, for `YOLO(...).train(data=...)`; older versions of
+        Ultralytics look for a relative one in their own folder.
+
+    Raises:
+        ValueError: a value out of range, or a folder that holds something else.
+        ModuleNotFoundError: scikit-learn is not installed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_digits(Path(folder) / "digits", images=5, size=64)
+        ...     sorted(path.name for path in data.parent.iterdir())
+        ['classify', 'data.yaml', 'dualvit-digits.json', 'images', 'labels']
+    """
+    settings = Settings(images, size, seed, val_fraction)
+    _check(settings)
+    return _place(Path(root).resolve(), settings, progress) / "data.yaml"
+
+
+def write_single_digits(
+    root: Path,
+    images: int = 2000,
+    seed: int = 0,
+    val_fraction: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write single digits of 64x64 pixels into `train/DIGIT/` and `val/DIGIT/`, or keep them where they stand.
+
+    Args:
+        root: The folder; new, empty, or a complete data set of these settings.
+        images: Pictures, train and val together; at least 20.
+        seed: Decides everything, and which source digits train and val draw from.
+        val_fraction: Share of the pictures that go to val, above 0 and below 1.
+        progress: Called with (done, total) after each picture.
+
+    Returns:
+        The absolute path of the folder, for `torchvision.datasets.ImageFolder(path / "train")`.
+
+    Raises:
+        ValueError: a value out of range, or a folder that holds something else.
+        ModuleNotFoundError: scikit-learn is not installed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_single_digits(Path(folder) / "singles", images=20)
+        ...     sorted(path.name for path in data.iterdir()), len(list(data.glob("val/*/*.png")))
+        (['dualvit-digits.json', 'train', 'val'], 10)
+    """
+    if images < 20:
+        raise ValueError(f"images is {images}, below 20; ask for 20 or more, one of each digit to train and validate")
+    settings = SingleSettings(images, seed, val_fraction)
+    _check_split(settings)
+    return _place(Path(root).resolve(), settings, progress)
+
+
+def _place(place: Path, settings: Settings | SingleSettings, progress: Callable[[int, int], None] | None) -> Path:
+    """Write the data set of these settings in one go, unless it is there."""
+    if _stands(place, settings):
+        return place
+    sources = Sources()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as unfinished:
+        # One folder down, because the temporary one itself is closed to other users.
+        folder = Path(unfinished) / place.name
+        total = sum(settings.counts().values())
+        for done, _ in enumerate(_write(folder, settings, sources), 1):
+            if progress is not None:
+                progress(done, total)
+        try:
+            if place.is_dir():
+                place.rmdir()
+            folder.rename(place)
+        except OSError:  # another process may have written the same set meanwhile
+            if not _stands(place, settings):
+                raise
+    return place
+
+
+def _check(settings: Settings) -> None:
+    if settings.images < 5:
+        raise ValueError(f"images is {settings.images}, below 5; ask for 5 or more")
+    if settings.size < 64 or settings.size % 32:
+        nearest = max(64, 32 * round(settings.size / 32))
+        raise ValueError(f"size is {settings.size}, not a multiple of 32 from 64 on; try {nearest}")
+    _check_split(settings)
+
+
+def _check_split(settings: Settings | SingleSettings) -> None:
+    if not 0 < settings.val_fraction < 1:
+        raise ValueError(f"val_fraction is {settings.val_fraction}, not between 0 and 1; try 0.2")
+    if settings.seed < 0:
+        raise ValueError(f"seed is {settings.seed}, below 0; give 0 or more")
+
+
+def _stands(root: Path, settings: Settings | SingleSettings) -> bool:
+    """Whether the very data set is there already; False where there is nothing.
+
+    Raises:
+        ValueError: something else is there; nothing of a user's is ever overwritten.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / MARKER).is_file():
+        raise ValueError(f"{root} is not empty and holds no digits data set (no {MARKER}); name another folder")
+    found, wanted = _marker(root), asdict(settings)
+    if found != wanted:
+        other = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in wanted.items() if found.get(k) != v)
+        raise ValueError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
+    for name, count in settings.counts().items():
+        here = sum(1 for _ in (root / name).rglob("*.[jp][pn]g"))
+        labels = sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt")) if name.startswith("images") else count
+        if min(here, labels) < count or (isinstance(settings, Settings) and not (root / "data.yaml").is_file()):
+            raise ValueError(
+                f"{root} is incomplete ({min(here, labels)} of {count} in {name}); delete it or name another folder"
+            )
+    return True
+
+
+def _marker(root: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((root / MARKER).read_text())
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _write(root: Path, settings: Settings | SingleSettings, sources: Sources) -> Iterator[None]:
+    """Write every file, with a stop after each picture."""
+    for name, count in settings.counts().items():
+        kind, _, split = name.rpartition("/")
+        for index in range(count):
+            if kind == "images" and isinstance(settings, Settings):
+                scene = draw_scene(sources, settings.seed, split, index, settings.size)
+                target = root / f"{name}/{index:05}.jpg"
+                label = root / f"labels/{split}/{index:05}.txt"
+                label.parent.mkdir(parents=True, exist_ok=True)
+                label.write_text("".join(f"{row}\n" for row in scene.rows()))
+            else:
+                scene = draw_single(sources, settings.seed, split, index)
+                target = root / f"{name}/{scene.classes[0]}/{index:05}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene.image).save(target, quality=92)
+            yield
+    if isinstance(settings, Settings):
+        names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
+        # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
+        (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
+    (root / MARKER).write_text(json.dumps(asdict(settings)) + "\n")
+
+
+def pictures(root: Path, count: int = 8) -> Image.Image:
+    """Draw the first train pictures in rows of four, with their polygons and class names.
+
+    Args:
+        root: The folder that `write_digits` filled.
+        count: Pictures at most; at least 1.
+
+    Raises:
+        ValueError: a folder without the data set, or no pictures asked for.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = write_digits(Path(folder) / "digits", images=5, size=64)
+        ...     pictures(data.parent, count=4).size
+        (256, 64)
+    """
+    root = Path(root)
+    if count < 1:
+        raise ValueError(f"count is {count}, below 1; ask for 1 or more")
+    paths = sorted((root / "images/train").glob("*.jpg"))[:count]
+    if not (root / MARKER).is_file() or not paths:
+        raise ValueError(f"{root} holds no digits data set ({MARKER} and images/train); write one with write_digits")
+    size = Image.open(paths[0]).width
+    sheet = Image.new("RGB", (size * min(4, len(paths)), size * math.ceil(len(paths) / 4)))
+    for number, path in enumerate(paths):
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        for row in (root / f"labels/train/{path.stem}.txt").read_text().splitlines():
+            name, *values = row.split()
+            points = (np.array(values, dtype=float).reshape(-1, 2) * size).tolist()
+            draw.polygon([tuple(point) for point in points], outline="white")
+            x, y = min(point[0] for point in points), max(min(point[1] for point in points) - 12, 0)
+            draw.rectangle((x, y, x + 9, y + 12), "black")
+            draw.text((x + 2, y), name, "white")
+        sheet.paste(picture, (number % 4 * size, number // 4 * size))
+    return sheet

@@ -1,0 +1,30 @@
+"""The network of a recipe, from timm's registry, with its weights."""
+
+from typing import Any
+
+from torch import nn
+
+from dualvit.backbones.recompute import recompute_blocks
+from dualvit.models import create_model
+from dualvit.recipes.config import Network
+from dualvit.weights import load_backbone
+
+
+def build_network(network: Network, **kwargs: Any) -> nn.Module:
+    """A timm network as a recipe describes it; no weights are downloaded.
+
+    Args:
+        network: The settings.
+        kwargs: Further arguments of `timm.create_model`, such as num_classes or features_only.
+
+    Raises:
+        ValueError: an unknown name, or weights of another network.
+    """
+    try:
+        model = create_model(network.name, drop_path_rate=network.drop_path, **network.options, **kwargs)
+    except TypeError as error:  # of an argument that the network does not have
+        raise ValueError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
+    if network.checkpoint is not None:
+        load_backbone(model, network.checkpoint, model)
+    recompute_blocks(model, network.checkpointing)
+    return model

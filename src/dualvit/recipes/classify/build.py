@@ -1,0 +1,50 @@
+"""A classifier with weights to begin with: those of the same classes, or of others, whose head is replaced."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from dualvit.recipes.build import build_network
+from dualvit.recipes.config import Network
+from dualvit.weights import CheckpointError, load_backbone
+
+
+def build_classifier(network: Network, classes: int) -> nn.Module:
+    """A timm classifier as a recipe describes it.
+
+    A checkpoint's head is taken where it is of as many classes, and else left new, which is said in a line.
+
+    Raises:
+        ValueError: an unknown name, or weights of another network.
+    """
+    model = build_network(replace(network, checkpoint=None), num_classes=classes)
+    if network.checkpoint is not None:
+        line = begin_with(model, network.checkpoint)
+        if line:
+            rank_zero_info(line)
+    return model
+
+
+def begin_with(model: Any, path: str) -> str:
+    """Load a checkpoint; a line where its head does not fit, and the model's own stays.
+
+    Raises:
+        CheckpointError: an unusable file, or anything but the head does not match.
+    """
+    try:
+        load_backbone(model, path, model)
+        return ""
+    except CheckpointError as error:
+        headless = copy.deepcopy(model)
+        headless.reset_classifier(0)
+        try:
+            load_backbone(headless, path, model)
+        except CheckpointError:
+            raise error from None
+    with torch.no_grad():
+        model.load_state_dict(headless.state_dict(), strict=False)
+    return f"{path} has a head of other classes: the head is new, for {model.num_classes} classes; all else is loaded"

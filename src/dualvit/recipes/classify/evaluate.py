@@ -1,0 +1,155 @@
+"""Scores of a trained classifier: top-1, top-5 and the confusion of classes; k-NN and linear probes of its features."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from dualvit.data.images import Sample, read_folders, read_split
+from dualvit.files import write_json, write_atomic
+from dualvit.locks import only_writer
+from dualvit.provenance import environment
+from dualvit.recipes.classify.data import in_order
+from dualvit.recipes.classify.picture import confusion
+from dualvit.recipes.classify.source import Source, open_source
+from dualvit.recipes.loading import Skipped
+
+
+@torch.inference_mode()
+def evaluate(
+    model: str,
+    data: Path,
+    out: Path,
+    weights: Path | None = None,
+    size: int | None = None,
+    batch: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    unreadable: int = 100,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Score a classifier on `data/val/CLASS/`, or on `data/CLASS/`; `out` takes eval.json and confusion.png.
+
+    Args:
+        model: A checkpoint of a recipe, or a timm name.
+        data: The data set.
+        out: A folder.
+        weights: Of a timm model.
+        size: Sides of the square that the network sees.
+        batch, workers, device: As for training.
+        unreadable: The most pictures that may be skipped.
+        progress: Is told how many pictures are done, and of how many.
+
+    Returns:
+        What eval.json holds: top1, top5, images, recall of each class, and where it was made.
+    """
+    source, names, samples = _open(model, weights, data, size, device)
+    count = len(names)
+    top1 = MulticlassAccuracy(count, average="micro")
+    top5 = MulticlassAccuracy(count, top_k=min(5, count), average="micro")
+    matrix = MulticlassConfusionMatrix(count)
+    with only_writer(out, "dualvit eval"):
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        done = 0
+        for images, labels in in_order(samples, source.transform, batch, workers, skipped):
+            logits = source.network(images.to(device)).float().cpu()
+            for metric in (top1, top5, matrix):
+                metric.update(logits, labels)
+            done += len(images)
+            progress(done, len(samples))
+        counts = matrix.compute().numpy()
+        shares = counts.diagonal() / np.maximum(counts.sum(1), 1)
+        found: dict[str, Any] = {
+            "top1": float(top1.compute()),
+            "top5": float(top5.compute()),
+            "images": int(counts.sum()),
+        }
+        found |= {"skipped": len(skipped.lines()), "model": model, "data": str(data)}
+        found["recall"] = {
+            name: float(share) for name, share, row in zip(names, shares, counts, strict=True) if row.sum()
+        }
+        found["environment"] = environment(device.startswith("cuda"))
+        write_json(out / "eval.json", found | {"confusion": counts.tolist()})
+        title = f"{Path(model).name}: top-1 {100 * found['top1']:.1f} % of {found['images']} pictures"
+        write_atomic(out / "confusion.png", confusion(counts, names, title))
+    return found
+
+
+def _open(
+    model: str, weights: Path | None, data: Path, size: int | None, device: str
+) -> tuple[Source, tuple[str, ...], tuple[Sample, ...]]:
+    """A model and the pictures to score it on, labelled by its own classes where it knows any."""
+    if Path(model).suffix == ".ckpt" or Path(model).is_file():
+        source = open_source(model, weights, None, size, device)
+        return (source, *read_split(data, source.classes))
+    names, samples = read_split(data)
+    return open_source(model, weights, names, size, device), names, samples
+
+
+@torch.inference_mode()
+def features(
+    source: Source, samples: Sequence[Sample], batch: int, workers: int, device: str, skipped: Skipped,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """What a network's head would read, (n, C), and the labels (n,)."""
+    found, labels = [], []
+    for images, numbers in in_order(tuple(samples), source.transform, batch, workers, skipped):
+        network: Any = source.network
+        pooled = network.forward_head(network.forward_features(images.to(device)), pre_logits=True)
+        found.append(pooled.float().cpu().numpy())
+        labels.append(numbers.numpy())
+        progress(sum(map(len, labels)), len(samples))
+    return np.concatenate(found), np.concatenate(labels)
+
+
+def probe(
+    model: str,
+    data: Path,
+    out: Path,
+    weights: Path | None = None,
+    neighbours: int = 20,
+    size: int | None = None,
+    batch: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    unreadable: int = 100,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """How well frozen features tell classes apart: nearest neighbours by cosine, and logistic regression.
+
+    Args:
+        model: A checkpoint of a recipe, or a timm name.
+        data: With `train/CLASS/` and `val/CLASS/`.
+        out: A folder; takes probe.json.
+        weights: Of a timm model.
+        neighbours: That vote, weighted by distance.
+        size, batch, workers, device, unreadable, progress: As for `evaluate`.
+
+    Returns:
+        What probe.json holds: knn and linear, each a top-1 accuracy.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    split = read_folders(data)
+    source = open_source(model, weights, None, size, device)
+    with only_writer(out, "dualvit probe"):
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        train = features(source, split.train, batch, workers, device, skipped, progress)
+        val = features(source, split.val, batch, workers, device, skipped, progress)
+        if neighbours > len(train[0]):
+            raise ValueError(
+                f"--neighbours is {neighbours}, and there are {len(train[0])} training pictures; give fewer"
+            )
+        nearest = KNeighborsClassifier(neighbours, metric="cosine", weights="distance").fit(*train)
+        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(*train)
+        found: dict[str, Any] = {"knn": float(nearest.score(*val)), "linear": float(linear.score(*val))}
+        found |= {"neighbours": neighbours, "images": [len(train[0]), len(val[0])], "skipped": len(skipped.lines())}
+        found |= {"model": model, "data": str(data), "environment": environment(device.startswith("cuda"))}
+        write_json(out / "probe.json", found)
+    return found

@@ -1,0 +1,107 @@
+"""Image classification in training: the loss, top-1 and top-5, and pictures of what it predicts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.data.label_maps import crop
+from dualvit.data.listing import free_names, write_predictions
+from dualvit.recipes.classify.build import build_classifier
+from dualvit.recipes.classify.config import ClassifyRecipe
+from dualvit.recipes.classify.picture import captioned
+from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
+from dualvit.recipes.classify.transforms import eval_transform, normalisation
+from dualvit.recipes.task import Task
+
+
+class Classify(Task):
+    """A timm classifier."""
+
+    metric = "top1"
+    recipe: ClassifyRecipe
+
+    def __init__(self, recipe: ClassifyRecipe, classes: tuple[str, ...]) -> None:
+        super().__init__(recipe, classes, build_classifier(recipe.network, len(classes)))
+        if recipe.token_labels is not None:
+            check_network(self.network, recipe.network.name)
+        mix, smoothing = recipe.mix, recipe.augment.label_smoothing
+        self.mixup = None
+        if recipe.mixes:
+            self.mixup = Mixup(
+                mix.mixup, mix.cutmix, prob=mix.probability, switch_prob=mix.switch, label_smoothing=smoothing,
+                num_classes=len(classes),
+            )  # fmt: skip
+        self.soft = SoftTargetCrossEntropy()
+        count = len(classes)
+        self.top1 = MulticlassAccuracy(count, average="micro")
+        self.top5 = MulticlassAccuracy(count, top_k=min(5, count), average="micro")
+
+    def loss(self, batch: Any) -> Mapping[str, Tensor]:
+        images, labels, *maps = batch
+        images = images.contiguous(memory_format=torch.channels_last)
+        smoothing = self.recipe.augment.label_smoothing
+        if self.recipe.token_labels is not None:
+            return self._token_loss(images, smoothed(labels, len(self.classes), smoothing), maps[0])
+        if self.mixup is None:
+            return {"class": F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)}
+        if len(images) % 2:
+            raise ValueError(f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even one")
+        mixed, target = self.mixup(images.clone(), labels)  # it works in place, and a NaN's culprit needs the original
+        return {"class": self.soft(self.network(mixed), target)}
+
+    def _token_loss(self, images: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        settings = self.recipe.token_labels
+        assert settings is not None
+        mixes = settings.probability == 1 or np.random.rand() < settings.probability
+        outputs = token_logits(self.network, images, settings.beta if mixes else 0.0)
+        size = (outputs[1].shape[1], outputs[1].shape[2])
+        dense = crop(maps["scores"], maps["classes"], maps["boxes"], maps["flipped"], len(self.classes), size)
+        smoothing = self.recipe.augment.label_smoothing
+        dense = dense * (1 - smoothing) + smoothing / len(self.classes)
+        return token_loss(outputs, target, dense, settings.dense_weight, settings.class_weight)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        if batch is None:  # none of its pictures could be read
+            return
+        images, labels = batch
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        self.top1.update(logits, labels)
+        self.top5.update(logits, labels)
+
+    def scores(self) -> Mapping[str, float]:
+        found = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
+        self.top1.reset()
+        self.top5.reset()
+        return found
+
+    @torch.no_grad()
+    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
+        """Write the five best classes of each picture to `out`, as JSON and on the picture; yield a line for each."""
+        out.mkdir(parents=True, exist_ok=True)
+        about, names = free_names(files, out, (".png",))
+        settings = self.recipe.data
+        transform = eval_transform(settings.image_size, settings.crop_pct, *normalisation(self.network))
+        rows = []
+        for file, name in zip(files, names, strict=True):
+            try:
+                image = open_rgb(file)
+            except UnreadableError as error:
+                yield str(error)
+                continue
+            scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
+            best = scores.topk(min(5, len(self.classes)))
+            found = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
+            picture = out / f"{name}.png"
+            rows.append({"image": str(file), "picture": picture.name, "classes": dict(found)})
+            captioned(image, found).save(picture)
+            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}; {picture}"
+        yield from write_predictions(about, {"predictions": rows})

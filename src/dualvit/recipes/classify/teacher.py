@@ -1,0 +1,118 @@
+"""Label maps by a teacher: what a classifier would say if each place of its last map were the whole picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dualvit.data.images import read_folders
+from dualvit.data.label_maps import INDEX, compact, place, write_index, write_map
+from dualvit.locks import only_writer
+from dualvit.models.contract import Backbone
+from dualvit.provenance import environment
+from dualvit.recipes.classify.data import in_order
+from dualvit.recipes.classify.source import open_source
+from dualvit.recipes.loading import Skipped
+
+
+def token_scores(network: Any, images: Tensor) -> Tensor:
+    """Class probabilities at each place of a classifier's last map.
+
+    Works with the three forms in which timm's `forward_features` answers: maps (B, C, h, w) and (B, h, w, C), and
+    tokens (B, prefix + n, C) of a square grid. A network of ours that has the token-labelling head is asked by it.
+
+    Returns:
+        (B, classes, h, w).
+
+    Raises:
+        ValueError: features of another form.
+    """
+    features = network.forward_features(images)
+    if isinstance(network, Backbone):
+        pixels = features[:, 1:] if "token" in network.pools else features
+        if network.aux_head is not None:
+            return network.aux_head(pixels).softmax(-1).permute(0, 3, 1, 2)
+        # A map of one pixel below the row of the class token, which the pixel takes too.
+        return _each(network, pixels, lambda flat: flat[:, None, None].expand(-1, 2, 1, -1))
+    if features.ndim == 4 and features.shape[1] == network.num_features:
+        return _each(network, features.permute(0, 2, 3, 1), lambda flat: flat[:, :, None, None])
+    if features.ndim == 4 and features.shape[3] == network.num_features:
+        return _each(network, features, lambda flat: flat[:, None, None])
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    if features.ndim == 3:
+        tokens = features[:, prefix:]
+        side = round(tokens.shape[1] ** 0.5)
+        if side * side == tokens.shape[1]:
+            grid = tokens.unflatten(1, (side, side))
+            return _each(network, grid, lambda flat: flat[:, None].expand(-1, prefix + 1, -1))
+    raise ValueError(
+        f"a {type(network).__name__} has features {tuple(features.shape)}, which are no map; take another teacher"
+    )
+
+
+def _each(network: Any, grid: Tensor, shaped: Callable[[Tensor], Tensor]) -> Tensor:
+    """The head's answer to each of (B, h, w, C), as if it were a whole picture's features."""
+    logits = network.forward_head(shaped(grid.flatten(0, 2)))
+    return logits.softmax(-1).unflatten(0, grid.shape[:3]).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def write_maps(
+    model: str,
+    data: Path,
+    out: Path,
+    weights: Path | None = None,
+    size: int | None = None,
+    top: int = 5,
+    batch: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
+    unreadable: int = 100,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write a label map for each training picture of a data set; those that are there stay.
+
+    Args:
+        model: The teacher: a checkpoint of a recipe, or a timm name, with the data set's classes.
+        data: With `train/CLASS/` and `val/CLASS/`.
+        out: Folder of the maps.
+        weights: Of a timm teacher.
+        size: Sides of the square that the teacher sees.
+        top: Classes kept at each place.
+        batch, workers, device: As for training.
+        unreadable: The most pictures that may be skipped.
+        progress: Is told how many pictures are done, and of how many.
+
+    Returns:
+        What the index says: teacher, classes kept, and how many pictures' maps hold their own class at its best.
+
+    Raises:
+        ValueError: the teacher is of other classes.
+    """
+    found = read_folders(data)
+    source = open_source(model, weights, found.classes, size, device)
+    if source.classes is not None and source.classes != found.classes:
+        raise ValueError(
+            f"{model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
+            f"{len(found.classes)} ({', '.join(found.classes[:3])}, ...); take a teacher of these classes"
+        )
+    with only_writer(out, "dualvit token-labels"):
+        (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
+        wanted = tuple((file, number) for number, (file, _) in enumerate(found.train))
+        skipped = Skipped(out / "unreadable.txt", unreadable)
+        agree = done = 0
+        for images, numbers in in_order(wanted, source.transform, batch, workers, skipped):
+            maps = token_scores(source.network, images.to(device)).cpu()
+            for number, scores in zip(numbers.tolist(), maps, strict=True):
+                file, label = found.train[number]
+                write_map(place(out, data, file), compact(scores, top))
+                agree += int(scores.mean((1, 2)).argmax()) == label
+            done += len(images)
+            shape = [min(top, maps.shape[1]), *maps.shape[2:]]
+            progress(done, len(wanted))
+        about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(found.classes))}
+        about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
+        write_index(out, found.classes, about | ({"shape": shape} if done else {}))
+    return about

@@ -1,0 +1,94 @@
+"""timm's transforms of training and validation pictures; the first also say which part of the picture is seen."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor, nn
+from torchvision.transforms import functional as F
+
+from dualvit.recipes.classify.config import Augment
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a picture that a crop shows.
+
+    Attributes:
+        box: Left, top, right and bottom, as shares of the picture.
+        flipped: Whether it was mirrored after that.
+    """
+
+    box: tuple[float, float, float, float]
+    flipped: bool
+
+
+class TrainTransform:
+    """A random crop, a mirror, colours and erasing: timm's, with the crop and the mirror known afterwards.
+
+    Args:
+        augment: The settings.
+        size: Sides of the crop in pixels.
+        mean, std: Of each channel, as the network takes them.
+    """
+
+    def __init__(self, augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.flip = augment.flip
+        try:
+            first, self.colours, self.final = create_transform(
+                size, is_training=True, separate=True, hflip=0.0,
+                scale=(augment.crop_scale, 1.0), ratio=augment.crop_ratio, interpolation=augment.interpolation,
+                color_jitter=augment.colour_jitter or None, auto_augment=augment.auto or None,
+                re_prob=augment.erasing, re_mode="pixel", mean=mean, std=std,
+            )  # fmt: skip
+        except (AssertionError, KeyError, ValueError) as error:  # timm asserts what its notation allows
+            raise ValueError(
+                f"augment.auto is {augment.auto!r}, which timm cannot read ({error}); "
+                "write it like rand-m9-mstd0.5-inc1, or leave it empty"
+            ) from None
+        self.crop: Any = first.transforms[0]
+
+    def __call__(self, image: Image.Image) -> tuple[Tensor, View]:
+        """An RGB picture to a normalised (3, size, size) and what it shows."""
+        top, left, height, width = self.crop.get_params(image, self.crop.scale, self.crop.ratio)
+        choice = self.crop.interpolation
+        if isinstance(choice, tuple | list):
+            choice = random.choice(choice)
+        seen = F.resized_crop(image, top, left, height, width, self.crop.size, choice)
+        flipped = random.random() < self.flip
+        if flipped:
+            seen = F.hflip(seen)
+        columns, rows = image.size
+        box = (left / columns, top / rows, (left + width) / columns, (top + height) / rows)
+        return self.final(self.colours(seen)), View(box, flipped)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """The picture alone."""
+        return self(image)[0]
+
+
+def eval_transform(
+    size: int, crop_pct: float, mean: tuple[float, ...], std: tuple[float, ...], interpolation: str = "bicubic"
+) -> Callable[[Image.Image], Tensor]:
+    """The centre of the picture, normalised: (3, size, size)."""
+    transform: Callable[[Image.Image], Tensor] = create_transform(
+        size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std
+    )
+    return transform
+
+
+def normalisation(network: nn.Module | str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel that a timm model, or the one of this name, takes."""
+    from timm.data import resolve_data_config
+    from timm.models import get_pretrained_cfg
+
+    if isinstance(network, str):
+        config = get_pretrained_cfg(network, allow_unregistered=True)
+        # An unknown name is an error of whoever builds the network, which can say more.
+        values = resolve_data_config(args={}, pretrained_cfg=config.to_dict() if config else {"input_size": (3, 1, 1)})
+    else:
+        values = resolve_data_config(model=network)
+    return tuple(values["mean"]), tuple(values["std"])

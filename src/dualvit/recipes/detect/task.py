@@ -1,0 +1,119 @@
+"""Detection in training: torchvision's losses, COCO's AP, and predictions as json and pictures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dualvit.data.listing import free_names, write_predictions
+from dualvit.recipes.detect.config import DetectRecipe
+from dualvit.recipes.detect.data import DetectData, read_picture
+from dualvit.recipes.detect.draw import draw
+from dualvit.recipes.detect.evaluate import as_coco, average_precision, gathered
+from dualvit.recipes.detect.model import Detector
+from dualvit.recipes.loading import UnreadableError
+from dualvit.recipes.task import Task
+
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+
+class Detect(Task):
+    """RetinaNet or Mask R-CNN; its AP is that of masks where it has some, of boxes otherwise.
+
+    Attributes:
+        category_ids: What predictions call each class; the data set's own, kept with the weights.
+    """
+
+    metric = "AP"
+    recipe: DetectRecipe
+    network: Detector
+
+    def __init__(self, recipe: DetectRecipe, classes: tuple[str, ...]) -> None:
+        super().__init__(recipe, classes, Detector(recipe, len(classes)))
+        self.category_ids = list(range(1, len(classes) + 1))
+        self.predictions: list[dict[str, Any]] = []
+        self.seen: list[int] = []
+
+    def setup(self, stage: str) -> None:
+        data: DetectData = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.category_ids = list(data.category_ids)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Beside the weights, since a prediction needs both."""
+        return {"category_ids": self.category_ids}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The counterpart of `get_extra_state`."""
+        self.category_ids = list(state["category_ids"])
+
+    def backbone(self) -> nn.Module:
+        return self.network.pyramid.body
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        images, targets = batch
+        parts: Mapping[str, Tensor] = self.network([_as_float(image) for image in images], targets)
+        return parts
+
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+        if batch is None:  # none of its files could be read
+            return
+        images, targets = batch
+        for found, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
+            image_id = int(target["image_id"])
+            self.seen.append(image_id)
+            self.predictions += as_coco(found, image_id, self.category_ids)
+
+    def scores(self) -> Mapping[str, float]:
+        predictions, seen = gathered(self.predictions), gathered(self.seen)
+        self.predictions, self.seen = [], []
+        truth = self.trainer.datamodule.val.truth  # type: ignore[attr-defined]
+        boxes = average_precision(truth, predictions, seen)
+        if self.recipe.detector == "retinanet":
+            return boxes
+        return average_precision(truth, predictions, seen, "segm") | {f"box_{k}": v for k, v in boxes.items()}
+
+    @torch.no_grad()
+    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
+        """Find objects in pictures; `out` takes predictions.json, in COCO's form, and a drawn picture each.
+
+        Args:
+            files: Pictures.
+            out: A folder; made where there is none.
+
+        Yields:
+            A line for each picture.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        self.eval()
+        categories = [{"id": i, "name": n} for i, n in zip(self.category_ids, self.classes, strict=True)]
+        content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
+        about, names = free_names(files, out, (".png",))
+        for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
+            try:
+                image = read_picture(file)
+            except UnreadableError as error:
+                yield f"{error}; skipped"
+                continue
+            found = self.network([_as_float(image.to(self.device))])[0]
+            rows = as_coco(found, number, self.category_ids)
+            first = len(content["annotations"]) + 1
+            content["annotations"] += [{"id": first + index, **row} for index, row in enumerate(rows)]
+            height, width = image.shape[1:]
+            picture = out / f"{name}.png"
+            row = {"id": number, "file_name": str(file), "width": width, "height": height, "picture": picture.name}
+            content["images"].append(row)
+            shown = {name: value[found["scores"] >= self.recipe.head.shown].cpu() for name, value in found.items()}
+            draw(image, shown, self.classes).save(picture)
+            yield f"{file}: {_summary(shown['labels'].tolist(), self.classes)}; {picture}"
+        yield from write_predictions(about, content)
+
+
+def _as_float(image: Tensor) -> Tensor:
+    return image.float() / 255
+
+
+def _summary(labels: list[int], classes: Sequence[str]) -> str:
+    counts = [f"{labels.count(index)} {classes[index]}" for index in sorted(set(labels))]
+    return ", ".join(counts) or "nothing found"

@@ -1,0 +1,141 @@
+"""Images and masks for semantic segmentation: random scale, crop, mirror and colours, the mask along with the image."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from dualvit.data.masks import Masks, draw_polygons, read_mask, read_masks, read_rgb, require_polygons
+from dualvit.data.yolo_layout import Pair
+from dualvit.files import at_limit
+from dualvit.recipes.loading import TaskData, UnreadableError
+from dualvit.recipes.semantic.config import Augment, SemanticData, SemanticRecipe
+
+MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
+Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
+
+
+class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images with masks.
+
+    Args:
+        found: The data set.
+        samples: Its images to train on, or to validate on.
+        data: The settings.
+        transform: From uint8 (3, H, W) and int64 (H, W) to what the task takes.
+
+    Raises:
+        UnreadableError: from an index, where one of its files cannot be read.
+        ValueError: from an index, where the mask does not belong to the image or the classes.
+    """
+
+    def __init__(self, found: Masks, samples: tuple[Pair, ...], data: SemanticData, transform: Transform) -> None:
+        self.found, self.samples, self.data, self.transform = found, samples, data, transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        file, mask_file = self.samples[index]
+        image = read_rgb(file)
+        try:
+            mask = self._mask(mask_file, (image.shape[1], image.shape[2]))
+        except OSError as error:
+            if at_limit(error):
+                raise
+            raise UnreadableError(str(error)) from None
+        image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+    def _mask(self, file: Path, size: tuple[int, int]) -> Tensor:
+        classes = len(self.found.classes)
+        if self.found.polygons:
+            return draw_polygons(file, size, classes)
+        return read_mask(file, size, classes, self.data.ignore_index, self.data.reduce_zero_label)
+
+
+class SemanticModule(TaskData):
+    """Batches are lists: images (3, H, W) and masks (H, W).
+
+    In training all of them are as large as the crop; in validation images have `data.short_side`, and masks the size
+    of their files.
+    """
+
+    recipe: SemanticRecipe
+
+    def __init__(self, recipe: SemanticRecipe, out: Path | None) -> None:
+        super().__init__(recipe, out)
+        self.found = read_masks(recipe.data.root, recipe.data.classes)
+        self.classes = self.found.classes
+        if recipe.data.ignore_index < len(self.classes):
+            raise ValueError(
+                f"data.ignore_index is {recipe.data.ignore_index}, which is class "
+                f"{self.classes[recipe.data.ignore_index]!r}; give {max(255, len(self.classes))}"
+            )
+
+    def train_data(self) -> Any:
+        if self.found.polygons:
+            require_polygons(self.found.train, len(self.classes))
+        transform = TrainingTransform(self.recipe.data, self.recipe.augment)
+        return MaskedImages(self.found, self.found.train, self.recipe.data, transform)
+
+    def val_data(self) -> Any:
+        if self.found.polygons:
+            require_polygons(self.found.val, len(self.classes))
+        return MaskedImages(self.found, self.found.val, self.recipe.data, ValidationTransform(self.recipe.data))
+
+    def collate(self, samples: list[Any]) -> Any:
+        images, masks = zip(*samples, strict=True)
+        return list(images), list(masks)
+
+
+class TrainingTransform:
+    """Random scale, crop, mirror and colours; (3, H, W) and (H, W) to normalised (3, S, S) and (S, S).
+
+    Args:
+        data: The settings of the data.
+        augment: What is random.
+    """
+
+    def __init__(self, data: SemanticData, augment: Augment) -> None:
+        low, high = (round(data.short_side * factor) for factor in augment.scale)
+        self.scale = v2.RandomShortestSize(list(range(low, high + 1)), antialias=True)
+        fill = {tv_tensors.Image: MEAN_COLOUR, tv_tensors.Mask: data.ignore_index}
+        self.crop = v2.RandomCrop(data.image_size, pad_if_needed=True, fill=fill)
+        self.largest_share, self.ignore = augment.largest_share, data.ignore_index
+        steps = [v2.RandomHorizontalFlip(augment.flip), *([v2.RandomPhotometricDistort()] if augment.distort else [])]
+        self.rest = v2.Compose([*steps, _normalise()])
+
+    def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
+        scaled = self.scale(image, mask)
+        for _ in range(10):
+            image, mask = self.crop(*scaled)
+            counts = mask[mask != self.ignore].unique(return_counts=True)[1]
+            if len(counts) and int(counts.max()) <= self.largest_share * int(counts.sum()):
+                break
+        return self.rest(image, mask)
+
+
+class ValidationTransform:
+    """The whole image at `data.short_side`, normalised; the mask as it is."""
+
+    def __init__(self, data: SemanticData) -> None:
+        self.image = v2.Compose([v2.Resize(data.short_side, antialias=True), _normalise()])
+
+    def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
+        return self.image(image), mask
+
+
+def _normalise() -> v2.Transform:
+    return v2.Compose(
+        [
+            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+            v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+        ]
+    )

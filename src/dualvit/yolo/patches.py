@@ -1,0 +1,282 @@
+"""How our rows get into an unmodified Ultralytics: names, channel rules and YAML files.
+
+Ultralytics has no plug-in interface. Its `parse_model` looks a row's class up among the globals of
+`ultralytics.nn.tasks` and finds the channel rule by testing membership in fixed sets of classes.
+So registration (a) sets our classes there, (b) gives them a metaclass that compares equal to the
+stock class whose rule they follow, and (c) wraps these functions: `parse_model`, to fill in what a
+row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
+name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
+one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
+parts too, `check_dict_alignment`, which answers a mistyped setting with a page of help, and
+`get_save_dir`, which puts the runs of our `YOLO` into the working directory.
+"""
+
+import copy
+import functools
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import ultralytics
+import ultralytics.cfg as settings
+import ultralytics.data.dataset as dataset
+import ultralytics.data.utils as data_utils
+import ultralytics.engine.model as engine_model
+import ultralytics.engine.predictor as engine_predictor
+import ultralytics.engine.trainer as engine_trainer
+import ultralytics.engine.validator as engine_validator
+import ultralytics.nn.tasks as tasks
+import ultralytics.utils.torch_utils as torch_utils
+from torch import nn
+from ultralytics.utils import LOGGER, SETTINGS
+
+from dualvit.backbones.meta import on_meta
+from dualvit.models import unknown_name
+from dualvit.nn.fuse import fuse
+from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
+
+CFG = Path(__file__).parent / "cfg"
+_yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
+_runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
+
+
+class ParsesLike(type):
+    """Metaclass of rows that compare equal to `parses_like`, the stock class whose rule they follow."""
+
+    parses_like: type
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is cls.parses_like
+
+    def __hash__(cls) -> int:
+        return hash(cls.parses_like)
+
+
+def register(*modules: type) -> None:
+    """Make `modules` known to Ultralytics under their class names; calling it again changes nothing.
+
+    Raises:
+        RuntimeError: Ultralytics has another class of that name, or parses our rows wrongly.
+    """
+    for module in modules:
+        present = vars(tasks).get(module.__name__)
+        if present is not None and present is not module:
+            raise RuntimeError(
+                f"ultralytics {ultralytics.__version__} already has a module named {module.__name__!r}; "
+                "use a version that dualvit supports"
+            )
+        setattr(tasks, module.__name__, module)
+    if not hasattr(tasks.parse_model, "dualvit"):
+        tasks.parse_model = _wrap(tasks.parse_model, _parse_model)
+        wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
+        tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
+        torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
+        dataset.load_dataset_cache_file = _read_cache
+        data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
+        settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
+        wrapped = _wrap(settings.get_save_dir, _get_save_dir)
+        for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
+            owner.get_save_dir = wrapped
+        tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
+        _self_test()
+
+
+def _wrap(stock: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    wrapper = functools.wraps(stock)(functools.partial(ours, stock))
+    wrapper.dualvit = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _parse_model(stock: Callable[..., Any], d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
+    return stock(fill_rows(d, ch), ch, verbose=verbose)
+
+
+@contextmanager
+def yaml_options(options: dict[str, Any]) -> Iterator[None]:
+    """Within it, each model YAML that is loaded gets these options (see `layout.with_options`)."""
+    token = _yaml_options.set(options)
+    try:
+        yield
+    finally:
+        _yaml_options.reset(token)
+
+
+def _yaml_model_load(stock: Callable[..., Any], path: str | Path) -> Any:
+    return with_options(_read(stock, path), _yaml_options.get())
+
+
+def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
+    """A model YAML, ours or not, with what it takes from another one (`like`)."""
+    shipped = None if Path(path).exists() else find_yaml(path)
+    try:
+        d: dict[str, Any] = stock(shipped or path)
+    except FileNotFoundError:
+        if len(Path(path).parts) > 1:
+            raise FileNotFoundError(
+                f"no model YAML at {path}; the package has its own by name alone, such as yolov8n-dualvit.yaml"
+            ) from None
+        stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
+        names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
+        raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
+    if shipped:
+        d |= {"scale": tasks.guess_model_scale(path), "yaml_file": str(path)}
+    if like := d.pop("like", None):
+        beside = Path(path).with_name(like)
+        d = _read(stock, beside if beside.exists() else like) | d
+    if last := d.pop("last", None):
+        d["head"] = [*d["head"][:-1], last]
+    return d
+
+
+def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[int] = 640) -> Any:
+    from dualvit.yolo.rows import C2fMixer, TimmBackbone
+
+    model = getattr(model, "module", model)
+    if not any(isinstance(m, TimmBackbone | C2fMixer) for m in model.modules()):
+        return stock(model, imgsz)
+    import thop  # type: ignore[import-untyped]  # comes with ultralytics
+
+    height, width = imgsz if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
+    parameter = next(model.parameters())
+    # A transformer's first parameter may be a position table, which says nothing of the image's channels.
+    known = (m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone) and m.spec)
+    channels = next(known, parameter.shape[1])
+    image = torch.empty(1, channels, height, width, device=parameter.device, dtype=parameter.dtype)
+    return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
+
+
+def _fuse(model: nn.Module, stock: Callable[..., Any], verbose: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
+    from dualvit.yolo.rows import transformer_parts
+
+    for part in transformer_parts(model):
+        fuse(part.eval())
+    fused: nn.Module = stock(model, verbose, *args, **kwargs)
+    return fused
+
+
+ARRAYS = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}  # what a pickled array is made by
+
+
+class _Plain(pickle.Unpickler):
+    """Unpickles arrays and plain values, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy" and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+            "scalar",
+            "_frombuffer",
+        ):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+
+
+def _read_cache(path: str | Path) -> Any:
+    """What Ultralytics knows of a data set's labels; a cache with more than that in it is made again.
+
+    It is a pickle in a folder that people download, beside pictures and labels.
+
+    Raises:
+        FileNotFoundError: there is none, or one that Ultralytics did not write; it then reads the labels.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            if read(file)[0] != ():
+                raise ValueError("it is no single object")
+            return _Plain(file).load().item()
+    except Exception:  # unpickling raises many kinds
+        raise FileNotFoundError(f"no cache that is plain at {path}") from None
+
+
+def _check_settings(
+    stock: Callable[..., Any], base: dict[str, Any], custom: dict[str, Any], *args: Any, **kwargs: Any
+) -> None:
+    """Ultralytics' check of names, its deprecated ones included, with one line for those that it does not know."""
+
+    def no_help(record: logging.LogRecord) -> bool:
+        return record.msg != settings.CLI_HELP_MSG
+
+    LOGGER.addFilter(no_help)
+    try:
+        stock(base, custom, *args, **kwargs)
+    except SyntaxError as error:
+        unknown = [name for name in custom if name not in base and name in str(error)]
+        ours = [f"{name} goes to YOLO(...), not here" for name in unknown if name in OPTIONS]
+        other = [unknown_name("setting", name, [*base, *OPTIONS]) for name in unknown if name not in OPTIONS]
+        raise SyntaxError("; ".join([*other, *ours])) from None
+    finally:
+        LOGGER.removeFilter(no_help)
+
+
+@contextmanager
+def runs_here() -> Iterator[None]:
+    """Within it, a run that begins goes to the working directory."""
+    token = _runs_here.set(True)
+    try:
+        yield
+    finally:
+        _runs_here.reset(token)
+
+
+def _get_save_dir(stock: Callable[..., Any], args: Any, name: str | None = None) -> Any:
+    """The folder of a run: `project` from the working directory on, or runs/TASK where there is no `project`."""
+    if not _runs_here.get() or getattr(args, "save_dir", None):
+        return stock(args, name)
+    project = args.project or _chosen_runs_dir() / args.task
+    return stock(SimpleNamespace(**{**vars(args), "project": str(Path(project).absolute())}), name)
+
+
+def _chosen_runs_dir() -> Path:
+    """The setting `runs_dir` if a user made it; Ultralytics by itself writes the checkout that its package is in."""
+    place = Path(SETTINGS["runs_dir"])
+    derived = str(place) == SETTINGS.defaults["runs_dir"] or (place.name == "runs" and (place.parent / ".git").exists())
+    return Path("runs") if derived else place
+
+
+def find_yaml(path: str | Path) -> Path | None:
+    """Our YAML file for a name such as `yolov8n-dualvit-seg.yaml`, or None; a path with a folder is a user's own."""
+    name = str(path)
+    for file in sorted(CFG.glob("*.yaml")):
+        family, _, rest = file.name.partition("-")
+        if name in {file.name, *(f"{family}{scale}-{rest}" for scale in "nsmlx")}:
+            return file
+    return None
+
+
+def yaml_names() -> list[str]:
+    """The names under which our YAML files are asked for, at scale n."""
+    return sorted(file.name.replace("yolov8-", "yolov8n-", 1) for file in CFG.glob("*.yaml"))
+
+
+def _self_test() -> None:
+    """Parse a three-row YAML and compare channels, repeats and strides with what they must be."""
+    rows = [
+        [-1, 1, "TimmBackbone", [{"name": "dualvit_n"}]],
+        [0, 1, "FeatureMap", [1]],
+        [-1, 2, "C2fDual", [256]],
+    ]
+    yaml = {"nc": 1, "scales": {"n": [1.0, 0.5, 1024]}, "scale": "n", "backbone": rows, "head": []}
+    try:
+        with on_meta():
+            model, _ = tasks.parse_model(yaml, ch=3, verbose=False)
+            maps = model[0](torch.empty(1, 3, 64, 64))
+            out = model[2](model[1](maps))
+        strides = [64 // m.shape[-1] for m in maps]
+        found = (tuple(out.shape), len(model[2].m), strides)
+    except Exception as error:
+        found = (f"{type(error).__name__}: {error}",)  # type: ignore[assignment]
+    if found != ((1, 128, 4, 4), 2, [8, 16, 32]):
+        raise RuntimeError(
+            f"ultralytics {ultralytics.__version__} parses dualvit's rows wrongly ({found}); "
+            "install a version from 8.2.103 on, below 9"
+        )

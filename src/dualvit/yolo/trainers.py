@@ -1,0 +1,350 @@
+"""Ultralytics' five trainers with what a transformer backbone needs: weights, groups, a finite loss.
+
+Differences from the stock trainers, each for models with our rows alone:
+- backbone weights are loaded where the model is built for training, all keys or an error;
+- no weight decay on layer scales, queries, norms and biases; optional layer-wise lr decay and a
+  lower backbone lr; biases of the backbone warm up from 0 (those of neck and head from the stock
+  `warmup_bias_lr`, which short runs live on);
+- under Adam-like optimizers, a higher lr for the weights of dual blocks that start from scratch;
+- a non-finite loss stops the run before the step, and names the first module that produced it.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.data.utils import IMG_FORMATS
+from ultralytics.models import yolo
+from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils.torch_utils import intersect_dicts
+
+from dualvit.backbones.timm_model import layer_ids, never_decayed
+from dualvit.finite import NonFiniteLossError, first_non_finite
+from dualvit.nn.fuse import is_fused
+from dualvit.weights import load_backbone
+from dualvit.yolo.bundle import read_bundle
+from dualvit.yolo.checks import OUTLINES, one_line, require_data, require_labels
+from dualvit.yolo.rows import C2fMixer, TimmBackbone, transformer_parts
+
+YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
+# Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
+# convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
+# them out), so at the same lr they change several times more slowly. In the ~160 steps of 30 short
+# epochs that decides the result: docs/results/README.md has the comparison.
+SCRATCH_LR = 8.0
+ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
+
+
+def backbone_of(model: nn.Module) -> TimmBackbone | None:
+    """The TimmBackbone of a YOLO model, or None; under distillation the student's."""
+    return next((m for m in unwrap(model).modules() if isinstance(m, TimmBackbone)), None)
+
+
+def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
+    """Load a checkpoint into the backbone of a YOLO model, all keys or an error; returns the report."""
+    backbone = backbone_of(model)
+    if backbone is None:
+        raise ValueError("backbone_weights is given, but the model YAML has no TimmBackbone row")
+    report = load_backbone(backbone.model, path, backbone.whole())
+    LOGGER.info(f"backbone weights: {report}")
+    return str(report)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model that learns: inside a DDP wrapper, and beside a teacher in Ultralytics' DistillationModel."""
+    for name in ("module", "student_model"):
+        inner = getattr(model, name, None)
+        model = inner if isinstance(inner, nn.Module) else model
+    return model
+
+
+class DualTrainer:
+    """Mixin in front of a stock trainer."""
+
+    args: Any
+    data: Any
+    save_dir: Path
+    device: torch.device
+    resume: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+    last: Path
+    best: Path
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
+        """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
+        if isinstance(weights, nn.Module) and is_fused(weights):
+            raise ValueError("this model was fused for inference and cannot be trained any more; open its file again")
+        bundle = None
+        if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
+            cfg = json.loads(os.environ[YAML_ENV])
+        elif isinstance(cfg, str | Path) and Path(cfg).suffix == ".safetensors":
+            bundle = read_bundle(cfg)  # a DDP worker that knows its model by name
+            cfg = bundle.yaml
+        model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
+        if bundle is not None:
+            model.load_state_dict(intersect_dicts(bundle.weights, model.state_dict()), strict=False)
+        yaml: dict[str, Any] = model.yaml  # type: ignore[assignment]
+        if weights is None and yaml.get("backbone_weights"):
+            load_backbone_weights(model, yaml["backbone_weights"])
+        if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
+            yaml["from_scratch"] = weights is None and bundle is None and not yaml.get("backbone_weights")
+        # On CUDA Ultralytics sees to it itself, since it has this option; before, it could not fuse such kernels.
+        if self.device.type == "cpu" and getattr(self.args, "channels_last", False) is not False:
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    def get_dataset(self) -> Any:
+        """Read the data YAML; a missing file or folder, or labels of another task, are one line."""
+        name, task = self.args.data, self.args.task
+        require_data(name, task)
+        with one_line(name):
+            try:
+                found = super().get_dataset()  # type: ignore[misc]
+            except KeyError:  # of the pose trainer
+                require_labels(name, {}, "train", task)
+                raise
+        if task != "classify":
+            for split in ("train", "val"):  # older versions return the two folders, and keep the rest
+                require_labels(name, found if isinstance(found, dict) else self.data, split, task)
+        return found
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Build the data set, and stop where an image or label file would be left out unnoticed."""
+        task = self.args.task
+        try:
+            dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
+        except ValueError:  # in newer versions, of outlines that some objects lack
+            if task in OUTLINES:
+                require_labels(self.args.data, self.data, mode, task, every=True)
+            raise
+        if task in OUTLINES and any(len(label["cls"]) != len(label["segments"]) for label in dataset.labels):
+            require_labels(self.args.data, self.data, mode, task, every=True)
+        if hasattr(dataset, "im_files"):
+            listed, kept = dataset.get_img_files(img_path), dataset.im_files
+        else:  # classification; a part of the files is wanted where `fraction` says so
+            kept = [sample[0] for sample in dataset.samples]
+            files = [file for file in Path(img_path).glob("*/*") if file.suffix[1:].lower() in IMG_FORMATS]
+            listed = files if self.args.fraction == 1 else kept
+        lost = sorted(set(map(str, listed)) - set(map(str, kept)))
+        if lost:
+            raise ValueError(
+                f"{len(lost)} of {len(listed)} {mode} images or their labels cannot be read: {', '.join(lost[:3])}"
+                f"{', ...' if len(lost) > 3 else ''}; repair or remove them"
+            )
+        return dataset
+
+    def build_optimizer(
+        self, model: nn.Module, name: str = "auto", lr: float = 0.001, momentum: float = 0.9,
+        decay: float = 1e-5, iterations: float = 1e5,
+    ) -> torch.optim.Optimizer:  # fmt: skip
+        """The stock optimizer, its groups split by layer-wise lr and by who needs weight decay."""
+        stock: torch.optim.Optimizer = super().build_optimizer(  # type: ignore[misc]
+            model=model, name=name, lr=lr, momentum=momentum, decay=decay, iterations=iterations
+        )
+        bare = unwrap(model)
+        if not any(isinstance(m, TimmBackbone | C2fMixer) for m in bare.modules()):
+            return stock
+        regroup(stock, bare, decay)
+        return stock
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Keep the batch, to find the culprit should its loss be non-finite."""
+        self._batch: dict[str, Any] = super().preprocess_batch(batch)  # type: ignore[misc]
+        return self._batch
+
+    def optimizer_step(self) -> None:
+        """Step, unless the loss is non-finite."""
+        require_finite(self)
+        super().optimizer_step()  # type: ignore[misc]
+
+    def save_model(self) -> Any:
+        """Save the checkpoints, each whole: a kill leaves the old one or the new."""
+        with self._beside():
+            return super().save_model()  # type: ignore[misc]
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints of what training needs, each whole, validate the best one, and say where the run is."""
+        if RANK not in (-1, 0):
+            super().final_eval()  # type: ignore[misc]
+            return
+        with self._beside():
+            for path in (self.last, self.best):
+                old = path.with_name(path.name.removeprefix("."))
+                if old.exists():
+                    shutil.copyfile(old, path)
+            super().final_eval()  # type: ignore[misc]
+        if not self.args.plots:  # Ultralytics says so with its plots alone
+            LOGGER.info(f"Results saved to {self.save_dir}")
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Let Ultralytics write `.last.pt` and `.best.pt`, which take the places of last.pt and best.pt at the end."""
+        last, best = self.last, self.best
+        self.last, self.best = (path.with_name(f".{path.name}") for path in (last, best))
+        parts = ((self.last, last), (self.best, best))
+        try:
+            yield
+            for part, path in parts:
+                if part.exists():
+                    with part.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    part.replace(path)
+        finally:
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
+            self.last, self.best = last, best
+
+    def run_callbacks(self, event: str) -> None:
+        """Check the loss of batches that only accumulate gradients too."""
+        if event == "on_train_batch_end":
+            require_finite(self)
+        super().run_callbacks(event)  # type: ignore[misc]
+
+
+def require_finite(trainer: Any) -> None:
+    """Raise NonFiniteLossError when the trainer's last loss is NaN or infinite."""
+    if trainer.loss is None or bool(torch.isfinite(trainer.loss).all()):
+        return
+    batch = trainer._batch
+    culprit = find_culprit(trainer.model, batch)
+    raise NonFiniteLossError(
+        f"loss is {float(trainer.loss):g} in epoch {trainer.epoch + 1}: first non-finite value in {culprit}. "
+        f"Stopped before the optimizer step; checkpoints of earlier epochs are in {trainer.wdir}. "
+        "Lower lr0, train with amp=False or amp='bf16', or check these images"
+    )
+
+
+def find_culprit(model: nn.Module, batch: dict[str, Any]) -> str:
+    """Where a non-finite value first appears when `batch` runs through `model` once more."""
+    if not bool(torch.isfinite(batch["img"]).all()):
+        bad = [i for i, image in enumerate(batch["img"]) if not bool(torch.isfinite(image).all())]
+        files = batch.get("im_file") or []
+        return "the input image " + ", ".join(str(files[i]) if i < len(files) else f"#{i}" for i in bad)
+    bare = unwrap(model)
+    return first_non_finite(bare, lambda: bare(batch["img"]))
+
+
+def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) -> None:
+    """Split an optimizer's groups in place, so that each parameter is in exactly one right group.
+
+    - No weight decay on anything with fewer than two dimensions, nor on queries, nor on what timm
+      exempts in the backbone (position tables, say).
+    - Biases inside the backbone or dual blocks leave the group "bias", whose warm-up starts at
+      `warmup_bias_lr`.
+    - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
+      `backbone_lr` multiplies the lr of the whole backbone.
+    - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
+      parts that start from scratch in the form made for short runs (N, T and C2fMixer).
+
+    Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
+    Under distillation the optimizer also holds what is beside the student; it keeps the stock lr.
+    """
+    model = unwrap(model)
+    options = getattr(model, "yaml", {})
+    placed = [p for group in optimizer.param_groups for p in group["params"]]
+    no_decay = {id(p) for p in placed if p.ndim < 2}
+    no_decay |= {id(p) for name, p in model.named_parameters() if name.endswith(".queries")}
+    whole = None
+    if (backbone := backbone_of(model)) is not None:
+        whole = backbone.whole()
+        exempt = never_decayed(backbone.model, whole)
+        no_decay |= {id(p) for name, p in backbone.model.named_parameters() if name in exempt}
+    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"), whole)
+    if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
+        for p in short_run_weights(model):
+            scales[id(p)] = scales.get(id(p), 1.0) * SCRATCH_LR
+    transformer = {id(p) for part in transformer_parts(model) for p in part.parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+        for p in group["params"]:
+            undecayed = id(p) in no_decay or group["weight_decay"] == 0
+            parts.setdefault((id(p) not in transformer, scales.get(id(p), 1.0), undecayed), []).append(p)
+        # Neck and head first: older versions warm up the biases of group 0, whatever it is called.
+        for (stock_part, scale, undecayed), params in sorted(parts.items(), key=lambda item: item[0], reverse=True):
+            kind = (
+                {"param_group": "bn"} if undecayed and (not stock_part or group.get("param_group") == "weight") else {}
+            )
+            part = {**group, "params": params, "lr": group["lr"] * scale, **kind}
+            part["initial_lr"] = part["lr"]
+            part["weight_decay"] = 0.0 if undecayed else decay
+            groups.append(part)
+    optimizer.param_groups.clear()
+    for part in groups:
+        optimizer.add_param_group(part)
+    assert sorted(map(id, placed)) == sorted(id(p) for g in optimizer.param_groups for p in g["params"])
+    kept = sum(len(g["params"]) for g in groups if g["weight_decay"])
+    lrs = [g["lr"] for g in groups]
+    LOGGER.info(
+        f"optimizer: {len(groups)} groups, lr {min(lrs):.3g} to {max(lrs):.3g}, weight decay {decay:g} on {kept} of "
+        f"{len(placed)} parameters (none on layer scales, queries, norms and biases)"
+    )
+
+
+def layer_scales(
+    model: nn.Module, layer_decay: float | None, backbone_lr: float | None, whole: nn.Module | None = None
+) -> dict[int, float]:
+    """The lr multiplier of each backbone parameter, by id.
+
+    Args:
+        model: A YOLO model.
+        layer_decay: The multiplier from one layer to the next below, or None.
+        backbone_lr: The multiplier of the whole backbone, or None.
+        whole: `TimmBackbone.whole()` where it is already built.
+
+    Raises:
+        ValueError: a factor outside (0, 1], or `layer_decay` for a model whose layers timm does not know.
+    """
+    backbone = backbone_of(model)
+    if backbone is None or (layer_decay is None and backbone_lr is None):
+        return {}
+    for name, value in (("layer_decay", layer_decay), ("backbone_lr", backbone_lr)):
+        if value is not None and not (math.isfinite(value) and 0 < value <= 1):
+            raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
+    features = backbone.model
+    if layer_decay:
+        layers = layer_ids(features, backbone.whole() if whole is None else whole)
+    else:
+        layers = dict.fromkeys(dict(features.named_parameters()), 0)
+    top = max(layers.values())
+    return {
+        id(p): (layer_decay or 1.0) ** (top - layers[name]) * (backbone_lr or 1.0)
+        for name, p in features.named_parameters()
+    }
+
+
+def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices and kernels of every part that is initialised for short runs."""
+    model = unwrap(model)
+    parts = [m for m in model.modules() if getattr(m, "linear_std", 0) is None]  # see DualViTConfig
+    blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
+    return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]
+
+
+class DetectionTrainer(DualTrainer, yolo.detect.DetectionTrainer):
+    """Ultralytics' detection trainer for Dual-ViT models."""
+
+
+class SegmentationTrainer(DualTrainer, yolo.segment.SegmentationTrainer):
+    """Ultralytics' segmentation trainer for Dual-ViT models."""
+
+
+class ClassificationTrainer(DualTrainer, yolo.classify.ClassificationTrainer):
+    """Ultralytics' classification trainer for Dual-ViT models."""
+
+
+class PoseTrainer(DualTrainer, yolo.pose.PoseTrainer):
+    """Ultralytics' pose trainer for Dual-ViT models."""
+
+
+class OBBTrainer(DualTrainer, yolo.obb.OBBTrainer):
+    """Ultralytics' oriented-box trainer for Dual-ViT models."""
