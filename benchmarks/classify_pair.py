@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dualvit.compare.plot import render
-from dualvit.files import read_json, write_json, write_atomic
+from dualvit.files import read_json, write_atomic, write_json
 from dualvit.provenance import environment
 
 RECIPES = {"without token labels": "laptop-classify", "with token labels": "laptop-token-labels"}

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dualvit.files import read_json, write_json, write_atomic
+from dualvit.files import read_json, write_atomic, write_json
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def cannot(act: str, path: object, error: OSError | MemoryError) -> OSError:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def atomic(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its place once it is complete: a kill or a full disk leaves the old one or the new."""
     part = path.with_name(f"{path.name}.part")
     try:
@@ -60,7 +60,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
-    with whole(path) as file:
+    with atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

@@ -23,7 +23,7 @@ from timm.models import load_state_dict, model_entrypoint
 from torch import Tensor, nn
 
 from dualvit.backbones.meta import on_meta
-from dualvit.backbones.timm_model import whole_names
+from dualvit.backbones.timm_model import full_names
 from dualvit.files import at_limit, cannot, write_atomic
 from dualvit.models import dual_vit, pvt, region_vit
 from dualvit.models.published import DUAL_VIT, is_published, to_native
@@ -174,7 +174,7 @@ def load_backbone(features: nn.Module, path: str | Path, whole: nn.Module) -> Ke
         CheckpointError: an unusable file, or keys that do not match.
     """
     state = read_checkpoint(path)
-    names = whole_names(features, whole)  # own name: name in the network
+    names = full_names(features, whole)  # own name: name in the network
     own = features.state_dict()
     if not set(own) <= set(state):
         state = _converted(state, whole)

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from dualvit.backbones.timm_model import as_maps, layer_ids, never_decayed, plan_backbone, whole_names
+from dualvit.backbones.timm_model import as_maps, full_names, layer_ids, never_decayed, plan_backbone
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_names_lead_to_the_same_shapes_in_the_whole_network(name):
     plan = plan_backbone(name)
     with torch.device("meta"):
         features = plan.build()
-    own, whole = features.state_dict(), plan.whole().state_dict()
-    names = whole_names(features, plan.whole())
+    own, whole = features.state_dict(), plan.full_network().state_dict()
+    names = full_names(features, plan.full_network())
     assert set(names) == set(own)
     assert len(set(names.values())) == len(names)
     assert all(whole[names[key]].shape == value.shape for key, value in own.items())
@@ -71,7 +71,7 @@ def test_layers_rise_from_the_stem_and_end_at_the_last_map():
     plan = plan_backbone("convnext_atto")
     with torch.device("meta"):
         features = plan.build()
-    ids = layer_ids(features, plan.whole())
+    ids = layer_ids(features, plan.full_network())
     assert set(ids) == set(dict(features.named_parameters()))
     assert sorted(set(ids.values())) == list(range(max(ids.values()) + 1))
     assert ids["stem_0.weight"] == 0
@@ -81,7 +81,7 @@ def test_layers_rise_from_the_stem_and_end_at_the_last_map():
 def test_position_tables_are_exempt_from_weight_decay():
     plan = plan_backbone("swin_tiny_patch4_window7_224")
     with torch.device("meta"):
-        exempt = never_decayed(plan.build(), plan.whole())
+        exempt = never_decayed(plan.build(), plan.full_network())
     assert len(exempt) == 12
     assert all(name.endswith("relative_position_bias_table") for name in exempt)
 

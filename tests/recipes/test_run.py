@@ -59,7 +59,7 @@ def test_export_reads_in_timm_and_as_a_backbone(straight, tmp_path):
         torch.testing.assert_close(model(image), task.network(image), rtol=0, atol=1e-5)
     assert (count, missing, options["num_classes"]) == (len(model.state_dict()), (), 2)
     plan = plan_backbone("dualvit_n")
-    assert load_backbone(plan.build(), tmp_path / "n.safetensors", plan.whole()).missing == ()
+    assert load_backbone(plan.build(), tmp_path / "n.safetensors", plan.full_network()).missing == ()
     with pytest.raises(ValueError, match=r"end its name in .safetensors"):
         run.export(straight / "best.ckpt", tmp_path / "n.pth")
 
@@ -76,7 +76,7 @@ def test_export_of_a_detectors_and_a_segmenters_backbone(name, classes, tmp_path
     _, missing, options = run.export(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
     plan = plan_backbone("dualvit_n", {name: value for name, value in options.items() if name != "num_classes"})
     built = plan.build()
-    assert load_backbone(built, tmp_path / "a.safetensors", plan.whole()).missing == ()
+    assert load_backbone(built, tmp_path / "a.safetensors", plan.full_network()).missing == ()
     own = task.backbone().state_dict()
     shared = [name for name in built.state_dict() if name in own]
     assert shared and all(torch.equal(built.state_dict()[name], own[name]) for name in shared)

@@ -27,7 +27,7 @@ for name in ("kaiming_uniform_", "normal_", "trunc_normal_", "uniform_"):
 backbone.trunc_normal_ = fill
 torch_utils.get_flops = lambda *_: 0.0  # minutes at scale x, and tested in test_register.py
 timm_backbone.SIZES = ((96, 160),)  # of the trial on the meta device: real images follow here
-build = timm_backbone.Plan.build
+build = timm_backbone.BackbonePlan.build
 
 
 @functools.lru_cache(maxsize=2)
@@ -44,7 +44,7 @@ def built_once(plan, in_chans):
     return network
 
 
-timm_backbone.Plan.build = lambda plan, in_chans=3: built_once(plan, in_chans)
+timm_backbone.BackbonePlan.build = lambda plan, in_chans=3: built_once(plan, in_chans)
 
 count = 0
 for scale in "nsmlx":

@@ -15,7 +15,7 @@ import ultralytics.cfg
 from safetensors.torch import save_file
 from ultralytics.nn.tasks import DetectionModel
 
-from dualvit.backbones.timm_model import layer_ids, never_decayed, whole_names
+from dualvit.backbones.timm_model import full_names, layer_ids, never_decayed
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
 from dualvit.yolo.cli import run
@@ -84,7 +84,7 @@ def test_each_layer_has_its_lr_and_position_tables_no_decay(name):
     placed = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(placed) == sorted(id(p) for p in model.parameters())
     backbone = backbone_of(model)
-    whole = backbone.whole()
+    whole = backbone.full_network()
     layers, exempt = layer_ids(backbone.model, whole), never_decayed(backbone.model, whole)
     top = max(layers.values())
     assert top >= 4
@@ -108,7 +108,7 @@ def test_weights_equal_the_file_bit_for_bit(name, tmp_path, caplog):
     from safetensors.torch import load_file
 
     file, own = load_file(tmp_path / "w.safetensors"), backbone.model.state_dict()
-    names = whole_names(backbone.model, backbone.whole())
+    names = full_names(backbone.model, backbone.full_network())
     assert all(torch.equal(value, file[names[key]]) for key, value in own.items())
     assert f"{len(own)} of {len(own)} loaded from" in caplog.text
     assert f"({len(file) - len(own)} of the heads left out)" in caplog.text
@@ -128,7 +128,7 @@ def test_swins_original_file_loads(tmp_path):
     original["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     torch.save({"model": original}, tmp_path / "swin.pth")
     backbone = backbone_of(build(SWIN, backbone_weights=tmp_path / "swin.pth").model)
-    names = whole_names(backbone.model, backbone.whole())
+    names = full_names(backbone.model, backbone.full_network())
     assert all(torch.equal(value, state[names[key]]) for key, value in backbone.model.state_dict().items())
 
 
@@ -149,7 +149,7 @@ def test_convnexts_original_file_loads(tmp_path):
     backbone = backbone_of(
         YOLO("yolov8n-timm.yaml", backbone="convnext_atto", backbone_weights=tmp_path / "convnext.pth").model
     )
-    names = whole_names(backbone.model, backbone.whole())
+    names = full_names(backbone.model, backbone.full_network())
     assert all(torch.equal(value, state[names[key]]) for key, value in backbone.model.state_dict().items())
 
 

@@ -1,8 +1,8 @@
 """Any timm model as a detector's backbone: its maps at strides such as 8, 16 and 32, of images of any size.
 
 timm builds a feature extractor out of every family, but families differ in how its maps lie in
-memory, in how a fixed image size is lifted, and in the names of its parameters. A `Plan` holds what
-a build needs of the first two; `whole_names` leads from an extractor's parameters back to the whole
+memory, in how a fixed image size is lifted, and in the names of its parameters. A `BackbonePlan` holds what
+a build needs of the first two; `full_names` leads from an extractor's parameters back to the whole
 network's, in which checkpoints, layer groups and weight-decay exceptions are written.
 """
 
@@ -41,7 +41,7 @@ RESERVED = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class BackbonePlan:
     """How a timm model is built as a backbone.
 
     Attributes:
@@ -64,13 +64,13 @@ class Plan:
             self.name, features_only=True, out_indices=self.indices, in_chans=in_chans, **self.options
         )  # fmt: skip
 
-    def whole(self, in_chans: int = 3) -> nn.Module:
+    def full_network(self, in_chans: int = 3) -> nn.Module:
         """The network with its classifier, on the meta device: names and shapes without values."""
         with on_meta():
             return create_model(self.name, in_chans=in_chans, **self.options)
 
 
-def plan_backbone(name: str, options: dict[str, Any] | None = None, strides: tuple[int, ...] = STRIDES) -> Plan:
+def plan_backbone(name: str, options: dict[str, Any] | None = None, strides: tuple[int, ...] = STRIDES) -> BackbonePlan:
     """Find out, on the meta device, how a timm model gives maps at the strides that a detector needs.
 
     Raises:
@@ -92,7 +92,7 @@ def plan_backbone(name: str, options: dict[str, Any] | None = None, strides: tup
 
 
 @cache
-def _plan(name: str, options: str, strides: tuple[int, ...]) -> Plan:
+def _plan(name: str, options: str, strides: tuple[int, ...]) -> BackbonePlan:
     asked: dict[str, Any] = json.loads(options)
     info: Any = _on_meta(name, asked).feature_info
     levels = {
@@ -114,7 +114,7 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> Plan:
         except Exception as error:  # whatever a family raises on a size that it does not take
             refusal = refusal or " ".join(str(error).split()) or type(error).__name__
             continue
-        return Plan(name, indices, channels, layouts == {True}, plan_options)
+        return BackbonePlan(name, indices, channels, layouts == {True}, plan_options)
     raise ValueError(
         f"timm model {name!r} does not take images of any size ({refusal[:160]}); a detector needs all multiples "
         f"of 32: {FITTING}"
@@ -152,7 +152,7 @@ def _channels_last(
     raise ValueError(f"maps of a {size[0]}x{size[1]} image have shapes {shapes}")
 
 
-def whole_names(features: nn.Module, whole: nn.Module) -> dict[str, str]:
+def full_names(features: nn.Module, whole: nn.Module) -> dict[str, str]:
     """The name in the whole network of each entry of a feature extractor's state dict.
 
     timm's extractors either wrap the network (`model.`, `body.`), or take its stages out of their
@@ -187,7 +187,7 @@ def layer_ids(features: nn.Module, whole: nn.Module) -> dict[str, int]:
         raise ValueError(
             f"layer_decay: timm knows no layers of {config['architecture']!r} (no group_matcher); use backbone_lr"
         ) from None
-    names = whole_names(features, whole)
+    names = full_names(features, whole)
     ids = {own: groups[names[own]] for own, _ in features.named_parameters()}
     ranks = {layer: rank for rank, layer in enumerate(sorted(set(ids.values())))}
     return {own: ranks[layer] for own, layer in ids.items()}
@@ -196,7 +196,7 @@ def layer_ids(features: nn.Module, whole: nn.Module) -> dict[str, int]:
 def never_decayed(features: nn.Module, whole: nn.Module) -> set[str]:
     """Parameters of a feature extractor that timm exempts from weight decay, such as position tables."""
     exempt: set[str] = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else set()  # type: ignore[operator]
-    return {own for own, name in whole_names(features, whole).items() if name in exempt}
+    return {own for own, name in full_names(features, whole).items() if name in exempt}
 
 
 def as_maps(maps: list[Tensor], channels_last: bool) -> list[Tensor]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dualvit.files import write_json, write_atomic
+from dualvit.files import write_atomic, write_json
 
 COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#475569")
 DASHES = {"float32": "-", "bfloat16": "--", "bf16-autocast": "-.", "float16": ":", "int8": (0, (1, 1))}

@@ -14,7 +14,7 @@ from rich.text import Text
 from dualvit.compare.build import Data
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.statistics import mean_and_spread, paired, pareto, sentence
-from dualvit.files import write_json, write_atomic
+from dualvit.files import write_atomic, write_json
 
 LONGEST = 40  # characters of a label in a picture and on the screen
 TEMPLATE = Path(__file__).parent / "report.html.jinja"

@@ -17,7 +17,7 @@ from dualvit.compare.build import build, import_modules
 from dualvit.compare.experiment import Entry, Experiment, parse
 from dualvit.compare.results import Progress, read
 from dualvit.compare.settings import ClassifyRecipe, DetectRecipe
-from dualvit.files import read_json, write_json, write_atomic
+from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
 from dualvit.provenance import environment
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from dualvit.data.images import UnreadableError
-from dualvit.files import at_limit, read_json, write_json, write_atomic
+from dualvit.files import at_limit, read_json, write_atomic, write_json
 
 INDEX = "maps.json"
 SMALL = 1 << 15  # classes that 16 bits can number

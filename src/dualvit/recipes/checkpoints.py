@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit import archives
 from dualvit.archives import DamagedError
-from dualvit.files import whole
+from dualvit.files import atomic
 from dualvit.recipes.config import Recipe
 from dualvit.recipes.content import check_run, check_states, to_store
 
@@ -28,7 +28,7 @@ class WholeFiles(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with whole(path) as file:
+            with atomic(path) as file:
                 archives.save(checkpoint, file)
         except OSError as error:
             kept = "the previous one is whole; make room" if path.exists() else "make room"

@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 
 from dualvit.backbones.meta import on_meta
-from dualvit.backbones.timm_model import whole_names
+from dualvit.backbones.timm_model import full_names
 from dualvit.data.listing import image_files, why_unreadable
-from dualvit.files import cannot, write_json, write_atomic
+from dualvit.files import cannot, write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.models import create_model
 from dualvit.provenance import environment
@@ -229,7 +229,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     with on_meta():
         options = {**network.options, "num_classes": classes}
         whole = create_model(network.name, **options)
-    names = whole_names(own, whole)
+    names = full_names(own, whole)
     state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
     missing = tuple(name for name in whole.state_dict() if name not in state)
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}

@@ -19,7 +19,7 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
 from dualvit import archives
 from dualvit.compare.settings import DetectRecipe
-from dualvit.files import whole
+from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.model import YOLO
 from dualvit.yolo.trainers import unwrap
@@ -197,7 +197,7 @@ def write_state(file: Path, trainer: Any, history: list[dict[str, float]]) -> No
         "optimizer": trainer.optimizer.state_dict(), "model": unwrap(trainer.model).state_dict(),
         "ema": trainer.ema.ema.state_dict(),
     }  # fmt: skip
-    with whole(file) as out:
+    with atomic(file) as out:
         archives.save(state, out)
 
 

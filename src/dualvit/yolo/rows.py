@@ -76,11 +76,11 @@ class TimmBackbone(nn.Module):
                 module.inplace = False  # type: ignore[assignment]
         return as_maps(self.model(image), self.channels_last)
 
-    def whole(self) -> nn.Module:
+    def full_network(self) -> nn.Module:
         """The network that the maps are taken from, with its classifier, on the meta device."""
         options = dict(self.spec)
         name, in_chans = options.pop("name"), options.pop("in_chans", 3)
-        return plan_backbone(name, options).whole(in_chans)
+        return plan_backbone(name, options).full_network(in_chans)
 
 
 class FeatureMap(nn.Module, metaclass=ParsesLike):

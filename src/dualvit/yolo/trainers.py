@@ -52,7 +52,7 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
     backbone = backbone_of(model)
     if backbone is None:
         raise ValueError("backbone_weights is given, but the model YAML has no TimmBackbone row")
-    report = load_backbone(backbone.model, path, backbone.whole())
+    report = load_backbone(backbone.model, path, backbone.full_network())
     LOGGER.info(f"backbone weights: {report}")
     return str(report)
 
@@ -255,7 +255,7 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     no_decay |= {id(p) for name, p in model.named_parameters() if name.endswith(".queries")}
     whole = None
     if (backbone := backbone_of(model)) is not None:
-        whole = backbone.whole()
+        whole = backbone.full_network()
         exempt = never_decayed(backbone.model, whole)
         no_decay |= {id(p) for name, p in backbone.model.named_parameters() if name in exempt}
     scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"), whole)
@@ -299,7 +299,7 @@ def layer_scales(
         model: A YOLO model.
         layer_decay: The multiplier from one layer to the next below, or None.
         backbone_lr: The multiplier of the whole backbone, or None.
-        whole: `TimmBackbone.whole()` where it is already built.
+        whole: `TimmBackbone.full_network()` where it is already built.
 
     Raises:
         ValueError: a factor outside (0, 1], or `layer_decay` for a model whose layers timm does not know.
@@ -312,7 +312,7 @@ def layer_scales(
             raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
     features = backbone.model
     if layer_decay:
-        layers = layer_ids(features, backbone.whole() if whole is None else whole)
+        layers = layer_ids(features, backbone.full_network() if whole is None else whole)
     else:
         layers = dict.fromkeys(dict(features.named_parameters()), 0)
     top = max(layers.values())

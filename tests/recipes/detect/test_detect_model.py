@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("lightning", reason="needs `pip install dualvit[recipes]`")
 
 import dualvit
-from dualvit.backbones.timm_model import whole_names
+from dualvit.backbones.timm_model import full_names
 from dualvit.recipes.run import load_recipe, prepare
 
 LAPTOPS = {"retinanet": "laptop-detect", "mask-rcnn": "laptop-masks"}
@@ -52,7 +52,7 @@ def test_backbone_begins_with_a_checkpoint(small, tmp_path):
     torch.save(model.state_dict(), tmp_path / "n.pth")
     task, _ = made("mask-rcnn", small, f"network.checkpoint={tmp_path / 'n.pth'}")
     own, source = task.backbone().state_dict(), model.state_dict()
-    names = whole_names(task.backbone(), model)
+    names = full_names(task.backbone(), model)
     assert len(own) == len(names) > 200
     assert all(torch.equal(value, source[names[name]]) for name, value in own.items())
 

@@ -12,7 +12,7 @@ pytest.importorskip("lightning", reason="recipes need Lightning")
 from safetensors.torch import save_file
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from dualvit.backbones.timm_model import whole_names
+from dualvit.backbones.timm_model import full_names
 from dualvit.models import create_model
 from dualvit.recipes.config import Network, plain
 from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
@@ -127,7 +127,7 @@ def test_checkpoints_of_the_backbone(tmp_path):
     save_file(whole.state_dict(), tmp_path / "n.safetensors")
     network = Segmenter(Network("dualvit_n", checkpoint=str(tmp_path / "n.safetensors")), SMALL, 3)
     features = network.upernet.encoder.model
-    names = whole_names(features, whole)
+    names = full_names(features, whole)
     assert all(torch.equal(value, whole.state_dict()[names[name]]) for name, value in features.state_dict().items())
     state = whole.state_dict()
     del state[next(name for name in state if name.startswith("stages.1"))]

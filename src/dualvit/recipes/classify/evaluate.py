@@ -9,7 +9,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from dualvit.data.images import Sample, read_folders, read_split
-from dualvit.files import write_json, write_atomic
+from dualvit.files import write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.provenance import environment
 from dualvit.recipes.classify.data import in_order

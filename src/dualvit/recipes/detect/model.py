@@ -14,7 +14,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from dualvit.backbones.recompute import recompute_blocks
-from dualvit.backbones.timm_model import Plan, as_maps, layer_ids, never_decayed, plan_backbone
+from dualvit.backbones.timm_model import BackbonePlan, as_maps, layer_ids, never_decayed, plan_backbone
 from dualvit.recipes.config import Network
 from dualvit.recipes.detect.config import DetectRecipe, Head
 from dualvit.weights import load_backbone
@@ -41,10 +41,10 @@ class Pyramid(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
-        self.plan: Plan = plan_backbone(network.name, options, strides)
+        self.plan: BackbonePlan = plan_backbone(network.name, options, strides)
         self.body = self.plan.build()
         if network.checkpoint is not None:
-            load_backbone(self.body, network.checkpoint, self.plan.whole())
+            load_backbone(self.body, network.checkpoint, self.plan.full_network())
         recompute_blocks(self.body, network.checkpointing)
         self.fpn = FeaturePyramidNetwork(self.plan.channels, channels, coarser(self.plan.channels[-1]), norm)
         self.out_channels = channels
@@ -90,12 +90,12 @@ class Detector(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of the backbone that timm exempts from weight decay."""
-        names = never_decayed(self.pyramid.body, self.pyramid.plan.whole())
+        names = never_decayed(self.pyramid.body, self.pyramid.plan.full_network())
         return {f"model.backbone.body.{name}" for name in names}
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """The layer of a parameter: timm's layers of the backbone, and all of the detector above them."""
-        layers = layer_ids(self.pyramid.body, self.pyramid.plan.whole())
+        layers = layer_ids(self.pyramid.body, self.pyramid.plan.full_network())
         top = max(layers.values()) + 1
         return lambda name: layers.get(name.removeprefix("model.backbone.body."), top)
 
