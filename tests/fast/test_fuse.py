@@ -9,8 +9,8 @@ from timm.layers import LayerScale
 from torch import nn
 
 import dualvit  # noqa: F401  (registers the models)
-from dualvit.nn.fuse import fuse, is_fused
-from dualvit.nn.onednn import PackedLinear
+from dualvit.fast import fuse, is_fused
+from dualvit.fast.packed import PackedLinear
 
 
 def shaken(model):
@@ -52,14 +52,14 @@ def test_outputs_stay(name, options, features):
 def test_nothing_is_left_to_fold_in_dual_vit():
     model = timm.create_model("dualvit_s").eval()
     assert not is_fused(model)
-    model.fuse()
+    fuse(model)
     assert is_fused(model)
     assert not [m for m in model.modules() if isinstance(m, LayerScale | nn.BatchNorm2d)]
     assert not [name for name, _ in model.stages.named_parameters() if name.endswith(".kv.bias")]
 
 
 def test_linears_of_folded_parts_are_packed_and_a_copy_is_plain():
-    model = timm.create_model("dualvit_n", num_classes=7).eval().fuse()
+    model = fuse(timm.create_model("dualvit_n", num_classes=7).eval())
     kinds = {name: type(part) for name, part in model.named_modules() if isinstance(part, nn.Linear)}
     assert kinds["stages.0.blocks.0.attention.q"] is kinds["stages.3.blocks.0.ffn.fc2"] is PackedLinear
     image = torch.randn(2, 3, 64, 96)
@@ -74,4 +74,4 @@ def test_linears_of_folded_parts_are_packed_and_a_copy_is_plain():
 
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match=r"call eval\(\) first"):
-        timm.create_model("dualvit_n").train().fuse()
+        fuse(timm.create_model("dualvit_n").train())

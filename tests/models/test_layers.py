@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from dualvit.nn.layers import ConvFFN, Downsample, Stem, TokenFFN
+from dualvit.models.dual_vit import ConvFFN, Downsample, Stem, TokenFFN
 
 
 def randomise(module):

@@ -4,6 +4,14 @@ import torch.nn.functional as F
 from timm.models import register_notrace_function
 from torch import Tensor, nn
 
+from dualvit.models.contract import BlockShape
+from dualvit.models.dual_vit import DualViTConfig
+from dualvit.models.mixers.block import MixerBlock
+from dualvit.models.mixers.full import full_block
+from dualvit.models.registry import Mixer, register_mixer
+
+OUTLOOK_STAGES = 2  # VOLO's full attention starts at stride 16
+
 
 @register_notrace_function
 def overlap_add(patches: Tensor, like: Tensor, kernel: int, stride: int) -> Tensor:
@@ -13,14 +21,14 @@ def overlap_add(patches: Tensor, like: Tensor, kernel: int, stride: int) -> Tens
 
 
 class OutlookMixer(nn.Module):
-    """Outlook attention: the weights in a k x k neighbourhood are a Linear of its (averaged) centre.
+    """Mix each neighbourhood by its centre: the weights in a k x k neighbourhood are a Linear of its (averaged) centre.
 
     For each centre i on the grid of `stride`: A_i = softmax(Linear(mean of the stride x stride pixels
     at i) / sqrt(d)), a k^2 x k^2 matrix a head; Y_i = A_i V_i, with V_i the values of the k x k
     neighbourhood; out = Linear(sum of all Y_i where they overlap). No query meets a key, so there
     is nothing for a fused kernel to do. Beyond the border values are zero, as in the paper's code.
 
-    Shapes: pixels (B, H, W, C) to their update; any context is handed on. Source: VOLO, arXiv 2106.13112,
+    Shapes: pixels (B, H, W, C) to their update; semantics are handed on. Source: VOLO, arXiv 2106.13112,
     eqs. 3 to 5.
 
     Args:
@@ -39,7 +47,7 @@ class OutlookMixer(nn.Module):
         self.weights = nn.Linear(dim, kernel**4 * num_heads)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         area = self.kernel * self.kernel
         values = self.value(pixels).permute(0, 3, 1, 2)
         patches = F.unfold(values, self.kernel, padding=self.kernel // 2, stride=self.stride)
@@ -49,4 +57,14 @@ class OutlookMixer(nn.Module):
         mixed = (scores * self.scale).softmax(-1) @ patches
         mixed = mixed.permute(0, 2, 4, 3, 1).flatten(1, 3)  # B, heads * d * k², positions
         out = overlap_add(mixed, values, self.kernel, self.stride).permute(0, 2, 3, 1)
-        return self.proj(out), context
+        return self.proj(out), semantics
+
+
+def outlook_block(shape: BlockShape, config: DualViTConfig) -> nn.Module:
+    """Return VOLO's block: 3x3 outlook with centres two pixels apart at strides 4 and 8, full attention after."""
+    if shape.stage >= OUTLOOK_STAGES:
+        return full_block(shape, config)
+    return MixerBlock(shape, OutlookMixer(shape.dim, shape.num_heads))
+
+
+register_mixer("outlook", Mixer(OutlookMixer, outlook_block))

@@ -3,6 +3,8 @@
 PyTorch's Linear asks MKL, which lays the weights out again in every call and adds the bias, or the residual, in a
 pass of its own. oneDNN takes weights in its own order and adds both within the product: on two cores with AVX-512 a
 product of Linear's usual shapes gains a tenth to a fifth.
+
+This file alone calls operators that PyTorch keeps to itself, and `serves` alone says whether they may be called.
 """
 
 import copyreg
@@ -16,24 +18,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 ROWS = 512  # rows of input that weights are laid out for; that order serves from 16 rows to 25,000
-WHOLE = slice(None)
-
-
-def plus(update: Tensor, residual: Tensor | None) -> Tensor:
-    """The sum of an update and the residual, where there is one."""
-    return update if residual is None else residual + update
+ALL = slice(None)
+OPERATORS = ("_linear_pointwise", "_convolution_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
 
 
 def unwatched(layers: Iterable[nn.Module]) -> bool:
-    """Whether weights may be used past their layers: each is a layer as PyTorch has it, packed or not, and unhooked."""
+    """Return whether weights may be used past their layers: each is a layer as PyTorch has it, or packed, unhooked."""
     kinds = (nn.Linear, PackedLinear, nn.Conv2d)
     return all(type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks for layer in layers)
 
 
 def serves(tokens: Tensor) -> bool:
-    """Whether oneDNN's kernels may be called by name on this input.
+    """Return whether oneDNN's kernels may be called by name on this input.
 
-    In eager inference on a CPU, in float32, or in bfloat16 where the CPU has instructions for it: a compiler, a
+    They may in eager inference on a CPU, in float32, or in bfloat16 if the CPU has instructions for it: a compiler, a
     tracer, autograd, autocast and dispatch modes know PyTorch's own operators alone.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -42,54 +40,49 @@ def serves(tokens: Tensor) -> bool:
         return False
     if type(tokens) is not Tensor or tokens.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS):
+        return False
     if tokens.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return tokens.dtype == torch.float32
 
 
 class PackedLinear(nn.Linear):
-    """A Linear that also keeps its weights in oneDNN's order, and can add a residual.
+    """A Linear that also keeps its weights in oneDNN's order.
 
-    They are packed when they are first used, and again once the plain ones have changed. Where oneDNN's kernels do
+    They are packed when they are first used, and again once the plain ones have changed. If oneDNN's kernels do
     not serve, it is a plain Linear. A copy and a pickle are plain Linears, so that whatever counts, quantises or
-    stores a model need not know of packing; `dualvit.nn.fuse.fuse` packs the copy's again.
-
-    Shapes: (..., C), and what is to be added to the result or None, (..., C'), to (..., C').
+    stores a model need not know of packing; `dualvit.fuse` packs the copy's again.
 
     Example:
         >>> linear, tokens = nn.Linear(8, 4), torch.randn(2, 5, 8)
         >>> plain = linear(tokens)
         >>> with torch.inference_mode():
-        ...     torch.allclose(pack(linear)(tokens, torch.ones(2, 5, 4)), plain + 1, atol=1e-6)
+        ...     torch.allclose(pack(linear)(tokens), plain, atol=1e-6)
         True
     """
 
-    # Not annotated, for TorchScript; never changed in place, for other threads may be reading.
-    _packs = MappingProxyType[tuple[int | None, ...], Tensor]({})
+    # Never changed in place, for other threads may be reading.
+    _packs: MappingProxyType[tuple[int | None, ...], Tensor] = MappingProxyType({})
     _packed_from = (0, 0)  # address and version of the plain weights
 
-    def forward(self, tokens: Tensor, residual: Tensor | None = None) -> Tensor:
-        if torch.jit.is_scripting():
-            pass  # and compile nothing of the other branch
-        elif serves(tokens) and self.weight.dtype == tokens.dtype:
-            return product(self, tokens, residual)
-        return plus(F.linear(tokens, self.weight, self.bias), residual)
+    def forward(self, tokens: Tensor) -> Tensor:
+        return product(self, tokens) if served(self, tokens) else F.linear(tokens, self.weight, self.bias)
 
-    @torch.jit.ignore
     def packed(self, outputs: slice, inputs: slice) -> Tensor:
-        """A part of the weights in oneDNN's order."""
+        """Return a part of the weights in oneDNN's order."""
         source = (self.weight.data_ptr(), self.weight._version)
         if source != self._packed_from:
             self._packs, self._packed_from = MappingProxyType({}), source
         part = (outputs.start, outputs.stop, inputs.start, inputs.stop)
-        found = self._packs.get(part)
-        if found is None:
+        pack = self._packs.get(part)
+        if pack is None:
             plain = self.weight.detach()[outputs, inputs].contiguous()
-            found = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
-            room = self.weight.numel() - plain.numel()  # other parts stay as long as they are parts of one whole
+            pack = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
+            room = self.weight.numel() - plain.numel()  # other parts stay as long as they are parts of one weight
             kept = dict(self._packs) if sum(pack.numel() for pack in self._packs.values()) <= room else {}
-            self._packs = MappingProxyType(kept | {part: found})
-        return found
+            self._packs = MappingProxyType(kept | {part: pack})
+        return pack
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packs = MappingProxyType({})  # a tensor of another type may come to lie at the same address
@@ -101,22 +94,32 @@ class PackedLinear(nn.Linear):
         return copyreg._reconstructor, (nn.Linear, object, None), state  # type: ignore[attr-defined]
 
 
+def served(linear: nn.Module, tokens: Tensor) -> bool:
+    """Return whether a layer is a packed Linear that oneDNN may compute on this input."""
+    return isinstance(linear, PackedLinear) and serves(tokens) and linear.weight.dtype == tokens.dtype
+
+
 def pack(linear: nn.Module) -> Any:
-    """Turn a Linear into one that packs, in place: its parameters and hooks stay. What is of another class stays."""
+    """Turn a Linear into one that packs, in place: its parameters and hooks stay. A layer of another class stays."""
     if type(linear) is nn.Linear:
         linear.__class__ = PackedLinear
     return linear
 
 
+def add(residual: Tensor | None, linear: nn.Module, tokens: Tensor) -> Tensor:
+    """Return residual + linear(tokens), within the product if the Linear is packed; None adds nothing."""
+    if residual is None:
+        return linear(tokens)
+    if served(linear, tokens) and unwatched([linear]):
+        return product(linear, tokens, residual)  # type: ignore[arg-type]
+    return residual + linear(tokens)
+
+
 def product(
-    linear: nn.Linear,
-    tokens: Tensor,
-    residual: Tensor | None = None,
-    outputs: slice = WHOLE,
-    inputs: slice = WHOLE,
+    linear: nn.Linear, tokens: Tensor, residual: Tensor | None = None, outputs: slice = ALL, inputs: slice = ALL,
     biased: bool = True,
-) -> Tensor:
-    """A Linear, or the part of it between some inputs and outputs, plus a residual.
+) -> Tensor:  # fmt: skip
+    """Return a Linear, or the part of it between some inputs and outputs, plus a residual.
 
     Args:
         linear: C to C'.
@@ -140,7 +143,7 @@ def product(
 
 
 def depthwise_gelu(wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """gelu of a depthwise 3x3 convolution, in one pass over the map: a quarter faster than in two.
+    """Return gelu of a depthwise 3x3 convolution, in one pass over the map: a quarter faster than in two.
 
     Args:
         wide: (B, C, H, W), channels last.

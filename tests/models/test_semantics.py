@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from dualvit.nn.semantics import SemanticSeed, area_weights, window_mean
+from dualvit.models.dual_vit import SemanticSeed, area_weights
 
 
 def pool(pixels, rows, columns):
@@ -49,7 +49,7 @@ def test_area_weights_are_shares_of_overlap(size, cells):
 @pytest.mark.parametrize(("height", "width"), [(56, 56), (28, 112), (24, 33)])
 def test_window_mean_reads_whole_windows_only(height, width):
     pixels = torch.randn(2, height, width, 3)
-    means = window_mean(pixels, 7)
+    means = SemanticSeed(3).pool(pixels)
     assert means.shape == (2, height // 7, width // 7, 3)
     for row in range(height // 7):
         for column in range(width // 7):

@@ -1,9 +1,9 @@
-"""What tests of the network's parts share."""
+"""A fixture of the fast classes' tests."""
 
 import pytest
 import torch
 
-from dualvit.nn.onednn import serves
+from dualvit.fast.packed import serves
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerScale, trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from timm.models import register_notrace_function
 from torch import Tensor, nn
 
-from dualvit.nn.attention import SelfAttention
-from dualvit.nn.blocks import BLOCK_EPS
-from dualvit.nn.mixers.windows import merge_windows, pad_to_multiple, split_windows
+from dualvit.models.contract import BlockShape
+from dualvit.models.dual_vit import EPS, ConvFFN, SelfAttention
+from dualvit.models.mixers.block import scale
+from dualvit.models.mixers.windows import merge_windows, pad_to_multiple, split_windows
+from dualvit.models.registry import Mixer, register_mixer
 
 WINDOW = 7
 
@@ -37,7 +39,7 @@ def region_bias(table: Tensor, window: int, valid: Tensor | None) -> Tensor:
 
 
 class RegionalSeed(nn.Module):
-    """The first regional tokens: each is a Linear of the 28x28 image pixels that a window covers.
+    """Make the first regional tokens: each is a Linear of the 28x28 image pixels that a window covers.
 
     Shapes: image (B, in_chans, H, W) to (B, ceil(H/28), ceil(W/28), dim). Source: RegionViT, section 3.1.
     """
@@ -52,8 +54,15 @@ class RegionalSeed(nn.Module):
         return self.proj(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+class WindowMeans(nn.Module):
+    """Average each window, cut off at the far edges: (B, H, W, C) to (B, ceil(H/7), ceil(W/7), C)."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.avg_pool2d(pixels.permute(0, 3, 1, 2), WINDOW, ceil_mode=True).permute(0, 2, 3, 1)
+
+
 class RegionalMixer(nn.Module):
-    """Regional tokens attend to each other; then each window attends with its own regional token.
+    """Let regional tokens attend to each other; then each window attends with its own regional token.
 
     With r the regional tokens and x_w the pixels of window w, one attention for both steps:
     r' = r + RSA(LayerNorm0(r)); y_w = LSA([LayerNorm1(r'_w); x_w]), with a learned bias by offset between
@@ -83,18 +92,18 @@ class RegionalMixer(nn.Module):
     ) -> None:
         super().__init__()
         self.window = window
-        self.norm0 = nn.LayerNorm(dim, eps=BLOCK_EPS)
-        self.norm1 = nn.LayerNorm(dim, eps=BLOCK_EPS)
+        self.norm0 = nn.LayerNorm(dim, eps=EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=EPS)
         self.attention = SelfAttention(dim, num_heads)
         self.proj = nn.Linear(dim, dim)
         self.rel_pos = nn.Parameter(torch.zeros(num_heads, (2 * window - 1) ** 2))
         trunc_normal_(self.rel_pos, std=0.02)
-        self.scale0 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
-        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.scale0 = scale(dim, layer_scale)
+        self.scale1 = scale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        regions = check_regions(context, pixels, self.window)
+    def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        regions = check_regions(semantics, pixels, self.window)
         tokens = regions.flatten(1, 2)
         tokens = tokens + self.drop_path(self.scale0(self.proj(self.attention(self.norm0(tokens)))))
 
@@ -105,6 +114,37 @@ class RegionalMixer(nn.Module):
         tokens = tokens + self.drop_path(self.scale1(mixed[:, 0].view(tokens.shape)))
         update = merge_windows(mixed[:, 1:], self.window, pixels.shape[1], pixels.shape[2])
         return update, tokens.view(regions.shape)
+
+
+class RegionalBlock(nn.Module):
+    """The block of regional-to-local attention: pixels and regional tokens share norms and feed-forward network.
+
+    Shapes: pixels (B, H, W, C), regional tokens (B, h, w, C), both unchanged. Source: RegionViT, eq. 1.
+
+    Args:
+        shape: Channels, heads, drop path and layer scale.
+        ffn: The feed-forward network of both; a `ConvFFN` if left out.
+    """
+
+    def __init__(self, shape: BlockShape, ffn: nn.Module | None = None) -> None:
+        super().__init__()
+        dim, initial = shape.dim, shape.layer_scale
+        self.mixer = RegionalMixer(dim, shape.num_heads, drop_path=shape.drop_path, layer_scale=initial)
+        self.scale1 = scale(dim, initial)
+        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.ffn = ffn or ConvFFN(dim, shape.hidden)
+        self.scale2 = scale(dim, initial)
+        self.drop_path = DropPath(shape.drop_path)
+
+    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
+        update, semantics = self.mixer(self.mixer.norm1(pixels), semantics)
+        pixels = pixels + self.drop_path(self.scale1(update))
+        pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
+        return pixels, semantics + self.drop_path(self.scale2(self.ffn(self.norm2(semantics))))
+
+    def prune_semantics(self) -> None:
+        """Drop the regional scale of the last block: nothing reads its tokens, so it would get no gradient."""
+        self.mixer.scale1 = nn.Identity()
 
 
 @register_notrace_function
@@ -118,3 +158,15 @@ def check_regions(regions: Tensor | None, pixels: Tensor, window: int) -> Tensor
             f"{regions.shape[1]}x{regions.shape[2]} regional tokens for {rows}x{columns} windows; give one each"
         )
     return regions
+
+
+register_mixer(
+    "regional",
+    Mixer(
+        RegionalMixer,
+        lambda shape, config: RegionalBlock(shape),
+        lambda in_chans, config: RegionalSeed(in_chans, config.dims[0]),
+        seed_reads_image=True,
+        map_seed=lambda dim, config: WindowMeans(),
+    ),
+)
