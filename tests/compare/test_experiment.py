@@ -128,7 +128,7 @@ def test_1e_3_is_a_number(tmp_path):
         ({"settings": {"optimizer.lr": 0}}, "optimizer.lr is 0: input should be greater than 0"),
         ({"settings": {"augment.crop_scale": 2}}, "augment.crop_scale is 2: input should be less than or equal to 1"),
         ({"settings": {"optimizer.rl": 1}}, "unknown setting 'rl'"),
-        ({"settings": {"data.batch": 1}}, "settings holds data.batch, which is the experiment's own; give it as `batch`"),
+        ({"settings": {"data.batch": 1}}, "settings holds data.batch, which is the experiment's own; give it as"),
         ({"settings": [1]}, "settings is [1]; give a mapping"),
         ({"lr": 0.1}, "unknown setting 'lr'; it is called optimizer.lr, and stands in `settings`"),
         ({"mosaic": 1.0}, "unknown setting 'mosaic'; engine recipe has none; remove it"),

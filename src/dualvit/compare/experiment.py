@@ -1,4 +1,4 @@
-"""The YAML file of `dualvit compare` as frozen dataclasses; every mistake in it is one line. Nothing here needs torch."""
+"""The YAML file of `dualvit compare`, typed; every mistake in it is one line. Nothing here needs torch."""
 
 import re
 import unicodedata

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dualvit.compare.report import Report, Row, shortened
+from dualvit.compare.report import shortened
 from dualvit.compare.statistics import pareto
 
 INK, SOFT, LINE, FRONT = "#1c2430", "#5d6878", "#dfe4ea", "#c2410c"
@@ -30,21 +30,21 @@ STYLE: Any = {
 }  # fmt: skip
 
 
-def draw(report: Report) -> dict[str, bytes]:
-    """Return the picture as `svg` and `png`: accuracy against multiply-adds, and against latency."""
+def draw(summary: dict[str, Any]) -> dict[str, bytes]:
+    """The picture as `svg` and `png`: accuracy against multiply-adds, and against latency."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a label; a box stands for it
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        rows = report.rows
-        name = "top-1 accuracy" if report.metric == "top1" else report.metric
+        rows = summary["rows"]
+        name = {"top1": "top-1 accuracy"}.get(summary["metric"], summary["metric"])
         left.set_ylabel(f"{name}, %")
-        unit, word = (1e9, "billions") if max(row.macs for row in rows) >= 1e9 else (1e6, "millions")
-        size = report.config["image_size"]
-        _panel(left, rows, [row.macs / unit for row in rows], f"multiply-adds of a {size}x{size} picture, {word}")
-        _panel(right, rows, [row.latency.median for row in rows], "latency of one picture, milliseconds")
+        unit, word = (1e9, "billions") if max(r["macs"] for r in rows) >= 1e9 else (1e6, "millions")
+        size = summary["config"]["image_size"]
+        _panel(left, rows, [r["macs"] / unit for r in rows], f"multiply-adds of a {size}x{size} picture, {word}")
+        _panel(right, rows, [r["latency"]["median"] for r in rows], "latency of one picture, milliseconds")
         right.tick_params(left=False)
-        more = "; bars: standard deviation over seeds" if any(row.spread for row in rows) else ""
+        more = "; bars: standard deviation over seeds" if any(r["spread"] for r in rows) else ""
         left.set_title(f"coloured: Pareto front, nothing cheaper is better{more}", loc="left", fontsize=9, color=SOFT)
         return render(figure)
 
@@ -59,9 +59,9 @@ def render(figure: Figure) -> dict[str, bytes]:
     return files
 
 
-def _panel(axes: Axes, rows: Sequence[Row], costs: Sequence[float], title: str) -> None:
+def _panel(axes: Axes, rows: Sequence[dict[str, Any]], costs: Sequence[float], title: str) -> None:
     """One cost: points with their spread, the front as steps, and labels."""
-    accuracy = [100 * row.accuracy for row in rows]
+    accuracy = [100 * row["accuracy"] for row in rows]
     front = pareto({str(i): point for i, point in enumerate(zip(costs, accuracy, strict=True))})
     _scale(axes, costs, accuracy)
     axes.set_xlabel(title)
@@ -73,7 +73,7 @@ def _panel(axes: Axes, rows: Sequence[Row], costs: Sequence[float], title: str) 
     )  # fmt: skip
     for index, row in enumerate(rows):
         colour = FRONT if str(index) in front else SOFT
-        spread = None if row.spread is None else 100 * row.spread
+        spread = None if row["spread"] is None else 100 * row["spread"]
         axes.errorbar(
             costs[index], accuracy[index], yerr=spread, fmt="o", markersize=7, color=colour, ecolor=colour,
             elinewidth=1.1, markeredgecolor="white", markeredgewidth=1, zorder=3,
@@ -101,7 +101,9 @@ def _scale(axes: Axes, costs: Sequence[float], accuracy: Sequence[float]) -> Non
         axes.set_ylim(accuracy[0] - 1, accuracy[0] + 1)
 
 
-def _label(axes: Axes, rows: Sequence[Row], costs: Sequence[float], accuracy: Sequence[float], front: set[int]) -> None:
+def _label(
+    axes: Axes, rows: Sequence[dict[str, Any]], costs: Sequence[float], accuracy: Sequence[float], front: set[int]
+) -> None:
     """Put each label where it covers the fewest points and other labels."""
     figure = axes.figure
     figure.draw_without_rendering()  # type: ignore[union-attr]
@@ -111,7 +113,7 @@ def _label(axes: Axes, rows: Sequence[Row], costs: Sequence[float], accuracy: Se
     # What a label should leave free: points, the ends of their spread, and the front, as many places along it.
     crowd = [tuple(point) for point in points]
     for row, x, y in zip(rows, costs, accuracy, strict=True):
-        reach = 100 * (row.spread or 0)
+        reach = 100 * (row["spread"] or 0)
         crowd += [tuple(p) for p in axes.transData.transform([(x, y - reach), (x, y + reach)])]
     steps = axes.transData.transform(axes.lines[0].get_path().vertices)
     line = [a + (b - a) * i / 40 for a, b in pairwise(steps) for i in range(41)]
@@ -119,7 +121,7 @@ def _label(axes: Axes, rows: Sequence[Row], costs: Sequence[float], accuracy: Se
         best: Any = None
         for x, y in OFFSETS if index in front else OFFSETS[1:] + OFFSETS[:1]:
             text = axes.annotate(
-                shortened(rows[index].label), (costs[index], accuracy[index]), (x, y), textcoords="offset points",
+                shortened(rows[index]["label"]), (costs[index], accuracy[index]), (x, y), textcoords="offset points",
                 ha="center" if x == 0 else "left" if x > 0 else "right", va="center",
                 color=FRONT if index in front else INK, fontsize=9.5, zorder=4,
                 path_effects=[withStroke(linewidth=3, foreground="white")],

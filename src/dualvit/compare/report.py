@@ -24,10 +24,11 @@ NOTES = (
     "seeds. `best` is the best epoch's, which is chosen on the same pictures and so flatters every model.",
     "Differences are taken seed by seed; their interval is Student's t. It speaks of chance in training, not of "
     "other data, and with several comparisons in 20 one of the intervals is expected to miss.",
-    "Models without settings of their own have one learning rate. A difference says as much of which model that rate "
-    "suits as of the models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the rate from scratch.",
-    "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it finds there. Latency is the median of one picture's forward "
-    'pass, the models in turn, on the machine of "latency on".',
+    "Models without settings of their own have one learning rate. A difference says as much of which model that "
+    "rate suits as of the models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the "
+    "rate from scratch.",
+    "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it sees. Latency "
+    'is the median of one picture\'s forward pass, the models in turn, on the machine of "latency on".',
 )
 
 
@@ -186,7 +187,7 @@ def write_report(report: Report, folder: Path, console: Console) -> None:
     from dualvit.compare.plot import draw
 
     write_json(folder / "results.json", asdict(report))
-    pictures = draw(report)
+    pictures = draw(asdict(report))
     for suffix, content in pictures.items():
         write_atomic(folder / f"plot.{suffix}", content)
     write_atomic(folder / "report.md", markdown(report))

@@ -1,4 +1,4 @@
-"""What an experiment's folder stores: typed, and checked when it is read; a file that says something else is one line."""
+"""What an experiment's folder stores, typed; a file that says something else is one line."""
 
 from dataclasses import field
 from pathlib import Path
