@@ -35,7 +35,7 @@ DIGITS: dict[str, dict[str, float]] = {
 }
 SAID_ABOVE = {  # settings of a recipe that are the experiment's own, and its key for each
     "task": "task", "seed": "seeds", "network.name": "models", "network.options": "models", "data.root": "data",
-    "data.batch": "batch", "data.image_size": "image_size", "data.short_side": "image_size",
+    "data.batch": "batch", "data.image_size": "image_size",
     "data.workers": "workers", "schedule.epochs": "epochs", "schedule.steps": "epochs",
     "schedule.minutes": "minutes", "trainer.devices": "device", "trainer.accelerator": "device",
 }  # fmt: skip
@@ -251,8 +251,8 @@ def parse(raw: Mapping[str, Any]) -> Experiment:
     if values["data"] == "digits":
         values = {"images": 1000 if values["task"] == "classify" else 400} | values
     values = _sizes(values) | values
-    values["settings"] = _settings(values.get("settings", {}), "settings")
-    values["models"] = _entries(values["models"])
+    values["settings"] = _settings(values.get("settings", {}), "settings", values["task"])
+    values["models"] = _entries(values["models"], values["task"])
     if isinstance(device := values.get("device", "auto"), int | list):
         values["device"] = ",".join(map(str, device if isinstance(device, list) else [device]))
     elif isinstance(device, str):
@@ -294,13 +294,14 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"recipe": name, "image_size": sides[-1], "batch": recipe.data.batch}
 
 
-def _settings(raw: Any, place: str) -> dict[str, Any]:
+def _settings(raw: Any, place: str, task: str) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise ValueError(f"{place} is {raw!r}; give a mapping, such as {{optimizer.lr: 1e-3}}")
     settings = flat(raw)
+    known = SAID_ABOVE | ({"data.short_side": "image_size"} if task == "detect" else {})
     for name in settings:
-        if name in SAID_ABOVE:
-            raise ValueError(f"{place} holds {name}, which is the experiment's own; give it as `{SAID_ABOVE[name]}`")
+        if name in known:
+            raise ValueError(f"{place} holds {name}, which is the experiment's own; give it as `{known[name]}`")
     return settings
 
 
@@ -327,7 +328,7 @@ def put(values: dict[str, Any], path: str, value: Any) -> None:
     values[last] = value
 
 
-def _entries(raw: Any) -> tuple[Entry, ...]:
+def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
     """The models; labels default to names, and if options follow, to names with options."""
     if not isinstance(raw, list | tuple):
         raise ValueError(f"models is {raw!r}; give a list of names")
@@ -336,7 +337,7 @@ def _entries(raw: Any) -> tuple[Entry, ...]:
         item = {"name": item} if isinstance(item, str) else item
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ValueError(f"models holds {item!r}; give a name, or {{name: ..., options}}")
-        settings = _settings(item.get("settings", {}), f"settings of model {item['name']!r}")
+        settings = _settings(item.get("settings", {}), f"settings of model {item['name']!r}", task)
         options = {key: value for key, value in item.items() if key not in ("name", "label", "settings")}
         words = [Path(item["name"]).stem if item["name"].endswith(".yaml") else item["name"]]
         words += [f"{key}={value}" for key, value in (options | settings).items()]

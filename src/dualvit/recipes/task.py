@@ -166,7 +166,7 @@ class Task(lightning.LightningModule):
         return loss
 
     def _stop(self, parts: Mapping[str, Tensor], batch: Any, batch_idx: int) -> None:
-        position = non_finite_sample(batch)
+        position = non_finite_sample(tuple(batch))  # loaders make lists of tuples, which would pass for samples
         if position is not None:
             name = self.trainer.datamodule.sample_name(self.current_epoch, batch_idx, position)  # type: ignore[attr-defined]
             raise NonFiniteLossError(
