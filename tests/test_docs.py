@@ -42,9 +42,7 @@ NOT_RUN = {
     "torchrun": "two machines",
     "srun": "a cluster",
     "../shared/": "data beside the repository, on which the runs take up to hours",
-    "compare/sign-digits.yaml": "the same, as the file says",
-    "compare/bccd.yaml": "the same, as the file says",
-    "benchmarks/learning_rates.py": "trains for half an hour on data beside the repository",
+    "benchmarks/compare/": "trains for up to hours on data that are fetched",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
