@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from dualvit.compare.plot import render
 from dualvit.files import read_json, write_atomic, write_json
+from dualvit.pictures.palette import render
 from dualvit.provenance import environment
 
 RECIPES = {"without token labels": "laptop-classify", "with token labels": "laptop-token-labels"}

@@ -16,9 +16,9 @@ from torchvision import tv_tensors
 
 from dualvit.data.masks import draw_polygons, read_mask, read_rgb
 from dualvit.files import read_json, write_json
+from dualvit.pictures.masks import overlay
 from dualvit.recipes.run import kind, load, read_task_checkpoint
 from dualvit.recipes.semantic.data import ValidationTransform
-from dualvit.recipes.semantic.pictures import overlay
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 

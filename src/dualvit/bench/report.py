@@ -9,9 +9,6 @@ from rich.text import Text
 
 from dualvit.files import write_atomic, write_json
 
-COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#475569")
-DASHES = {"float32": "-", "bfloat16": "--", "bf16-autocast": "-.", "float16": ":", "int8": (0, (1, 1))}
-
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the table, and for each model the power of the pixels with which its time grows."""
@@ -91,42 +88,18 @@ def write(found: dict[str, Any], folder: Path) -> list[Path]:
 
 def draw(found: dict[str, Any]) -> dict[str, bytes]:
     """Time of a picture over image size, a line for each model and precision, with its exponent."""
-    import matplotlib
+    from dualvit.pictures.curves import Curve, time_over_size
 
-    from dualvit.compare.plot import LINE, SOFT, STYLE, render
-
-    with matplotlib.rc_context(STYLE):
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-        figure = Figure(figsize=(8.2, 5.2), layout="constrained")
-        axes = figure.subplots()
-        batch = found["plan"]["batch"]
-        models = list(dict.fromkeys(row["model"] for row in found["rows"]))
-        exponents = {(fit["model"], fit["dtype"]): fit["exponent"] for fit in found["fits"]}
-        sizes: set[int] = set()
-        for (model, dtype), exponent in exponents.items():
-            points = [r for r in found["rows"] if (r["model"], r["dtype"]) == (model, dtype) and "latency" in r]
-            points.sort(key=lambda r: r["size"])
-            sizes |= {r["size"] for r in points}
-            kind = "" if len(found["rate"]) == 1 else f" {dtype}"
-            axes.plot(
-                [r["size"] for r in points], [r["latency"]["median"] / batch for r in points], marker="o", markersize=5,
-                linewidth=1.6, color=COLOURS[models.index(model) % len(COLOURS)], linestyle=DASHES[dtype],
-                label=f"{model}{kind}   pixels^{exponent:.2f}",
-            )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("side of the image, pixels")
-        axes.set_ylabel(f"{'training step' if found['plan']['train'] else 'inference'}, milliseconds an image")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=LINE, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor="linecolor")
-        axes.set_title(f"{found['hardware']}, batch {batch}", loc="left", fontsize=9, color=SOFT)
-        return render(figure)
+    batch, dtypes = found["plan"]["batch"], list(found["rate"])
+    models = list(dict.fromkeys(row["model"] for row in found["rows"]))
+    curves = []
+    for fit in found["fits"]:
+        key = (fit["model"], fit["dtype"])
+        points = [r for r in found["rows"] if (r["model"], r["dtype"]) == key and "latency" in r]
+        points.sort(key=lambda r: r["size"])
+        sizes, times = zip(*((r["size"], r["latency"]["median"] / batch) for r in points), strict=True)
+        name = fit["model"] if len(dtypes) == 1 else " ".join(key)
+        label = f"{name}   pixels^{fit['exponent']:.2f}"
+        curves.append(Curve(label, sizes, times, models.index(fit["model"]), dtypes.index(fit["dtype"])))
+    what = "training step" if found["plan"]["train"] else "inference"
+    return time_over_size(curves, what, f"{found['hardware']}, batch {batch}")

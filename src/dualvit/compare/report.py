@@ -15,8 +15,8 @@ from dualvit.compare.build import Data
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.statistics import mean_and_spread, paired, pareto, sentence
 from dualvit.files import write_atomic, write_json
+from dualvit.names import shortened
 
-LONGEST = 40  # characters of a label in a picture and on the screen
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 NOTES = (
     "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
@@ -141,10 +141,10 @@ def count(number: float) -> str:
 
 def write_report(summary: dict[str, Any], folder: Path, console: Console) -> None:
     """Write results.json, plot.svg, plot.png, report.md and report.html, and print the table."""
-    from dualvit.compare.plot import draw
+    from dualvit.pictures.curves import accuracy_against_cost
 
     write_json(folder / "results.json", summary)
-    pictures = draw(summary)
+    pictures = accuracy_against_cost(summary)
     for suffix, content in pictures.items():
         write_atomic(folder / f"plot.{suffix}", content)
     write_atomic(folder / "report.md", markdown(summary))
@@ -154,16 +154,6 @@ def write_report(summary: dict[str, Any], folder: Path, console: Console) -> Non
     for line in summary["sentences"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-
-
-def shortened(label: str) -> str:
-    """A label that leaves room for the others.
-
-    Example:
-        >>> shortened("dualvit_n"), shortened("a" * 30 + "b" * 30)
-        ('dualvit_n', 'aaaaaaaaaaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbb')
-    """
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 16]}…{label[-15:]}"
 
 
 def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
