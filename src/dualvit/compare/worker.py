@@ -6,13 +6,15 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.bench.cost import PeakMemory, fold, latencies, macs, parameters, spread
+from dualvit.bench.cost import PeakMemory, fuse_for_inference, latencies, macs, parameters
+from dualvit.bench.results import Latency
 from dualvit.compare.build import build, import_modules
 from dualvit.compare.experiment import Entry, Experiment, parse
 from dualvit.compare.results import Progress, read
@@ -125,10 +127,10 @@ def run_cost(folder: Path) -> None:
             continue
         model = build(experiment, entry, spec["classes"]).eval()
         counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
-        fold(model)
+        fuse_for_inference(model)
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
-    rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
+    rows = {label: {**counts[label], "latency": asdict(Latency.of(seconds))} for label, seconds in times.items()}
     write_json(folder / "cost.json", {"models": rows, "threads": threads, "cuda": cuda, **environment(cuda)})
 
 
