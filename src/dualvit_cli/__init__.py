@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Dual Vision Transformer: weights, data, and YOLOv8 on top of it.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: drawn ones, and public ones.")
 app.add_typer(recipe.app, name="recipe")
 classify.register(app)
 app.add_typer(data_app, name="data")
@@ -134,6 +134,19 @@ def digits(
 
         yaml = write_digits(folder, images, size, seed, progress=report)
     say(f"{images} images in {folder}; train on it with data={yaml}")
+
+
+@data_app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="bccd, nuclei, raccoon or sign-digits.")],
+    out: Annotated[Path | None, typer.Option(help="Where the data set goes; datasets/NAME if left out.")] = None,
+) -> None:
+    """Fetch a public data set, check it, and write it so that dualvit and YOLO read it."""
+    with working(f"fetching {name}") as report:
+        from dualvit.data.get import get as get_data
+
+        data, pictures = get_data(name, out or Path("datasets") / name, progress=report)
+    say(f"{pictures} images in {out or Path('datasets') / name}; train on it with data={data}")
 
 
 @app.command()
