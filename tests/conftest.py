@@ -92,7 +92,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden_folder(name: str) -> Path:
-    """The folder that has a network's golden answers: beside the project, or, for dualvit_s, in the tests; or a skip."""
+    """The folder that has a network's golden answers, beside the project or in the tests; or a skip."""
     for folder in (SHARED / "golden", GOLDEN):
         if (folder / f"{name}.npz").is_file():
             return folder

@@ -1,4 +1,4 @@
-"""The network against what the paper's own code answered for the same weights and images (tests/golden, ../shared/golden)."""
+"""The network against the answers of the paper's own code for the same weights and images (see tests/golden)."""
 
 import json
 
