@@ -141,7 +141,10 @@ def get(
     name: Annotated[str, typer.Argument(help="bccd, nuclei, raccoon or sign-digits.")],
     out: Annotated[Path | None, typer.Option(help="Where the data set goes; datasets/NAME if left out.")] = None,
 ) -> None:
-    """Fetch a public data set, check it, and write it so that dualvit and YOLO read it."""
+    """Fetch a public data set, check it, and write it so that dualvit and YOLO read it.
+
+    The real hosts were not tried when this was written. DUALVIT_MIRROR=URL takes the place of https://HOST.
+    """
     with working(f"fetching {name}") as report:
         from dualvit.data.get import get as get_data
 

@@ -1,7 +1,7 @@
 """Public data sets: where each lies, how its archive is made, and how that becomes a layout that dualvit reads.
 
-The archives' structure is as the repositories and BBBC038's pages describe it. Pictures and labels are split by
-`val.json`: it names the validation pictures, and all others are for training.
+The archives' structure is as the repositories and BBBC038's pages describe it; the hosts themselves were not tried.
+Pictures and labels are split by `val.json`: it names the validation pictures, and all others are for training.
 """
 
 import json
