@@ -8,7 +8,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Dual Vision Transformer: weights, data, and YOLOv8 on top of it.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: drawn ones, and public ones.")
 app.add_typer(recipe.app, name="recipe")
 classify.register(app)
 app.add_typer(data_app, name="data")
@@ -136,6 +136,22 @@ def digits(
     say(f"{images} images in {folder}; train on it with data={yaml}")
 
 
+@data_app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="bccd, nuclei, raccoon or sign-digits.")],
+    out: Annotated[Path | None, typer.Option(help="Where the data set goes; datasets/NAME if left out.")] = None,
+) -> None:
+    """Fetch a public data set, check it, and write it so that dualvit and YOLO read it.
+
+    The real hosts were not tried when this was written. DUALVIT_MIRROR=URL takes the place of https://HOST.
+    """
+    with working(f"fetching {name}") as report:
+        from dualvit.data.get import get as get_data
+
+        data, pictures = get_data(name, out or Path("datasets") / name, progress=report)
+    say(f"{pictures} images in {out or Path('datasets') / name}; train on it with data={data}")
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where data, run and pictures go.")] = Path("demo"),
@@ -177,7 +193,7 @@ def compare(
 @app.command()
 def bench(
     models: Annotated[str, typer.Option(help="Names, split by commas; options as in dualvit_s:semantic_grid=8x8.")],
-    sizes: Annotated[str, typer.Option(help="Sides of the images in pixels.")] = "224",
+    image_size: Annotated[str, typer.Option(help="Sides of the images in pixels, split by commas.")] = "224",
     batch: Annotated[int, typer.Option(help="Images in a pass.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, bf16-autocast, float16, int8.")] = "float32",
@@ -185,13 +201,23 @@ def bench(
     features: Annotated[bool, typer.Option(help="The maps that detectors read, without the classifier.")] = False,
     fuse: Annotated[bool, typer.Option(help="Fold what can be folded first.")] = False,
     compile: Annotated[bool, typer.Option(help="Run through torch.compile.")] = False,
-    checkpointing: Annotated[str, typer.Option(help="Recompute in the backward pass: all, or stages, as 0,1.")] = "",
+    grad_checkpointing: Annotated[
+        str, typer.Option(help="Recompute in the backward pass: all, or stages, as 0,1.")
+    ] = "",
     rounds: Annotated[int, typer.Option(help="Passes of each model that count, the models in turn.")] = 20,
     seconds: Annotated[float, typer.Option(help="No new round after this time.")] = 120.0,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
+    sizes: Annotated[str, typer.Option(hidden=True)] = "",
+    checkpointing: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
-    sides, stages = tuple(numbers("sizes", sizes)), recomputed(checkpointing)
+    for old, new in (
+        (sizes, "--sizes; it is called --image-size"),
+        (checkpointing, "--checkpointing; it is called --grad-checkpointing"),
+    ):
+        if old:
+            raise ValueError(f"unknown option {new}")
+    sides, stages = tuple(numbers("image-size", image_size)), recomputed(grad_checkpointing)
     with before_torch():
         from dualvit.recipes.checks import require_model
 
@@ -199,21 +225,29 @@ def bench(
             if not name.endswith((".yaml", ".yml")):
                 require_model(name)
     with importing():
-        from dualvit.bench.bench import Plan, bench
+        from dualvit.bench.bench import bench
         from dualvit.bench.report import show, write
+        from dualvit.bench.results import BenchSettings
         from dualvit.locks import only_writer
 
-    plan = Plan(
+    settings = BenchSettings(
         split(models), sides, split(dtype), batch, device, train, features, fuse, compile, stages, rounds, seconds
     )
     with only_writer(out, "dualvit bench"):
         with working("warm up") as report:
-            found = bench(plan, lambda what, done, total: report(done, total, what))
-        show(found, console)
-        files = write(found, out)
+            result = bench(settings, lambda what, done, total: report(done, total, what), detector)
+        show(result, console)
+        files = write(result, out)
     say(f"results {', '.join(map(str, files))}")
-    if all("failure" in row for row in found["rows"]):
+    if not result.measured:
         raise typer.Exit(1)
+
+
+def detector(name: str, options: dict[str, Any]) -> Any:
+    """Build an Ultralytics YAML for the bench."""
+    from dualvit.yolo.engine import network
+
+    return network(name, options, "detect", 80)
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -239,7 +273,7 @@ def recomputed(text: str) -> bool | tuple[int, ...]:
     Raises:
         ValueError: a word is no number.
     """
-    return text == "all" if text in ("", "all") else tuple(numbers("checkpointing", text))
+    return text == "all" if text in ("", "all") else tuple(numbers("grad-checkpointing", text))
 
 
 @app.command()
