@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from dualvit.backbones.meta import on_meta
+from dualvit.meta import on_meta
 
 LARGEST = 65536  # a channel, a grid, a number of blocks
 LONGEST = 1024  # items of a list or a mapping, characters of a text

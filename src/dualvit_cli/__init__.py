@@ -280,7 +280,7 @@ def recomputed(text: str) -> bool | tuple[int, ...]:
 def models() -> None:
     """List the networks and YOLO files that this package adds."""
     with importing():
-        from dualvit.backbones.meta import on_meta
+        from dualvit.meta import on_meta
         from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")

@@ -4,7 +4,8 @@ import pytest
 import timm
 import torch
 
-from dualvit.backbones.timm_model import as_maps, full_names, layer_ids, never_decayed, plan_backbone
+from dualvit.backbones.timm_model import as_maps, layer_ids, never_decayed, plan_backbone
+from dualvit.weights.match import full_names
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import dualvit  # noqa: F401
-from dualvit.backbones.meta import on_meta
+from dualvit.meta import on_meta
 
 TABLE = {  # parameters in millions, GMACs at 224 and at 384
     "dualvit_s": (25.1, 5.4, 18.4),

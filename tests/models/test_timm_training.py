@@ -84,7 +84,7 @@ def test_checkpointing_by_stage_recomputes_those_alone(image):
 
 @pytest.mark.parametrize(
     ("name", "stages", "message"),
-    [("resnet18", (0,), "cannot recompute by stage; give true"), ("identity", True, "leave checkpointing out")],
+    [("resnet18", (0,), "cannot recompute by stage; give true"), ("identity", True, "leave grad_checkpointing out")],
 )
 def test_networks_that_cannot_recompute_say_so(name, stages, message):
     network = torch.nn.Identity() if name == "identity" else timm.create_model(name)

@@ -16,14 +16,13 @@ from dualvit.models.dual_vit import CONFIGS
 from dualvit.models.published import native_name
 from dualvit.weights import (
     CheckpointError,
-    compare_keys,
     convert,
     identify,
     load_backbone,
-    load_weights,
     read_checkpoint,
     sha256,
 )
+from dualvit.weights.match import compare_keys
 
 NAME = "dualvit_n"
 
@@ -99,14 +98,6 @@ def test_the_papers_own_small_model(golden, tmp_path, assert_same):
 # ---- reports
 
 
-def test_load_weights_reports_all_keys(files, state, assert_same):
-    model = timm.create_model(NAME)
-    report = load_weights(model, files / "ddp.pth")
-    assert_same(model, state)
-    assert (report.loaded, report.total, report.missing, report.unexpected) == (len(state), len(state), (), ())
-    assert str(report) == f"{len(state)} of {len(state)} loaded from {files / 'ddp.pth'}"
-
-
 def test_load_backbone_leaves_the_heads_out_by_name(files, state, assert_same):
     model = timm.create_model(NAME, features_only=True).model
     report = load_backbone(model, files / "trainer.pth.tar", timm.create_model(NAME))
@@ -139,23 +130,9 @@ def test_load_backbone_does_not_hide_other_gaps(state, tmp_path):
         load_backbone(timm.create_model(NAME, features_only=True), tmp_path / "broken.pth", timm.create_model(NAME))
 
 
-def test_partial_only_when_asked(files, state, assert_same):
-    model = timm.create_model(NAME, num_classes=7)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=f"{len(state) - 4} of {len(state)} loaded"):
-        load_weights(model, files / "plain.pth")
-    assert_same(model, before)
-    report = load_weights(model, files / "plain.pth", partial=True)
-    heads = {f"{head}.{leaf}" for head in ("head", "aux_head") for leaf in ("weight", "bias")}
-    assert set(report.missing) == set(report.unexpected) == heads
-    assert report.loaded == len(state) - 4
-    assert "4 missing" in str(report)
-    assert_same(model, {**state, **{name: before[name] for name in heads}})
-
-
 def test_compare_keys_counts_other_shapes_on_both_sides(state, tmp_path):
     given = {**state, "norm.weight": torch.zeros(3), "extra": torch.zeros(1)}
-    report = compare_keys(timm.create_model(NAME), given, tmp_path)
+    report = compare_keys(timm.create_model(NAME).state_dict(), given, tmp_path)
     assert report.missing == ("norm.weight",)
     assert set(report.unexpected) == {"norm.weight", "extra"}
 

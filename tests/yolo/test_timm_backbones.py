@@ -15,8 +15,9 @@ import ultralytics.cfg
 from safetensors.torch import save_file
 from ultralytics.nn.tasks import DetectionModel
 
-from dualvit.backbones.timm_model import full_names, layer_ids, never_decayed
+from dualvit.backbones.timm_model import layer_ids, never_decayed
 from dualvit.weights import CheckpointError
+from dualvit.weights.match import full_names
 from dualvit.yolo import YOLO
 from dualvit.yolo.cli import run
 from dualvit.yolo.trainers import DetectionTrainer, backbone_of, layer_scales

@@ -12,7 +12,7 @@ def recompute_blocks(network: nn.Module, stages: bool | Sequence[int]) -> None:
     wrapper for features.
 
     Args:
-        network: A whole network or a feature extractor.
+        network: A full network or a feature extractor.
         stages: Whether, or in which stages from 0; a network that is not of this package knows all or none.
 
     Raises:
@@ -34,4 +34,4 @@ def recompute_blocks(network: nn.Module, stages: bool | Sequence[int]) -> None:
                 raise ValueError(f"{type(part).__name__} cannot recompute by stage; give true for all of its blocks")
             switch(True)
             return
-    raise ValueError(f"{type(network).__name__} cannot recompute its blocks; leave checkpointing out")
+    raise ValueError(f"{type(network).__name__} cannot recompute its blocks; leave grad_checkpointing out")

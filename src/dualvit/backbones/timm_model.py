@@ -2,8 +2,8 @@
 
 timm builds a feature extractor out of every family, but families differ in how its maps lie in
 memory, in how a fixed image size is lifted, and in the names of its parameters. A `BackbonePlan` holds what
-a build needs of the first two; `full_names` leads from an extractor's parameters back to the whole
-network's, in which checkpoints, layer groups and weight-decay exceptions are written.
+a build needs of the first two; `dualvit.weights.match.full_names` leads from an extractor's parameters to the
+full network's, in which checkpoints, layer groups and weight-decay exceptions are written.
 """
 
 import json
@@ -16,8 +16,9 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from dualvit.backbones.meta import on_meta
+from dualvit.meta import on_meta
 from dualvit.models import create_model
+from dualvit.weights.match import full_names
 
 STRIDES = (8, 16, 32)
 SIZES = ((256, 256), (96, 160))  # what a backbone is tried on: a detector's images are multiples of 32, not square
@@ -59,13 +60,11 @@ class BackbonePlan:
     options: dict[str, Any] = field(hash=False)
 
     def build(self, in_chans: int = 3) -> nn.Module:
-        """The feature extractor: images (B, in_chans, H, W) to one map a stride."""
-        return create_model(
-            self.name, features_only=True, out_indices=self.indices, in_chans=in_chans, **self.options
-        )  # fmt: skip
+        """Build the feature extractor: images (B, in_chans, H, W) to one map per stride."""
+        return create_model(self.name, features_only=True, out_indices=self.indices, in_chans=in_chans, **self.options)
 
     def full_network(self, in_chans: int = 3) -> nn.Module:
-        """The network with its classifier, on the meta device: names and shapes without values."""
+        """Build the network with its classifier, on the meta device: names and shapes without values."""
         with on_meta():
             return create_model(self.name, in_chans=in_chans, **self.options)
 
@@ -110,11 +109,11 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> BackbonePlan:
         plan_options = {**any_size, **asked}
         try:
             model = _on_meta(name, plan_options, out_indices=indices)
-            layouts = {_channels_last(model, size, channels, strides) for size in SIZES}
+            orders = {_channels_last(model, size, channels, strides) for size in SIZES}
         except Exception as error:  # whatever a family raises on a size that it does not take
             refusal = refusal or " ".join(str(error).split()) or type(error).__name__
             continue
-        return BackbonePlan(name, indices, channels, layouts == {True}, plan_options)
+        return BackbonePlan(name, indices, channels, orders == {True}, plan_options)
     raise ValueError(
         f"timm model {name!r} does not take images of any size ({refusal[:160]}); a detector needs all multiples "
         f"of 32: {FITTING}"
@@ -141,7 +140,7 @@ def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
 def _channels_last(
     model: nn.Module, size: tuple[int, int], channels: tuple[int, ...], strides: tuple[int, ...]
 ) -> bool:
-    """Whether the maps of an image of `size` are (B, H, W, C); ValueError where they are no maps at all."""
+    """Whether the maps of an image of `size` are (B, H, W, C); ValueError if they are no maps at all."""
     with torch.device("meta"), torch.no_grad():
         shapes = [tuple(m.shape) for m in model(torch.empty(1, 3, *size))]
     grids = [(size[0] // stride, size[1] // stride) for stride in strides]
@@ -152,53 +151,31 @@ def _channels_last(
     raise ValueError(f"maps of a {size[0]}x{size[1]} image have shapes {shapes}")
 
 
-def full_names(features: nn.Module, whole: nn.Module) -> dict[str, str]:
-    """The name in the whole network of each entry of a feature extractor's state dict.
-
-    timm's extractors either wrap the network (`model.`, `body.`), or take its stages out of their
-    Sequential, `stages.0.` becoming `stages_0.`, or keep its names.
-    """
-    known = set(whole.state_dict())
-    stages = {
-        f"{name}_{child}": f"{name}.{child}" for name, m in whole.named_children() for child, _ in m.named_children()
-    }
-    names = {}
-    for name in features.state_dict():
-        first, _, rest = name.partition(".")
-        for candidate in (name, f"{stages.get(first, first)}.{rest}", rest):
-            if candidate in known:
-                names[name] = candidate
-                break
-        else:
-            raise ValueError(f"{name} of the feature extractor is not in timm's {type(whole).__name__}")
-    return names
-
-
-def layer_ids(features: nn.Module, whole: nn.Module) -> dict[str, int]:
-    """The layer of each parameter of a feature extractor, counted from 0 at the stem, by timm's `group_matcher`.
+def layer_ids(features: nn.Module, full: nn.Module) -> dict[str, int]:
+    """Return the layer of each parameter of a feature extractor, from 0 at the stem, by timm's `group_matcher`.
 
     Raises:
         ValueError: timm knows no layers of this model.
     """
-    config: Any = whole.pretrained_cfg
+    config: Any = full.pretrained_cfg
     try:
-        groups = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+        groups = group_parameters(full, full.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError):
         raise ValueError(
             f"layer_decay: timm knows no layers of {config['architecture']!r} (no group_matcher); use backbone_lr"
         ) from None
-    names = full_names(features, whole)
+    names = full_names(features, full)
     ids = {own: groups[names[own]] for own, _ in features.named_parameters()}
     ranks = {layer: rank for rank, layer in enumerate(sorted(set(ids.values())))}
     return {own: ranks[layer] for own, layer in ids.items()}
 
 
-def never_decayed(features: nn.Module, whole: nn.Module) -> set[str]:
-    """Parameters of a feature extractor that timm exempts from weight decay, such as position tables."""
-    exempt: set[str] = whole.no_weight_decay() if hasattr(whole, "no_weight_decay") else set()  # type: ignore[operator]
-    return {own for own, name in full_names(features, whole).items() if name in exempt}
+def never_decayed(features: nn.Module, full: nn.Module) -> set[str]:
+    """Return the parameters of a feature extractor that timm exempts from weight decay, such as position tables."""
+    exempt: set[str] = full.no_weight_decay() if hasattr(full, "no_weight_decay") else set()  # type: ignore[operator]
+    return {own for own, name in full_names(features, full).items() if name in exempt}
 
 
 def as_maps(maps: list[Tensor], channels_last: bool) -> list[Tensor]:
-    """Maps as (B, C, H, W), a view where they came out as (B, H, W, C)."""
+    """Return maps as (B, C, H, W), views if they came out as (B, H, W, C)."""
     return [m.permute(0, 3, 1, 2) if channels_last else m for m in maps]

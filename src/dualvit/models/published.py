@@ -6,7 +6,6 @@ published files. Values are never touched.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,16 +124,3 @@ def native_name(published: str) -> str:
         'stages.0.blocks.0.semantic_update.cross_attention.kv.weight'
     """
     return DUAL_VIT.native_name(published)
-
-
-def is_published(names: Iterable[str]) -> bool:
-    """Whether these are names of Dual-ViT's published layout."""
-    return PUBLISHED_MARK in set(names)
-
-
-def to_native(state_dict: dict[str, Tensor], layouts: Iterable[Layout] = (DUAL_VIT,)) -> dict[str, Tensor]:
-    """A state dict with this package's names, whichever layout it came in."""
-    for layout in layouts:
-        if layout.mark in state_dict:
-            return layout.to_native(state_dict)
-    return dict(state_dict)

@@ -10,11 +10,10 @@ import lightning
 import safetensors.torch
 import torch
 
-from dualvit.backbones.meta import on_meta
-from dualvit.backbones.timm_model import full_names
 from dualvit.data.listing import image_files, why_unreadable
 from dualvit.files import cannot, write_atomic, write_json
 from dualvit.locks import only_writer
+from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.provenance import environment
 from dualvit.recipes.checkpoints import latest, read_task_checkpoint, require_same_run
@@ -28,6 +27,7 @@ from dualvit.recipes.task import Task
 from dualvit.recipes.trainer import make_trainer, quiet
 from dualvit.seeds import seed_all
 from dualvit.stored import StoredError, check_shapes, filled_by
+from dualvit.weights.match import full_names
 
 
 def fit(recipe: Recipe, out: Path, listener: Listener | None = None) -> Task:

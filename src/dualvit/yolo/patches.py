@@ -37,8 +37,8 @@ import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
 
-from dualvit.backbones.meta import on_meta
 from dualvit.fast import fuse
+from dualvit.meta import on_meta
 from dualvit.models import unknown_name
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 

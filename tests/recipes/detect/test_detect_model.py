@@ -6,8 +6,8 @@ import torch
 pytest.importorskip("lightning", reason="needs `pip install dualvit[recipes]`")
 
 import dualvit
-from dualvit.backbones.timm_model import full_names
 from dualvit.recipes.run import load_recipe, prepare
+from dualvit.weights.match import full_names
 
 LAPTOPS = {"retinanet": "laptop-detect", "mask-rcnn": "laptop-masks"}
 

@@ -12,7 +12,6 @@ pytest.importorskip("lightning", reason="recipes need Lightning")
 from safetensors.torch import save_file
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from dualvit.backbones.timm_model import full_names
 from dualvit.models import create_model
 from dualvit.pictures.palette import colours
 from dualvit.recipes.config import Network, plain
@@ -21,6 +20,7 @@ from dualvit.recipes.semantic.config import Decoder
 from dualvit.recipes.semantic.network import Segmenter
 from dualvit.recipes.semantic.task import class_ious, pixel_loss
 from dualvit.weights import CheckpointError
+from dualvit.weights.match import full_names
 
 SMALL = Decoder(channels=16, auxiliary_channels=16)
 

@@ -8,9 +8,9 @@ from segmentation_models_pytorch.base.modules import Conv2dReLU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualvit.backbones.meta import on_meta
 from dualvit.backbones.recompute import recompute_blocks
 from dualvit.backbones.timm_model import never_decayed
+from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.recipes.config import Network
 from dualvit.recipes.semantic.config import Decoder

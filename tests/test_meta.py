@@ -5,7 +5,7 @@ import timm
 import torch
 
 import dualvit  # noqa: F401
-from dualvit.backbones.meta import on_meta
+from dualvit.meta import on_meta
 
 
 def described(model):
