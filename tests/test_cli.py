@@ -143,7 +143,7 @@ def test_yolo_trains_and_reports_mistakes(tmp_path):
     common = [f"data={yaml}", "imgsz=64", "epochs=1", "batch=4", "device=cpu", "workers=0", "plots=False"]
     done = dualvit(
         "yolo", "detect", "train", "model=yolov8n-dualvit.yaml", *common, f"project={tmp_path}", "name=run",
-        f"backbone_weights={tmp_path / 'backbone.safetensors'}", "layer_decay=0.8", process=True,
+        f"weights={tmp_path / 'backbone.safetensors'}", "layer_decay=0.8", process=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert " of " in done.stdout + done.stderr

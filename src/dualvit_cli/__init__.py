@@ -81,7 +81,7 @@ def yolo(context: typer.Context) -> None:
     \b
     backbone=NAME           any timm model with maps at strides 8, 16 and 32
     backbone_args=MAPPING   its options, such as "{mixer: outlook}"
-    backbone_weights=FILE   its checkpoint; every key must match
+    weights=FILE   its checkpoint; every key must match
     backbone_lr=FACTOR      on the backbone's learning rate, in (0, 1]
     layer_decay=FACTOR      on it for each layer further down, in (0, 1]
     drop_path_rate=RATE     drop path of the backbone's last block

@@ -124,7 +124,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")],
     target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
 ) -> None:
-    """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (backbone_weights=)."""
+    """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (weights=)."""
     _require(checkpoint)
     with working(f"exporting {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.recipes.run import export as run_export

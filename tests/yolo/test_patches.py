@@ -68,7 +68,7 @@ def test_flops_are_those_of_a_real_pass():
     told, real = get_flops(model, 320), counted()
     for module in model.modules():
         if isinstance(module, CrossAttention):
-            module.few = ""
+            module.__class__ = CrossAttention
     # thop counts norms and upsampling too, a few hundredths. Its hooks on Linears bring the plain order of products
     # back, so what it tells is more than what runs.
     assert told == pytest.approx(counted(), rel=0.04)

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 
+from dualvit.fast import accelerate
 from dualvit.models.registry import MIXERS
 from dualvit.yolo import YOLO
 from dualvit.yolo.rows import BackboneBatchNorm, C2fDual, C2fMixer, FeatureMap, TimmBackbone
@@ -19,7 +20,7 @@ def test_backbone_equals_the_timm_model_after_the_build():
     norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert all(type(m) is BackboneBatchNorm and m.eps == 1e-5 and m.momentum == 0.1 for m in norms)
-    reference = timm.create_model("dualvit_n", features_only=True, out_indices=(1, 2, 3)).eval()
+    reference = accelerate(timm.create_model("dualvit_n", features_only=True, out_indices=(1, 2, 3))).eval()
     reference.load_state_dict(backbone.model.state_dict())
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():

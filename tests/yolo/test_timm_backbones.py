@@ -20,7 +20,8 @@ from dualvit.weights import CheckpointError
 from dualvit.weights.match import full_names
 from dualvit.yolo import YOLO
 from dualvit.yolo.cli import run
-from dualvit.yolo.trainers import DetectionTrainer, backbone_of, layer_scales
+from dualvit.yolo.groups import backbone_of, layer_scales
+from dualvit.yolo.trainers import DetectionTrainer
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "amp": False,
@@ -105,7 +106,7 @@ def test_weights_equal_the_file_bit_for_bit(name, tmp_path, caplog):
     save_file(
         {k: torch.rand_like(v) if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "w.safetensors"
     )
-    backbone = backbone_of(build(name, backbone_weights=tmp_path / "w.safetensors").model)
+    backbone = backbone_of(build(name, weights=tmp_path / "w.safetensors").model)
     from safetensors.torch import load_file
 
     file, own = load_file(tmp_path / "w.safetensors"), backbone.model.state_dict()
@@ -128,7 +129,7 @@ def test_swins_original_file_loads(tmp_path):
     original["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
     original["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     torch.save({"model": original}, tmp_path / "swin.pth")
-    backbone = backbone_of(build(SWIN, backbone_weights=tmp_path / "swin.pth").model)
+    backbone = backbone_of(build(SWIN, weights=tmp_path / "swin.pth").model)
     names = full_names(backbone.model, backbone.full_network())
     assert all(torch.equal(value, state[names[key]]) for key, value in backbone.model.state_dict().items())
 
@@ -147,9 +148,7 @@ def test_convnexts_original_file_loads(tmp_path):
         # a 1x1 convolution here (atto has them) is a linear layer there
         original[key] = value.flatten(1) if value.ndim == 4 and value.shape[2:] == (1, 1) else value
     torch.save({"model": original}, tmp_path / "convnext.pth")
-    backbone = backbone_of(
-        YOLO("yolov8n-timm.yaml", backbone="convnext_atto", backbone_weights=tmp_path / "convnext.pth").model
-    )
+    backbone = backbone_of(YOLO("yolov8n-timm.yaml", backbone="convnext_atto", weights=tmp_path / "convnext.pth").model)
     names = full_names(backbone.model, backbone.full_network())
     assert all(torch.equal(value, state[names[key]]) for key, value in backbone.model.state_dict().items())
 
@@ -165,7 +164,7 @@ def test_convnexts_original_file_loads(tmp_path):
 def test_weights_of_another_model_are_one_line(given, into, words, tmp_path):
     save_file(timm.create_model(given, num_classes=3).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=words) as error:
-        YOLO("yolov8n-timm.yaml", backbone=into, backbone_weights=tmp_path / "w.safetensors")
+        YOLO("yolov8n-timm.yaml", backbone=into, weights=tmp_path / "w.safetensors")
     assert "\n" not in str(error.value)
 
 
@@ -277,7 +276,7 @@ def test_options_from_the_shell(shell, digits, tmp_path):
         ["detect", "train", "model=yolov8n-timm.yaml", f"data={digits}", "imgsz=64", "epochs=1", "batch=4",
          "device=cpu", "workers=0", "plots=False", "amp=False", f"project={tmp_path}", "name=run", f"backbone={SWIN}",
          "backbone_args={embed_dim: 24, depths: [1, 1, 2, 1]}", "layer_decay=0.8",
-         f"backbone_weights={tmp_path / 'w.safetensors'}"]
+         f"weights={tmp_path / 'w.safetensors'}"]
     )  # fmt: skip
     model = YOLO(tmp_path / "run" / "weights" / "best.pt").model
     assert model.yaml["backbone"][0][3][0] == {"name": SWIN, **FAMILIES[SWIN]}

@@ -12,7 +12,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from dualvit.finite import NonFiniteLossError
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
-from dualvit.yolo.trainers import SCRATCH_LR, DetectionTrainer, backbone_of, regroup, unwrap
+from dualvit.yolo.groups import SCRATCH_LR, backbone_of, regroup, unwrap
+from dualvit.yolo.trainers import DetectionTrainer
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 1, "device": "cpu", "workers": 0, "plots": False, "amp": False,
@@ -44,7 +45,7 @@ def test_backbone_weights_are_loaded_bit_for_bit_and_reported(weights, capsys, c
 
     logging.getLogger("ultralytics").addHandler(caplog.handler)
     caplog.set_level(logging.INFO, "ultralytics")
-    model = YOLO("yolov8n-dualvit.yaml", backbone_weights=weights)
+    model = YOLO("yolov8n-dualvit.yaml", weights=weights)
     assert same_tensors(backbone_of(model.model), weights)
     total = len(backbone_of(model.model).model.model.state_dict())
     assert f"backbone weights: {total} of {total} loaded from {weights}" in caplog.text
@@ -52,7 +53,7 @@ def test_backbone_weights_are_loaded_bit_for_bit_and_reported(weights, capsys, c
 
 def test_backbone_weights_reach_the_trainer_and_resume_needs_no_file(weights, digits, tmp_path):
     seen = []
-    model = YOLO("yolov8n-dualvit.yaml", backbone_weights=weights)
+    model = YOLO("yolov8n-dualvit.yaml", weights=weights)
     model.add_callback("on_train_start", lambda trainer: seen.append(same_tensors(backbone_of(trainer.model), weights)))
 
     def kill(trainer):
@@ -84,7 +85,7 @@ def test_wrong_backbone_weights_are_one_clear_error(weights, damage, tmp_path):
     else:
         path, words = tmp_path / "absent.pth", "no checkpoint at"
     with pytest.raises(CheckpointError, match=words) as error:
-        YOLO("yolov8n-dualvit.yaml", backbone_weights=path)
+        YOLO("yolov8n-dualvit.yaml", weights=path)
     assert "\n" not in str(error.value)
 
 

@@ -10,7 +10,7 @@ import timm
 import ultralytics
 
 from dualvit.yolo import YOLO
-from dualvit.yolo.trainers import backbone_of
+from dualvit.yolo.groups import backbone_of
 
 CASES = [("oldest", "detect"), ("oldest", "segment"), ("oldest", "timm"), ("newest", "detect"), ("newest", "segment")]
 

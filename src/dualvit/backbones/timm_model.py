@@ -36,8 +36,8 @@ RESERVED = {
     "in_chans": "it follows from the data",
     "features_only": "a backbone always is",
     "out_indices": "they follow from the strides that the detector needs",
-    "pretrained": "nothing is downloaded; fetch the file and give backbone_weights=FILE",
-    "checkpoint_path": "give backbone_weights=FILE",
+    "pretrained": "nothing is downloaded; fetch the file and give weights=FILE",
+    "checkpoint_path": "give weights=FILE",
 }
 
 

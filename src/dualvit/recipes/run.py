@@ -218,7 +218,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     Returns:
         How many entries are in the file; which of the whole network's are not, since a detector's or a segmenter's
         backbone does not have them; and the options that build the network. A file that lacks none loads as
-        `timm.create_model(name, checkpoint_path=target, **options)`; every file, as `backbone_weights=target` of YOLO.
+        `timm.create_model(name, checkpoint_path=target, **options)`; every file, as `weights=target` of YOLO.
 
     Raises:
         ValueError: the target does not end in .safetensors.

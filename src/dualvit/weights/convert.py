@@ -42,7 +42,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     """Write a checkpoint as safetensors in this package's names.
 
     The result loads through `timm.create_model(name, checkpoint_path=target)` and `YOLO(...,
-    backbone_weights=target)`. An existing target is replaced only once the new file is complete.
+    weights=target)`. An existing target is replaced only once the new file is complete.
 
     Returns:
         The key report against the model, the model's name, and the target's SHA-256.

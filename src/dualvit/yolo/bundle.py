@@ -77,7 +77,7 @@ def read_bundle(path: str | Path) -> Bundle:
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
     if "yaml" not in metadata:
         raise CheckpointError(
-            f"{path} holds no YOLO model; a backbone's weights go to YOLO('yolov8n-dualvit.yaml', backbone_weights=...)"
+            f"{path} holds no YOLO model; a backbone's weights go to YOLO('yolov8n-dualvit.yaml', weights=...)"
         )
     try:
         return _parse(metadata, weights)

@@ -114,7 +114,7 @@ def _read(arguments: list[str]) -> tuple[str, set[str]]:
 
 
 def _parse(key: str, value: str) -> Any:
-    if key in ("backbone", "backbone_weights"):
+    if key in ("backbone", "weights"):
         return value
     if key == "backbone_args":
         try:

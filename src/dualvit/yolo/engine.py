@@ -19,8 +19,8 @@ from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from dualvit import archives
 from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
+from dualvit.yolo.groups import unwrap
 from dualvit.yolo.model import YOLO
-from dualvit.yolo.trainers import unwrap
 
 STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named

@@ -21,8 +21,9 @@ from dualvit.yolo.checks import (
     require_labels,
     require_teacher,
 )
+from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import runs_here, yaml_options
-from dualvit.yolo.trainers import YAML_ENV, layer_scales, load_backbone_weights, unwrap
+from dualvit.yolo.trainers import YAML_ENV, load_backbone_weights
 from dualvit.yolo.yaml import OPTIONS, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
@@ -37,7 +38,7 @@ class YOLO(ultralytics.YOLO):
         verbose: Print the model's rows.
         backbone: Any timm model with maps at strides 8, 16 and 32, in place of the YAML's own.
         backbone_args: Options of that model, as for `timm.create_model`.
-        backbone_weights: Checkpoint of the backbone (published .pth, .pth.tar or .safetensors).
+        weights: Checkpoint of the backbone (published .pth, .pth.tar or .safetensors).
             All keys must match. A resumed run does not need the file.
         backbone_lr: Factor on the backbone's learning rate, in (0, 1].
         layer_decay: Factor on the learning rate for each layer below the backbone's top, in (0, 1].
@@ -61,15 +62,26 @@ class YOLO(ultralytics.YOLO):
     ckpt: Any
 
     def __init__(
-        self, model: str | Path = "yolov8n-dualvit.yaml", task: str | None = None, verbose: bool = False,
-        **options: Any,
-    ) -> None:  # fmt: skip
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise TypeError(f"YOLO() has no option {unknown[0]!r}; it takes {', '.join(OPTIONS)}")
-        self._options = {key: value for key, value in options.items() if value is not None}
-        if "backbone_weights" in self._options:
-            self._options["backbone_weights"] = str(Path(self._options["backbone_weights"]).resolve())
+        self,
+        model: str | Path = "yolov8n-dualvit.yaml",
+        task: str | None = None,
+        verbose: bool = False,
+        *,
+        backbone: str | None = None,
+        backbone_args: dict[str, Any] | None = None,
+        weights: str | Path | None = None,
+        backbone_lr: float | None = None,
+        layer_decay: float | None = None,
+        drop_path_rate: float | None = None,
+        **other: Any,
+    ) -> None:
+        if other:
+            name = next(iter(other))
+            hint = "it is called weights" if name == "backbone_weights" else f"it takes {', '.join(OPTIONS)}"
+            raise TypeError(f"YOLO() has no option {name!r}; {hint}")
+        values = (backbone, backbone_args, weights and str(Path(weights).resolve()), backbone_lr, layer_decay)
+        options = zip(OPTIONS, (*values, drop_path_rate), strict=True)
+        self._options: dict[str, Any] = {name: value for name, value in options if value is not None}
         super().__init__(model, task=task, verbose=verbose)
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False, **kwargs: Any) -> None:
@@ -77,7 +89,7 @@ class YOLO(ultralytics.YOLO):
             super()._new(cfg, task=task, verbose=verbose, **kwargs)
         yaml = self.model.yaml
         layer_scales(self.model, yaml.get("layer_decay"), yaml.get("backbone_lr"))  # a bad one is named now
-        if weights := yaml.get("backbone_weights"):
+        if weights := yaml.get("weights"):
             load_backbone_weights(self.model, weights)
 
     def _load(self, weights: str, task: str | None = None) -> None:
@@ -133,8 +145,12 @@ class YOLO(ultralytics.YOLO):
             raise ValueError(f"cannot write {path}: end its name in .safetensors")
         return write_bundle(unwrap(self.model), path, half)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as Ultralytics' YOLO does; the options reach the trainer and its DDP workers.
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train, as Ultralytics' YOLO does, by its settings; the options of `YOLO` reach the trainer and its workers.
+
+        Args:
+            trainer: A trainer class in place of ours.
+            kwargs: Ultralytics' settings, such as data, epochs, imgsz, batch, lr0, device, pretrained, resume.
 
         Raises:
             ValueError: no `data`, and no run to resume that has them.
@@ -155,7 +171,7 @@ class YOLO(ultralytics.YOLO):
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
         try:
             with runs_here():
-                return super().train(*args, **kwargs)
+                return super().train(trainer, **kwargs)
         finally:
             os.environ.pop(YAML_ENV, None)
 

@@ -18,7 +18,7 @@ import dualvit.models.mixers  # noqa: F401  (registers them)
 from dualvit.models.registry import MIXERS
 from dualvit.stored import StoredError, check_network, check_shapes, check_value, filled_by
 
-# Of a whole YAML; `backbone_weights` is not among them, since the file brings its own.
+# Of a whole YAML; `weights` is not among them, since the file brings its own.
 SETTINGS = frozenset(
     {"nc", "channels", "scale", "scales", "depth_multiple", "width_multiple", "activation", "kpt_shape", "reg_max",
      "end2end", "backbone", "head", "backbone_lr", "layer_decay", "drop_path_rate", "from_scratch"}

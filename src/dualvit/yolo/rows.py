@@ -57,7 +57,7 @@ class TimmBackbone(nn.Module):
         name, in_chans = options.pop("name"), options.pop("in_chans", 3)
         plan = plan_backbone(name, options)
         self.channels_last = plan.channels_last
-        self.model = plan.build(in_chans)
+        self.model = accelerate(plan.build(in_chans))
         for module in self.model.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = BackboneBatchNorm

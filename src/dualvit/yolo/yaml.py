@@ -13,7 +13,7 @@ from typing import Any
 
 from dualvit.backbones.timm_model import plan_backbone
 
-OPTIONS = ("backbone", "backbone_args", "backbone_weights", "backbone_lr", "layer_decay", "drop_path_rate")
+OPTIONS = ("backbone", "backbone_args", "weights", "backbone_lr", "layer_decay", "drop_path_rate")
 
 
 def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,9 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         ValueError: no backbone, options for a YAML without a timm backbone, or `backbone_args` that are no mapping.
     """
     d = copy.deepcopy(d)
-    args, given = d.pop("backbone_args", None), _mapping(options.get("backbone_args"))
+    if "backbone_weights" in d:
+        raise ValueError(f"backbone_weights in {d.get('yaml_file', 'this YAML')} is called weights; rename it")
+    args, own = d.pop("backbone_args", None), _mapping(options.get("backbone_args"))
     if "head" in d and not d.get("backbone"):
         if not options.get("backbone"):
             raise ValueError(
@@ -45,7 +47,7 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         if options.get("backbone") is not None:
             spec.clear()
             spec["name"] = options["backbone"]
-        spec.update(given)
+        spec.update(own)
     return d | {key: value for key, value in options.items() if key not in ("backbone", "backbone_args")}
 
 
