@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dualvit.nn import blocking, onednn
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
@@ -24,6 +23,7 @@ from dualvit.bench.cost import fuse_for_inference
 from dualvit.bench.machine import probe
 from dualvit.bench.networks import bench_network
 from dualvit.bench.precision import prepare
+from dualvit.fast import packed, sliced
 
 Key = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape of the input, shape of what it meets
 Found = dict[Key, list[tuple[float, int]]]  # seconds and multiply-adds of each call
@@ -58,9 +58,9 @@ CALLS: tuple[tuple[Any, str, str, Callable[..., int], tuple[int, ...]], ...] = (
     (F, "gelu", "GELU", none, (0,)),
     (F, "relu", "ReLU", none, (0,)),
     (nn.Conv2d, "_conv_forward", "convolution", convolution_macs, (1, 2)),
-    (blocking, "depthwise_gelu", "depthwise + GELU", lambda out, *_: 9 * out.numel(), (0,)),
-    (blocking, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
-    (onednn, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
+    (sliced, "depthwise_gelu", "depthwise + GELU", lambda out, *_: 9 * out.numel(), (0,)),
+    (sliced, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
+    (packed, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
     (torch, "baddbmm", "attention", lambda out, _begun, left, *_, **__: out.numel() * left.shape[-1], (1, 2)),
     (torch, "bmm", "attention", lambda out, left, *_: out.numel() * left.shape[-1], (0, 1)),
     (torch, "softmax", "attention", none, (0,)),

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dualvit.nn.attention import CrossAttention
-from dualvit.nn.onednn import pack
 
 from dualvit.allocator import keep_freed_memory
 from dualvit.bench.bench import bench, training_step
 from dualvit.bench.cost import fuse_for_inference, latencies
 from dualvit.bench.networks import bench_network
 from dualvit.bench.results import BenchSettings, Measurement
+from dualvit.fast import accelerate
+from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens
+from dualvit.fast.packed import pack
 from dualvit.models import create_model
 from dualvit.provenance import environment
 from dualvit.yolo.engine import network
@@ -159,11 +160,11 @@ def few() -> tuple[dict[str, float], dict[str, Any]]:
     """Features at 640 with the products of attention in the order for few semantics, over the plain order."""
     networks = {}
     for name in ("dualvit_n", "dualvit_t"):
-        networks[name] = create_model(name, features_only=True)
-        networks[f"{name} plain"] = plain = create_model(name, features_only=True)
+        networks[name] = accelerate(create_model(name, features_only=True))
+        networks[f"{name} plain"] = plain = accelerate(create_model(name, features_only=True))
         for module in plain.modules():
-            if isinstance(module, CrossAttention):
-                module.few = ""
+            if isinstance(module, FewKeys | FewTokens):
+                module.__class__ = FastCrossAttention
     times = {name: statistics.median(seconds) for name, seconds in latencies(networks, 640, repeats=30).items()}
     ratios = {name: times[name] / times[f"{name} plain"] for name in ("dualvit_n", "dualvit_t")}
     return ratios, {"seconds": times, **environment(False)}

@@ -1,4 +1,8 @@
-"""The code of README.md and docs/: blocks run on drawn data, or at least say what the commands understand."""
+"""The code of README.md and docs/: blocks run on drawn data, or are at least understood.
+
+README.md runs as a whole. On other pages, commands of a kind that README.md or docs/recipes.md runs are parsed, and
+trainings and exports in Python check their settings alone: see `RUN_ON` and `check_settings`.
+"""
 
 import io
 import os
@@ -27,10 +31,21 @@ from safetensors.torch import save_file
 
 from dualvit.compare import experiment
 from dualvit.drawn.digits import write_digits
+from dualvit.yolo import YOLO
 from dualvit_cli import main
 
-PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+FILES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = {str(page.relative_to(ROOT)): page for page in FILES}
 DIAGRAMS = {"docs/architecture.md"}  # pages whose blocks without a language are no code
+LANGUAGES = ("python", "sh", "yaml", "text")  # text is a picture of folders, or a reference
+WRAPPED = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/own-data.md", "docs/speed.md")
+# Each command that takes seconds, with the pages that run it; the others are parsed.
+RUN_ON = {
+    "yolo": {"README.md"},
+    "bench": {"README.md"},
+    "compare": {"README.md"},
+    "recipe": {"README.md", "docs/recipes.md"},
+}
 
 # What a shell block is not run for: a text in it, and the reason. Such blocks are checked alone.
 NOT_RUN = {
@@ -43,6 +58,7 @@ NOT_RUN = {
     "srun": "a cluster",
     "../shared/": "data beside the repository, on which the runs take up to hours",
     "benchmarks/compare/": "trains for up to hours on data that are fetched",
+    "dualvit data get": "fetches a data set",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
@@ -54,9 +70,11 @@ SMALL = {
     "digits digits --images 400": "digits digits --images 6 --size 64",
     "imgsz=320 epochs=30": f"imgsz=64 epochs=1 {QUICK}",
     "data=data.yaml epochs=100": f"data=data.yaml imgsz=64 epochs=1 {QUICK}",
-    "--image-size 224,640 --batch 8": "--image-size 64 --batch 1 --rounds 2",
+    "dualvit_s,swin_tiny_patch4_window7_224 --image-size 224,640 --batch 8": "dualvit_n --image-size 64 --rounds 2",
     "roofline.py dualvit_s": "roofline.py dualvit_n --size 64 --batch 1 --passes 1",
-    "recipe fit laptop-classify": "recipe fit laptop-classify schedule.epochs=1 data.image_size=32 data.batch=4",
+    "recipe fit laptop-classify": "recipe fit laptop-classify --set schedule.epochs=1 --set data.image_size=32 "
+    "--set data.batch=4",
+    "compare digits --set epochs=3": "compare digits --set epochs=1",
     "images: 2000": "images: 20",
     "[dualvit_n, mobilenetv3_small_100, resnet18]": "[test_resnet]",
     "epochs: 10\nimage_size: 64\nseeds: [0, 1, 2]": "epochs: 1\nimage_size: 32\nseeds: [0]",
@@ -90,11 +108,32 @@ def not_run(text):
 @pytest.mark.parametrize("name", PAGES)
 def test_shell_blocks_are_understood(name):
     for language, text in blocks(PAGES[name]):
-        assert language in ("python", "sh", "yaml") or name in DIAGRAMS, (
-            f"{name} has a block that no test reads: {text}"
-        )
+        assert language in LANGUAGES or name in DIAGRAMS, f"{name} has a block that no test reads: {text}"
         for words in commands(text) if language == "sh" else ():
             understand(words)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    text = PAGES[name].read_text()
+    targets = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    for target in ("".join(pair) for pair in targets):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        page = PAGES[name].parent / path if path else PAGES[name]
+        assert page.exists(), f"{name} links to {target}, which is not there"
+        if anchor and page.suffix == ".md":
+            titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in anchors, f"{name} links to {target}; the page has {', '.join(anchors)}"
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_lines_are_no_longer_than_100(name):
+    for number, line in enumerate(PAGES[name].read_text().splitlines(), 1):
+        table_or_html = line.lstrip().startswith(("|", "<"))
+        assert len(line) <= 100 or table_or_html, f"{name}, line {number} has {len(line)} characters"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -118,10 +157,13 @@ def test_commands_in_help_and_comments_are_understood():
 
 
 def test_yaml_blocks_load():
-    found = [text for page in PAGES.values() for language, text in blocks(page) if language == "yaml"]
-    assert found
-    for text in found:
-        experiment.parse(yaml.safe_load(text))
+    contents = [yaml.safe_load(text) for page in PAGES.values() for lang, text in blocks(page) if lang == "yaml"]
+    experiments = [content for content in contents if "models" in content]
+    assert experiments
+    for content in experiments:
+        experiment.parse(content)
+    for content in contents:  # the rest describes data sets in the YOLO layout
+        assert content in experiments or {"train", "val", "names"} <= content.keys()
 
 
 def test_each_exception_is_needed():
@@ -139,14 +181,15 @@ def test_each_exception_is_needed():
         ("dualvit recipes list", "unknown command 'recipes'; did you mean recipe"),
         ("dualvit recipe fti imagenet-s", "unknown command 'fti'"),
         ("dualvit recipe fit imagenet-z", "unknown recipe 'imagenet-z'"),
-        ("dualvit recipe fit imagenet-s data.roto=x", "unknown setting 'roto'"),
-        ("dualvit recipe fit imagenet-s data.batch=many", "data.batch is 'many'"),
-        ("dualvit recipe fit imagenet-s network.name=dualvit_q", "unknown model 'dualvit_q'"),
-        ("dualvit recipe fit imagenet-s trainer.device=8", "did you mean trainer.devices"),
+        ("dualvit recipe fit imagenet-s --set data.roto=x", "unknown setting 'roto'"),
+        ("dualvit recipe fit imagenet-s --set data.batch=many", "data.batch is 'many'"),
+        ("dualvit recipe fit imagenet-s --set network.name=dualvit_q", "unknown model 'dualvit_q'"),
+        ("dualvit recipe fit imagenet-s --set trainer.device=8", "did you mean trainer.devices"),
         ("dualvit recipe predict best.ckpt images --outt x", "No such option"),
         ("dualvit recipe export best.ckpt", "Missing argument"),
         ("dualvit recipe export a.ckpt b.safetensors c", "unexpected extra argument"),
         ("dualvit bench --models dualvit_s --size 224", "No such option"),
+        ("dualvit bench --models dualvit_s --sizes 224", "--image-size"),
         ("dualvit bench --models dualvit_s --batch many", "valid integer"),
         ("dualvit compare benchmarks/compare/digit.yaml", "no experiment at"),
         ("dualvit yolo detekt train", "unknown task or mode 'detekt'"),
@@ -154,7 +197,7 @@ def test_each_exception_is_needed():
         ("dualvit yolo detect train epochs=many", "epochs"),
         ("dualvit yolo detect train model=yolov8n-dulavit.yaml", "no model YAML yolov8n-dulavit.yaml"),
         ("torchrun --nnodes=2 --nproc-per-core=8 -m dualvit recipe list", "unrecognized arguments"),
-        ("torchrun -m dualvit recipe fit imagenet-s data.roto=x", "unknown setting 'roto'"),
+        ("torchrun -m dualvit recipe fit imagenet-s --set data.roto=x", "unknown setting 'roto'"),
         ("srun python -m dualvit recipe fit imagenet-z", "unknown recipe"),
         ("python benchmarks/rooflin.py", "no script at"),
         ("python benchmarks/roofline.py --call 12 --sizes 3", "unrecognized arguments"),
@@ -229,8 +272,33 @@ def results(said, folder, start):
     return [path for path in paths if folder in path.resolve().parents and path.stat().st_mtime >= start]
 
 
+def check_training(model, **settings):
+    """Stand in for YOLO's `train`: the settings must be some that Ultralytics knows, and nothing is trained."""
+    check_settings(model, **settings)
+    model.overrides |= {"data": settings["data"], "imgsz": settings["imgsz"]}  # as after a training
+
+
+def check_settings(_model, **settings):
+    """Stand in for a slow method of YOLO: the settings must be some that Ultralytics knows."""
+    ultralytics.cfg.get_cfg(ultralytics.cfg.DEFAULT_CFG_DICT, settings)
+
+
+def has_code(page):
+    """Whether a page has Python, or a command that runs."""
+    name = str(page.relative_to(ROOT))
+    return any(
+        language == "python" or (language == "sh" and not not_run(text) and any(runs(name, c) for c in commands(text)))
+        for language, text in blocks(page)
+    )
+
+
+def runs(name, words):
+    """Whether a page runs a command; the words begin with the program."""
+    return words[0] != "dualvit" or name in RUN_ON.get(words[1], {name})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PAGES if any(lang != "" for lang, _ in blocks(PAGES[name]))])
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if has_code(page)])
 def test_blocks_run(name, tmp_path, monkeypatch, caplog):
     """In the order of the page, in one folder; each command of ours says where its result is, and it is there."""
     text = PAGES[name].read_text()
@@ -240,12 +308,15 @@ def test_blocks_run(name, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(experiment, "TEMPLATES", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
+    if name != "README.md":
+        monkeypatch.setattr(YOLO, "train", check_training)
+        monkeypatch.setattr(YOLO, "export", check_settings)
     names: dict = {}
     for language, text in blocks(PAGES[name]):
         if language == "python":
             exec(small(text), names)
         elif language == "sh" and not not_run(text):
-            for words in commands(small(text)):
+            for words in (words for words in commands(small(text)) if runs(name, words)):
                 start = time.time() - 0.01  # a file's time is that of the last tick
                 said = run(words, caplog)
                 if words[0] == "dualvit" and words[1:3] != ["recipe", "list"]:

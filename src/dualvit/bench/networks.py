@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from timm.layers import LayerScale
 from torch import nn
 
+from dualvit.fast import accelerate
 from dualvit.models import create_model
 from dualvit.names import unknown_name
 
@@ -56,7 +57,7 @@ def bench_network(text: str, size: int, features: bool, detector: Detector | Non
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options.setdefault("img_size", size)
-    model = create_model(name, **options, **({"features_only": True} if features else {}))
+    model = accelerate(create_model(name, **options, **({"features_only": True} if features else {})))
     for module in model.modules():
         for parameter in module.parameters(recurse=False) if isinstance(module, LayerScale) else ():
             nn.init.ones_(parameter)

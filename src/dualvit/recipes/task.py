@@ -15,6 +15,7 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRSchedu
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
+from dualvit.fast import accelerate
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
@@ -47,7 +48,7 @@ class Task(lightning.LightningModule):
     def __init__(self, recipe: Recipe, classes: tuple[str, ...], network: nn.Module) -> None:
         super().__init__()
         self.recipe, self.classes = recipe, tuple(classes)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = accelerate(network).to(memory_format=torch.channels_last)
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
         self.images_before: int | None = None
