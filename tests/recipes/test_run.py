@@ -112,7 +112,7 @@ def test_mistakes_are_one_line(root, straight, change, words):
         (["schedule.steps=5"], "schedule: epochs is 26 and steps 5; give exactly one of them, and null for the other"),
         (["task=detect"], "'task=detect': the task is the recipe's own"),
         (["schedul={epochs: 2}"], "unknown setting 'schedul'; did you mean schedule?"),
-        (["network.checkpoint=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
+        (["network.weights=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
     ],
 )
 def test_settings_that_are_none_are_one_line(changes, words):

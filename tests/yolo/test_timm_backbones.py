@@ -18,8 +18,8 @@ from ultralytics.nn.tasks import DetectionModel
 from dualvit.backbones.timm_model import full_names, layer_ids, never_decayed
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
-from dualvit.yolo.cli import run
 from dualvit.yolo.trainers import DetectionTrainer, backbone_of, layer_scales
+from dualvit_cli.yolo import run
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "amp": False,

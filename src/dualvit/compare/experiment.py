@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, NoReturn, get_args
 from dualvit.compare.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
 from dualvit.files import read_yaml
 from dualvit.recipes.checks import require_model
+from dualvit.recipes.config import apply
 
 FOLDER = Path(__file__).parent / "templates"  # those that come with the package
 DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
@@ -101,8 +102,12 @@ class Experiment:
         return {key: value for key, value in (plain | asdict(self.recipe)).items() if value is not None}
 
 
-def load(path: str | Path) -> Experiment:
+def load(path: str | Path, changes: Iterable[str] = ()) -> Experiment:
     """Read an experiment: a YAML file, or the name of one that comes with the package.
+
+    Args:
+        path: The file or the name.
+        changes: Each as `epochs=3`; values are read as YAML.
 
     Raises:
         FileNotFoundError: there is neither.
@@ -114,9 +119,11 @@ def load(path: str | Path) -> Experiment:
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise FileNotFoundError(f"no experiment at {path}; give a YAML file, or one that comes with dualvit: {shipped}")
-    raw = read_yaml(path)
+    raw = {"output": str(Path("runs") / "compare" / path.stem)} | read_yaml(path)
     try:
-        return parse({"output": str(Path("runs") / "compare" / path.stem)} | raw)
+        for change in changes:
+            apply(raw, change)
+        return parse(raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -233,12 +233,13 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run(path: Path, console: Console) -> bool:
+def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     """Run an experiment, or what is left of it, and write its report.
 
     Args:
         path: The YAML file.
         console: Takes progress, the table, and where the report is.
+        changes: Of the experiment, such as `epochs=3`.
 
     Returns:
         Whether every cell has a result.
@@ -247,7 +248,7 @@ def run(path: Path, console: Console) -> bool:
         ValueError: a mistake in the YAML, or settings that changed since the results were made.
         FileNotFoundError: no YAML, no data set, or one without pictures.
     """
-    experiment = load(path)
+    experiment = load(path, changes)
     require(experiment.task)
     import_modules(experiment)
     slots = find_slots(experiment)

@@ -85,7 +85,7 @@ def to_store(recipe: Recipe) -> dict[str, Any]:
     try:
         check_network(network["name"], network["options"], "network")
     except StoredError as error:
-        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.checkpoint=FILE") from None
+        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.weights=FILE") from None
     return values
 
 

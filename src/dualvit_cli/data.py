@@ -1,0 +1,43 @@
+"""The commands on data that the package makes by itself: `dualvit data digits`, and `dualvit demo` on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualvit_cli.shared import Command, console, importing, keep_memory, say, working
+
+app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
+
+
+@app.callback()
+def group() -> None:
+    """Data sets that the package makes by itself."""
+
+
+@app.command(cls=Command)
+def digits(
+    folder: Annotated[Path, typer.Argument(help="The folder of the data set; a new one.")],
+    images: Annotated[int, typer.Option(help="Images, training and validation together.")] = 400,
+    size: Annotated[int, typer.Option(help="Sides of an image in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
+) -> None:
+    """Draw real handwritten digits on cluttered backgrounds, with boxes, polygons and classes."""
+    with working(f"drawing {images} images, and single digits") as report:
+        from dualvit.drawn.digits import write_digits
+
+        yaml = write_digits(folder, images, size, seed, progress=report)
+    say(f"{images} images in {folder}; train on it with data={yaml}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="The folder of data, run and pictures.")] = Path("demo"),
+) -> None:
+    """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw its predictions."""
+    with importing():
+        from dualvit.locks import only_writer
+        from dualvit.yolo.demo import run
+
+    keep_memory()
+    with only_writer(folder, "dualvit demo"):
+        run(folder, console)
