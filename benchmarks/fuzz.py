@@ -296,7 +296,7 @@ def label_maps(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callabl
 def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """JSON files in an experiment's folder, and the report that is made of them."""
     from dualvit.compare.experiment import Entry
-    from dualvit.compare.results import Cost, Kept, Progress, read
+    from dualvit.compare.results import Costs, Kept, Progress, read
     from dualvit.compare.runner import Cell
 
     machine = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
@@ -310,7 +310,7 @@ def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[
     kept = {"settings": {"epochs": 1}, "models": {"a": {"name": "resnet18"}}}
     cell = Cell(Entry("resnet18", "a"), 0, folder, "top1")
     starts: list[tuple[str, Any, Callable[[Path], Any]]] = [
-        ("result.json", result, lambda _: cell.result()), ("cost.json", cost, lambda file: read(Cost, file)),
+        ("result.json", result, lambda _: cell.result()), ("cost.json", cost, lambda file: read(Costs, file)),
         ("experiment.json", kept, lambda file: read(Kept, file)),
         ("progress.json", {"epochs": [row], "progress": 0.5, "seconds": 1.0}, lambda file: read(Progress, file)),
     ]  # fmt: skip

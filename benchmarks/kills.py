@@ -43,7 +43,8 @@ def command(what: str, out: Path, data: Path, epochs: int) -> list[str]:
         ]  # fmt: skip
     detect = what == "yolo"
     settings = {
-        "task": "detect" if detect else "classify", "data": str(data / "data.yaml" if detect else data),
+        "engine": "yolo" if detect else "recipe", "task": "detect" if detect else "classify",
+        "data": str(data / "data.yaml" if detect else data),
         "models": ["yolov8n-dualvit.yaml" if detect else "dualvit_n"], "epochs": epochs, "device": "cpu",
         "image_size": 64 if detect else 32, "batch": 10, "workers": 0, "output": str(out),
     }  # fmt: skip

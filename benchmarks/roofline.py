@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from dualvit.nn import blocking, onednn
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
@@ -23,7 +24,6 @@ from dualvit.bench.bench import probe
 from dualvit.bench.cost import fold
 from dualvit.bench.networks import bench_network
 from dualvit.bench.precision import prepare
-from dualvit.nn import blocking, onednn
 
 Key = tuple[str, tuple[int, ...], tuple[int, ...]]  # kind, shape of the input, shape of what it meets
 Found = dict[Key, list[tuple[float, int]]]  # seconds and multiply-adds of each call

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dualvit.nn.attention import CrossAttention
+from dualvit.nn.onednn import pack
 
 from dualvit.allocator import keep_freed_memory
 from dualvit.bench.bench import Plan, bench, training_step
 from dualvit.bench.cost import fold, latencies
 from dualvit.bench.networks import bench_network
 from dualvit.models import create_model
-from dualvit.nn.attention import CrossAttention
-from dualvit.nn.onednn import pack
 from dualvit.provenance import environment
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.json"

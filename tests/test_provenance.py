@@ -4,8 +4,7 @@ import re
 
 import torch
 
-from dualvit.compare.build import cores
-from dualvit.provenance import allowed_cores, environment, processor
+from dualvit.provenance import allowed_cores, cores, environment, processor
 
 
 def test_the_processor_has_all_its_cores_whatever_a_library_sets(monkeypatch):

@@ -3,18 +3,33 @@
 Importing this package registers its models with timm. It imports torch and timm alone.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from dualvit.fast import fuse
 from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 from dualvit.models.dual_vit import DualViT, DualViTConfig
 
+if TYPE_CHECKING:
+    from dualvit.yolo import YOLO
+
 __version__ = "0.1.0"
-__all__ = ["DualViT", "DualViTConfig", "__version__", "create_model", "list_models"]
+__all__ = ["YOLO", "DualViT", "DualViTConfig", "__version__", "create_model", "fuse", "list_models"]
 
 
 def list_models() -> list[str]:
-    """The names that this package adds to timm, family by family.
+    """Return the names that this package adds to timm, family by family.
 
     Example:
         >>> list_models()[:5]
         ['dualvit_n', 'dualvit_t', 'dualvit_s', 'dualvit_b', 'dualvit_l']
     """
     return [name for family in (dual_vit, pyramid, region_vit, pvt) for name in family.CONFIGS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `YOLO` once it is asked for: it needs the extra `yolo`, and brings AGPL-3.0 code."""
+    if name != "YOLO":
+        raise AttributeError(f"module 'dualvit' has no attribute {name!r}")
+    from dualvit.yolo import YOLO
+
+    return YOLO

@@ -54,3 +54,9 @@ def processor() -> str:
 def allowed_cores() -> int:
     """The CPU cores that this process may use, whatever OMP_NUM_THREADS says: Ultralytics sets it to 1 at import."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores() -> int:
+    """The CPU cores that this process may use, or OMP_NUM_THREADS if that is less."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed_cores(), int(wanted)) if wanted.isdigit() and int(wanted) > 0 else allowed_cores()

@@ -14,7 +14,7 @@ from dualvit.bench.cost import macs, parameters
 from dualvit.bench.networks import bench_network, parse_model
 from dualvit.bench.precision import prepare, relative_error
 from dualvit.bench.report import show, write
-from dualvit.nn.fuse import is_fused
+from dualvit.fast import is_fused
 
 
 @pytest.fixture(scope="module")

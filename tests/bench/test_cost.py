@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dualvit.bench.cost import PeakMemory, fold, latencies, macs, parameters, spread
+from dualvit.fast import is_fused
 from dualvit.models import create_model
-from dualvit.nn.fuse import is_fused
 
 
 class Attention(nn.Module):

@@ -42,6 +42,12 @@ register_model(tiny_test)
 '''
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Tiny networks are no quicker on several cores, and much slower where these are busy."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     """A folder with 24 + 8 pictures of 32x32 in `data`, and the module `tiny_models`."""

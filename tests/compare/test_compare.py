@@ -18,7 +18,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
 from dualvit.compare import runner as compare
-from dualvit.compare.build import cores
+from dualvit.provenance import cores
 
 
 def run(path, width=200):
@@ -47,7 +47,8 @@ def test_a_failing_model_stays_alone_and_is_tried_again(experiment, place):
     log = place / "out" / "cells" / "broken-s0" / "log.txt"
     assert f"failed broken seed 0: RuntimeError: the network broke (log: {log})" in screen
     assert "Traceback" in log.read_text()
-    assert "failed [/] $nan seed 0: loss is nan in epoch 1: first in conv (Conv2d); lower lr (log: " in screen
+    words = "the loss is not finite in step 1 (class nan): first in conv (Conv2d); lower optimizer.lr"
+    assert f"failed [/] $nan seed 0: {words}" in screen
     report = (place / "out" / "report.html").read_text()
     assert "the network broke" in report
     assert "2 models" in report

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dualvit.compare.build import Data
+from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import parse
-from dualvit.compare.report import facts, html, markdown, summarise, write_report
+from dualvit.compare.report import Failure, facts, html, markdown, summarise, write_report
+from dualvit.compare.results import Cost, Costs, Latency, Result
 
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
@@ -23,34 +25,38 @@ def summary():
         "task": "classify", "data": "digits", "epochs": 2, "seeds": [0, 1, 2], "output": "runs/<b>mine",
         "models": ["slow", {"name": "fast", "label": "fast <1>"}, "none"],
     }  # fmt: skip
+    machine = {"versions": {"torch": "2"}, "commit": "abc", "date": "2026-01-01", "hardware": "a machine", "threads": 2}
     cells = [
-        {
-            "label": label, "seed": seed, "last": value + seed / 100, "best": value + 0.05, "metric": "top1",
-            "epochs": [{"epoch": 2}], "seconds": 60.0, "peak_memory": 2**20 * 100, "hardware": "a machine",
-            "date": "2026-01-01",
-        }
+        Result(
+            label=label, name=label, options={}, seed=seed, last=value + seed / 100, best=value + 0.05, best_epoch=1,
+            metric="top1", epochs=[{"epoch": 2}], seconds=60.0, peak_memory=2**20 * 100, **machine,
+        )
         for label, value in (("slow", 0.8), ("fast <1>", 0.7))
         for seed in (0, 1, 2)
     ]  # fmt: skip
-    latency = {"low": 1.0, "high": 3.0, "repeats": 50}
-    cost = {
-        "models": {
-            "slow": {"parameters": 3_000_000, "macs": 2_000_000_000, "latency": {"median": 20.0, **latency}},
-            "fast <1>": {"parameters": 1_000_000, "macs": 100_000_000, "latency": {"median": 2.0, **latency}},
-        },
-        "versions": {"torch": "2"}, "commit": "abc", "hardware": "a machine", "threads": 2,
-    }  # fmt: skip
-    return summarise(parse(raw), Data("x", 10, 1500, 500), cells, cost)
+    costs = {
+        "slow": Cost(3_000_000, 2_000_000_000, Latency(20.0, 1.0, 30.0, 50)),
+        "fast <1>": Cost(1_000_000, 100_000_000, Latency(2.0, 1.0, 3.0, 50)),
+    }
+    return summarise(parse(raw), DataSet("x", 10, 1500, 500), cells, Costs(models=costs, cuda=False, **machine))
 
 
 def test_summary(summary):
-    slow, fast = summary["rows"]
-    assert (slow["accuracy"], slow["spread"]) == pytest.approx((0.81, 0.01))
-    assert summary["reference"] == "slow"
-    assert fast["difference"]["mean"] == pytest.approx(-0.1)
-    assert fast["pareto_macs"] and slow["pareto_macs"]
-    assert len(summary["sentences"]) == 1
-    assert summary["sentences"][0].startswith("fast <1> is 10.0 points below slow")
+    slow, fast = summary.rows
+    assert (slow.accuracy, slow.spread) == pytest.approx((0.81, 0.01))
+    assert summary.reference == "slow" and slow.reference and slow.difference is None
+    assert fast.difference.mean == pytest.approx(-0.1)
+    assert fast.pareto_macs and slow.pareto_macs
+    assert len(summary.sentences) == 1
+    assert summary.sentences[0].startswith("fast <1> is 10.0 points below slow")
+
+
+def test_a_report_is_readable(summary):
+    head, slow, fast, line = str(summary).splitlines()
+    assert head.split()[:3] == ["model", "top-1", "best"]
+    assert slow.startswith("slow      81.0 ± 1.0  85.0  reference")
+    assert fast.startswith("fast <1>  71.0 ± 1.0") and "-10.0 (" in fast
+    assert line == summary.sentences[0]
 
 
 def test_markdown(summary):
@@ -62,7 +68,7 @@ def test_markdown(summary):
 
 def test_settings_say_what_is_set_alone(summary):
     assert "imports" not in dict(facts(summary))["settings"]
-    summary["config"]["imports"] = ["mine", "yours"]
+    summary.config["imports"] = ["mine", "yours"]
     assert "imports mine yours" in dict(facts(summary))["settings"]
 
 
@@ -96,7 +102,7 @@ class Tags(HTMLParser):
 
 
 def test_html_is_whole_and_escaped(summary):
-    summary["failed"] = [{"cell": "none seed 0", "message": "broke <i>"}]
+    summary.failed.append(Failure("none seed 0", "broke <i>"))
     text = html(summary, "<?xml version='1.0'?>\n<!DOCTYPE svg>\n<svg><path/></svg>")
     tags = Tags()
     tags.feed(text)
@@ -130,9 +136,8 @@ def test_files(summary, tmp_path):
 
 def test_labels_of_any_signs_come_out_as_they_are(summary, tmp_path, recwarn):
     labels = ["a $x$ and $ [/] [red]", "a_b *c* \\\\ | <b> & `d` 🚀" + " long" * 30]
-    for row, label in zip(summary["rows"], labels, strict=True):
-        row["label"] = label
-    summary["failed"] = [{"cell": "[/] seed 0", "message": "broke $x$ | <i>"}]
+    summary.rows[:] = [replace(row, label=label) for row, label in zip(summary.rows, labels, strict=True)]
+    summary.failed.append(Failure("[/] seed 0", "broke $x$ | <i>"))
     screen = io.StringIO()
     write_report(summary, tmp_path, Console(file=screen, width=110))
     assert labels[0] in screen.getvalue() and "81.0 ± 1.0" in screen.getvalue() and "71.0 ± 1.0" in screen.getvalue()

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from dualvit.nn.mixers import MIXERS
+from dualvit.models.registry import MIXERS
 
 PAPER = {"stem_width": 8, "dims": (32, 64, 96, 128), "depths": (1, 2, 2, 1), "layer_scale": 0.5}
 REGION = {"dims": (32, 64, 128, 256), "depths": (1, 2, 1, 1)}
@@ -15,7 +15,7 @@ DUAL = {  # the paper's kind has merge blocks from stage 3 on, a grid that grows
     "nano": ("dualvit_n", {}),
 }
 RIVALS = {
-    **{f"pyramid-{mixer}": ("pyramid_s", {**PAPER, "dual_stages": 2, "mixer": mixer}) for mixer in MIXERS},
+    **{f"pyramid-{mixer}": ("pyramid_s", {**PAPER, "mixer": mixer}) for mixer in MIXERS},
     "regionvit-tiny": ("regionvit_tiny", REGION),
     "regionvit-medium": ("regionvit_medium", REGION),
     "pvt": ("pvt_tiny", {"dims": (64, 64, 128, 192), "depths": (1, 2, 1, 2)}),

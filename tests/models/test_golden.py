@@ -97,7 +97,7 @@ def test_token_logits(reference):
 def test_first_semantics(reference):
     for shape, expected in reference.of("semantics0"):
         with torch.no_grad():
-            assert_matches(reference.model.forward_seed(reference.image(shape))[1], expected)
+            assert_matches(reference.model.begin(reference.image(shape))[1], expected)
 
 
 def test_feature_maps(reference):

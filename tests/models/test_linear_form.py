@@ -61,13 +61,3 @@ def test_every_parameter_learns_at_any_size(name, size):
     model = awake(timm.create_model(name, num_classes=5, **LINEAR)).train()
     model(torch.randn(2, 3, *size)).square().mean().backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-
-
-def test_both_forms_script(tmp_path):
-    """TorchScript, which narrows the type of a variable and never that of an attribute."""
-    image = torch.randn(1, 3, 96, 64)
-    for options in ({}, LINEAR):
-        model = awake(timm.create_model("dualvit_n", num_classes=5, **options))
-        torch.jit.script(model).save(tmp_path / "model.pt")
-        with torch.no_grad():
-            torch.testing.assert_close(torch.jit.load(tmp_path / "model.pt")(image), model(image), rtol=1e-5, atol=1e-5)

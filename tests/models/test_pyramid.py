@@ -7,12 +7,13 @@ from timm.layers import LayerScale
 
 import dualvit
 from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
-from dualvit.models.dual_vit import DualViT
+from dualvit.models.dual_vit import DualViT, SemanticUpdate
+from dualvit.models.mixers import FullMixer, LocalMixer, OutlookMixer, ReductionMixer
+from dualvit.models.mixers.block import MixerBlock
+from dualvit.models.mixers.local import WindowAttention
+from dualvit.models.mixers.regional import RegionalBlock
 from dualvit.models.pyramid import CONFIGS
-from dualvit.nn.blocks import DualMixer
-from dualvit.nn.mixers import MIXERS, FullMixer, LocalMixer, OutlookMixer, ReductionMixer
-from dualvit.nn.mixers.block import RegionalBlock
-from dualvit.nn.mixers.local import WindowAttention
+from dualvit.models.registry import MIXERS, Mixer
 
 RIVALS = [mixer for mixer in MIXERS if mixer != "dual"]
 
@@ -59,7 +60,7 @@ def parts(model, kind):
 @pytest.mark.parametrize("mixer", RIVALS)
 @pytest.mark.parametrize("size", "ns")
 def test_nothing_but_the_mixer_differs(mixer, size):
-    """Entries outside the mixers and the context are Dual-ViT's, by name and shape; so are scales and widths."""
+    """Entries outside the mixers and the semantics are Dual-ViT's, by name and shape; so are scales and widths."""
     dual = timm.create_model(f"dualvit_{size}", device="meta")
     rival = timm.create_model(f"pyramid_{size}", mixer=mixer, device="meta")
     own = ("seed.", "mixer.", "semantic", ".attention.", ".norm1.", "stages.0.norm_context")
@@ -89,12 +90,12 @@ def test_stages_follow_the_rivals_papers():
     assert [len(stage) for stage in parts(outlook, FullMixer)] == [0, 0, 6, 3]
     assert [len(stage) for stage in parts(build("full"), FullMixer)] == [3, 4, 6, 3]
     assert [len(stage) for stage in parts(build("regional"), RegionalBlock)] == [3, 4, 6, 3]
-    assert not any(isinstance(m, DualMixer) for mixer in RIVALS for m in build(mixer).modules())
+    assert not any(isinstance(m, SemanticUpdate) for mixer in RIVALS for m in build(mixer).modules())
 
 
 def test_regional_tokens_are_halved_with_the_pixels():
     model = timm.create_model("pyramid_n", mixer="regional").eval()
-    pixels, regions = model.forward_seed(torch.randn(1, 3, 224, 160))
+    pixels, regions = model.begin(torch.randn(1, 3, 224, 160))
     shapes = []
     for stage in model.stages:
         pixels, regions = stage(pixels, regions)
@@ -106,3 +107,39 @@ def test_an_unknown_mixer_raises_one_clear_line():
     with pytest.raises(ValueError, match="unknown mixer 'outlok'; did you mean outlook") as error:
         dualvit.create_model("pyramid_n", mixer="outlok")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["semantic_grid", "key_grid", "dual_stages"])
+@pytest.mark.parametrize("mixer", RIVALS)
+def test_an_option_without_effect_is_an_error(mixer, option):
+    value = 2 if option == "dual_stages" else (4, 4)
+    with pytest.raises(ValueError, match=f"{option} has no effect with mixer='{mixer}'; leave it out"):
+        dualvit.create_model("pyramid_n", mixer=mixer, device="meta", **{option: value})
+    dualvit.create_model("pyramid_n", mixer="dual", device="meta", **{option: value})
+
+
+@pytest.mark.parametrize("name", ["dualvit_n", "pyramid_n"])
+def test_a_key_grid_needs_a_merge_block(name):
+    with pytest.raises(ValueError, match="dual_stages=4 leaves none"):
+        dualvit.create_model(name, dual_stages=4, key_grid=(14, 14))
+    with pytest.raises(ValueError, match="dual_stages is 5; give 0 to 4"):
+        dualvit.create_model(name, dual_stages=5)
+
+
+def test_a_new_mixer_is_one_entry(monkeypatch):
+    """A mixer of a user's own: each pixel gets the mean of the map."""
+
+    class MeanMixer(torch.nn.Module):
+        def __init__(self, dim, num_heads):
+            super().__init__()
+            self.proj = torch.nn.Linear(dim, dim)
+
+        def forward(self, pixels, semantics=None):
+            return self.proj(pixels.mean((1, 2), keepdim=True)).expand_as(pixels), semantics
+
+    def block(shape, config):
+        return MixerBlock(shape, MeanMixer(shape.dim, shape.num_heads))
+
+    monkeypatch.setitem(MIXERS, "mean", Mixer(MeanMixer, block))
+    model = dualvit.create_model("pyramid_n", mixer="mean", num_classes=3).eval()
+    assert model(torch.randn(2, 3, 64, 96)).shape == (2, 3)

@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 from timm.models import get_notrace_functions, get_notrace_modules
-from timm.models._features import FeatureGetterNet
 from timm.models._manipulate import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch.export import export
@@ -137,31 +136,16 @@ def test_layer_groups_rise_with_depth(rival):
 
 
 @torch.no_grad()
-def test_copies_scripts_and_graphs_answer_the_same(rival, tmp_path, image):
+def test_copies_and_graphs_answer_the_same(rival, image):
     model, picture = rival(), image()
     expected = model(picture)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(picture), expected)
-    torch.jit.script(model).save(tmp_path / "model.pt")
-    scripted = torch.jit.load(tmp_path / "model.pt")
-    for same in (picture, image(64, 224, batch=1)):
-        assert_close(scripted(same), model(same), rtol=1e-4, atol=1e-5)
     leaves = {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
     traced = create_feature_extractor(model, {"head": "logits"}, tracer_kwargs=leaves)
     pooled = model.head(model.forward_head(model.forward_features(picture), pre_logits=True))
     assert_close(traced(picture)["logits"], pooled)
     assert_close(export(model, (picture,)).module()(picture), expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_scripted_feature_extractors_answer_the_same(each, tmp_path, image):
-    """As most of timm's do; the unpruned one keeps what runs beside the pixels, such as PVT's class token."""
-    unpruned = FeatureGetterNet(each(), out_indices=[0, 1, 3], prune=False)
-    for features in (each(features_only=True, out_indices=(1, 2)), unpruned):
-        torch.jit.script(features).save(tmp_path / "features.pt")
-        scripted = torch.jit.load(tmp_path / "features.pt")
-        for picture in (image(), image(64, 224, batch=1)):
-            assert_close(scripted(picture), features(picture), rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_autocast_is_close(rival, image):

@@ -98,7 +98,7 @@ def test_pvt_maps_are_those_without_the_class_token(golden):
         maps = model.forward_intermediates(picture, intermediates_only=True)
         model.cls_token = None
         assert torch.equal(model.forward_intermediates(picture, intermediates_only=True)[3], maps[3])
-        assert_close(model.collect(maps[3].permute(0, 2, 3, 1), None), model.forward_features(picture))
+        assert_close(model.finish(maps[3].permute(0, 2, 3, 1), None), model.forward_features(picture))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (14, 28), (56, 56)])

@@ -137,7 +137,7 @@ def test_unusable_images_raise_one_clear_line(dual, tensor, message):
 
 @pytest.mark.parametrize(("size", "cells"), [((32, 32), 1), ((96, 64), 3 * 2), ((128, 448), 4 * 16), ((224, 224), 64)])
 def test_the_papers_grid_grows_with_the_image(size, cells, paper, image):
-    assert paper().forward_seed(image(*size))[1].shape == (2, cells, 32)
+    assert paper().begin(image(*size))[1].shape == (2, cells, 32)
 
 
 @pytest.mark.parametrize("size", [(112, 448), (128, 448)])
@@ -146,7 +146,7 @@ def test_64_cells_on_another_grid_are_resampled(size, paper, image):
     model = paper()
     seen = {}
     model.seed.query_norm.register_forward_pre_hook(lambda _m, i: seen.update(queries=i[0]))
-    model.forward_seed(image(*size, batch=1))
+    model.begin(image(*size, batch=1))
     grid = model.seed.queries.T.reshape(1, 32, 8, 8)
     resampled = torch.nn.functional.interpolate(grid, (4, 16), mode="bicubic", align_corners=False)
     assert_close(seen["queries"], resampled.flatten(2).mT)
@@ -155,7 +155,7 @@ def test_64_cells_on_another_grid_are_resampled(size, paper, image):
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (128, 448)])
 def test_a_fixed_grid_stays(size, paper, image):
-    assert paper(semantic_grid=(8, 8)).forward_seed(image(*size))[1].shape == (2, 64, 32)
+    assert paper(semantic_grid=(8, 8)).begin(image(*size))[1].shape == (2, 64, 32)
 
 
 def test_fixed_8x8_equals_the_papers_grid_at_224(paper, image):

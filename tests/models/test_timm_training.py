@@ -1,4 +1,4 @@
-"""What timm and its users do with a model: groups of parameters, checkpointing, copies, scripts and graphs."""
+"""What timm and its users do with a model: groups of parameters, checkpointing, copies and graphs."""
 
 import copy
 import pickle
@@ -92,7 +92,7 @@ def test_networks_that_cannot_recompute_say_so(name, stages, message):
         recompute_blocks(network, stages)
 
 
-# ---- copies, scripts and graphs
+# ---- copies and graphs
 
 
 def test_copies_answer_the_same(dual, image):
@@ -104,22 +104,12 @@ def test_copies_answer_the_same(dual, image):
         assert torch.equal(other(picture), expected)
 
 
-def test_torchscript_equals_eager(dual, tmp_path, image):
-    model = dual()
-    scripted = torch.jit.script(model)
-    scripted.save(tmp_path / "model.pt")
-    loaded = torch.jit.load(tmp_path / "model.pt")
-    for picture in (image(64, 64), image(96, 64, batch=1)):
-        with torch.no_grad():
-            assert_close(loaded(picture), model(picture), rtol=1e-5, atol=1e-5)
-
-
 def test_fx_feature_extractor_equals_eager(dual, image):
     model, picture = dual(), image(64, 64)
     leaves = {"leaf_modules": list(get_notrace_modules()), "autowrap_functions": list(get_notrace_functions())}
     nodes = {"stages.1.norm": "pixels", "stages.1.semantic_norm": "semantics", "head": "class_logits"}
     out = create_feature_extractor(model, nodes, tracer_kwargs=leaves)(picture)
-    pixels, semantics = model.forward_seed(picture)
+    pixels, semantics = model.begin(picture)
     for stage in model.stages[:2]:
         pixels, semantics = stage(pixels, semantics)
     assert_close(out["pixels"], pixels)

@@ -7,24 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from dualvit.compare.settings import DIGITS, DetectRecipe
 from dualvit.yolo import engine as cell
 
-RECIPE = DetectRecipe(**DIGITS)
-ARGUMENTS = {"imgsz": 64, "batch": 5, "seed": 0, "device": "cpu", "workers": 0}
+ARGUMENTS = {
+    "imgsz": 64, "batch": 5, "seed": 0, "device": "cpu", "workers": 0, "lr0": 1e-3, "mosaic": 0.0, "scale": 0.3,
+    "fliplr": 0.0,
+}  # fmt: skip
 
 
 class Stop(Exception):
     pass
 
 
-def go(folder, data, epochs, report=lambda news: None, seconds=None):
-    model = ("yolov8n.yaml", {})
-    return cell.train(folder, model, "detect", str(data), RECIPE, ARGUMENTS, epochs, seconds, 1, report)
+def ignore(share, seconds, rows):
+    pass
+
+
+def after_one_epoch(share, seconds, rows):
+    if rows is not None and len(rows) == 1:
+        raise Stop
+
+
+def go(folder, data, epochs, listener=ignore, seconds=None):
+    budget = {"time": seconds / 3600} if seconds else {"epochs": epochs}
+    return cell.YoloEngine("yolov8n.yaml", {}, "detect", ARGUMENTS | budget | {"data": str(data)}).train(
+        folder, listener
+    )
 
 
 def test_data_is_counted(digits, tmp_path):
-    assert cell.read_data(digits) == {"classes": 10, "train": 10, "val": 2}
+    assert cell.read_data(digits) == (10, 10, 2)
     with pytest.raises(FileNotFoundError, match="no data set at"):
         cell.read_data(tmp_path / "absent.yaml")
     (tmp_path / "bad.yaml").write_text("train: nowhere\nval: nowhere\nnames: [a]\n")
@@ -43,7 +55,7 @@ def test_models_and_their_task():
     )
     with pytest.raises(ValueError, match="is a model for segment, and the task is detect"):
         cell.open_model("yolov8n-seg.yaml", {}, "detect")
-    network = cell.network("yolov8n.yaml", {}, "detect", 3).eval()
+    network = cell.YoloEngine("yolov8n.yaml", {}, "detect", {}).network(3).eval()
     assert network(torch.zeros(1, 3, 64, 64))[0].shape == (1, 4 + 3, 8 * 8 + 4 * 4 + 2 * 2)
 
 
@@ -61,14 +73,13 @@ def test_history_takes_the_later_of_two_rows(tmp_path):
 def test_it_resumes_and_its_clock_goes_on(digits, tmp_path):
     seen = []
 
-    def cut(news):
-        seen.append(news)
-        if len(news.get("epochs", [])) == 1:
-            raise Stop
+    def cut(share, seconds, rows):
+        seen.append(share)
+        after_one_epoch(share, seconds, rows)
 
     with pytest.raises(Stop):
         go(tmp_path, digits, 3, cut)
-    assert 0 < seen[0]["progress"] < 1
+    assert seen[0] == 0 and seen == sorted(seen) and 0 < seen[-1] < 1
     first = cell.history(tmp_path, "detect")
     assert [row["epoch"] for row in first] == [1]
     epochs = go(tmp_path, digits, 3)
@@ -100,12 +111,8 @@ def test_a_checkpoint_that_breaks_off_leaves_the_old_one(digits, tmp_path, monke
 
 @pytest.mark.slow
 def test_a_time_budget_holds_across_a_resumed_run(digits, tmp_path):
-    def cut(news):
-        if len(news.get("epochs", [])) == 1:
-            raise Stop
-
     with pytest.raises(Stop):
-        go(tmp_path, digits, None, cut, seconds=12)
+        go(tmp_path, digits, None, after_one_epoch, seconds=12)
     epochs = go(tmp_path, digits, None, seconds=12)
     assert len(epochs) >= 2
     assert 10 < epochs[-1]["seconds"] < 20
@@ -129,14 +136,10 @@ def test_no_checkpoint_of_an_earlier_process_is_opened(digits, tmp_path, canary)
         def __reduce__(self):
             return open, (str(canary), "w")
 
-    def cut(news):
-        if len(news.get("epochs", [])) == 1:
-            raise Stop
-
     data = tmp_path / "data"
     shutil.copytree(digits.parent, data)
     with pytest.raises(Stop):
-        go(tmp_path, data / "data.yaml", 2, cut)
+        go(tmp_path, data / "data.yaml", 2, after_one_epoch)
     for file in (*(tmp_path / "run" / "weights").iterdir(), tmp_path / "run" / "weights" / "best.pt"):
         torch.save({"epoch": 0, "model": Evil(), "ema": Evil()}, file)
     caches = list(data.rglob("*.cache"))

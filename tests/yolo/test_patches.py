@@ -5,7 +5,7 @@ import torch
 import ultralytics.nn.tasks as tasks
 from ultralytics.nn.modules.block import C2f
 
-from dualvit.nn.attention import CrossAttention
+from dualvit.models.dual_vit import CrossAttention
 from dualvit.yolo import YOLO
 from dualvit.yolo import patches as register
 from dualvit.yolo import rows as modules

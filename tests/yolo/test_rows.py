@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from dualvit.nn.mixers import MIXERS
+from dualvit.models.registry import MIXERS
 from dualvit.yolo import YOLO
 from dualvit.yolo.rows import BackboneBatchNorm, C2fDual, C2fMixer, FeatureMap, TimmBackbone
 

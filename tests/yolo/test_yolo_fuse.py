@@ -5,7 +5,7 @@ import torch
 from timm.layers import LayerScale
 from torch import nn
 
-from dualvit.nn.fuse import is_fused
+from dualvit.fast import is_fused
 from dualvit.yolo import YOLO
 from dualvit.yolo.trainers import DetectionTrainer
 

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualvit.allocator import give_back
-from dualvit.nn.fuse import fuse
+from dualvit.fast import fuse
 
 
 def parameters(model: nn.Module) -> int:
@@ -52,7 +52,7 @@ def fold(model: nn.Module) -> None:
     """Fold in place what can be folded before a model is timed, as it should be before it is deployed.
 
     By the model's own `fuse()` where it has one (ours, Ultralytics', some of timm's), else by
-    `dualvit.nn.fuse.fuse`; either way quietly.
+    `dualvit.fuse`; either way quietly.
 
     Args:
         model: In evaluation mode.

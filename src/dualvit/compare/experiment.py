@@ -1,29 +1,59 @@
-"""The YAML file of `dualvit compare` as frozen dataclasses; every mistake in it is one line."""
+"""The YAML file of `dualvit compare`, typed; every mistake in it is one line. Nothing here needs torch."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from copy import deepcopy
+from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from dualvit.compare.settings import DIGITS, RECIPES, ClassifyRecipe, Recipe
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from dualvit.compare.settings import YoloSettings
 from dualvit.files import read_yaml
-from dualvit.recipes.checks import require_model
-from dualvit.recipes.config import apply
+from dualvit.recipes.checks import require_known, require_model
+from dualvit.recipes.config import CHECKED, apply, of_its_task, read, typed
 
-FOLDER = Path(__file__).parent / "templates"  # those that come with the package
-DEFAULTS: dict[str, dict[str, int]] = {  # where the YAML leaves it out
-    "classify": {"image_size": 96, "batch": 64, "images": 1000},
-    "detect": {"image_size": 192, "batch": 16, "images": 400},
-    "segment": {"image_size": 192, "batch": 16, "images": 400},
+TEMPLATES = Path(__file__).parent / "templates"  # experiments that come with the package
+METRICS = {  # of each engine and task: the name of the score that models are ranked by
+    ("recipe", "classify"): "top1",
+    ("recipe", "detect"): "AP",
+    ("recipe", "semantic"): "miou",
+    ("yolo", "detect"): "mAP50-95",
+    ("yolo", "segment"): "mask mAP50-95",
 }
+RECIPES = {"classify": "laptop-classify", "detect": "laptop-detect", "semantic": "laptop-semantic"}
+YOLO_SIZES = {"image_size": 192, "batch": 16}
+# The embedded digits: a mirrored 2 is no 2, and a quarter of a small picture no place for one.
+DIGITS: dict[str, dict[str, float]] = {
+    "classify": {"augment.flip": 0.0},
+    "detect": {"augment.flip": 0.0, "augment.flip_vertical": 0.0},
+    "semantic": {"augment.flip": 0.0},
+    "yolo": {"mosaic": 0.0, "scale": 0.3, "fliplr": 0.0},
+}
+SAID_ABOVE = {  # settings of a recipe that are the experiment's own, and its key for each
+    "task": "task", "seed": "seeds", "network.name": "models", "network.options": "models", "data.root": "data",
+    "data.batch": "batch", "data.image_size": "image_size",
+    "data.workers": "workers", "schedule.epochs": "epochs", "schedule.steps": "epochs",
+    "schedule.minutes": "minutes", "trainer.devices": "device", "trainer.accelerator": "device",
+}  # fmt: skip
+RENAMED = {  # settings that once stood in the first column of the YAML
+    "lr": ("optimizer.lr", "lr0"), "weight_decay": ("optimizer.weight_decay", "weight_decay"),
+    "warmup_epochs": ("schedule.warmup_epochs", "warmup_epochs"), "clip_grad": ("optimizer.clip", ""),
+    "label_smoothing": ("augment.label_smoothing", ""), "crop_scale": ("augment.crop_scale", ""),
+    "flip": ("augment.flip", "fliplr"), "colour_jitter": ("augment.colour_jitter", "hsv_v"),
+    **{name.name: ("", name.name) for name in fields(YoloSettings) if name.name.startswith(("mosaic", "fl", "hsv"))},
+}  # fmt: skip
 UNPRINTED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that a table or a picture cannot show
 LONGEST = 240  # of the 255 bytes that a file's name may have, the rest is the seed's
 
+Count = Annotated[int, Field(strict=True, ge=1, le=10**6)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CHECKED)
 class Entry:
     """A model of the comparison.
 
@@ -31,75 +61,121 @@ class Entry:
         name: A timm name, or an Ultralytics YAML.
         label: What tables and pictures call it.
         options: Further arguments of `timm.create_model`, or of `dualvit.yolo.YOLO`.
+        settings: Of its training alone, such as its own learning rate; dotted names.
     """
 
     name: str
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def slug(self) -> str:
         """The label as a file name."""
         return re.sub(r"[^\w.+-]+", "-", self.label)
 
+    def mapping(self) -> dict[str, Any]:
+        """The model as a YAML would say it in full."""
+        own = {"settings": dict(self.settings)} if self.settings else {}
+        return {"name": self.name, "label": self.label, **self.options, **own}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=CHECKED, kw_only=True)
 class Experiment:
     """What is compared, on which pictures, and in which settings.
 
     Attributes:
-        task: classify, detect or segment.
-        data: `digits`, a folder with train/ and val/, or an Ultralytics data.yaml.
+        engine: What trains: recipe (`dualvit recipe fit`) or yolo (Ultralytics).
+        task: classify, detect or semantic of recipes; detect or segment of YOLO.
+        data: `digits`, or a data set as the engine takes it: a folder, or a data.yaml.
         models: At least one.
-        recipe: Settings of the training, the same for all.
-        output: The folder of all results.
-        image_size: Height and width in pixels.
+        recipe: Of engine recipe: the name or the file that training takes its settings from.
+        settings: Of the training, for all models: the recipe's with dotted names, or Ultralytics' own.
+        image_size: Height and width in pixels; of recipe detectors the shorter side.
         batch: Pictures in a step.
+        output: The folder of all results.
         epochs: Equal epochs for all; or None.
         minutes: Equal wall-clock time for all, in training; or None.
         seeds: Each model is trained once with each.
-        reference: The label that others are compared with; the best one where left out.
+        reference: The label that others are compared with; the best one if left out.
         images: Pictures of the embedded data set.
         device: auto, cpu, cuda, or GPU numbers such as "0,1".
         jobs: Cells side by side on the CPU, or on each GPU.
-        workers: Processes that read data, for each cell; chosen where left out.
+        workers: Processes that read data, for each cell; chosen if left out.
         imports: Python modules that register further models with timm.
     """
 
+    NOUN: ClassVar[str] = "an experiment"
+
+    engine: Literal["recipe", "yolo"]
     task: str
     data: str
     models: tuple[Entry, ...]
-    recipe: Recipe
-    output: Path
-    image_size: int
-    batch: int
-    epochs: int | None = None
-    minutes: float | None = None
-    seeds: tuple[int, ...] = (0,)
+    recipe: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    image_size: Annotated[int, Field(strict=True, ge=32, le=4096)]
+    batch: Count
+    output: Path = Path("runs/compare/experiment")
+    epochs: Count | None = None
+    minutes: Annotated[float, Field(strict=True, ge=1e-3, le=10**6)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     reference: str | None = None
-    images: int | None = None
+    images: Annotated[int, Field(strict=True, ge=20, le=10**6)] | None = None
     device: str = "auto"
-    jobs: int = 1
-    workers: int | None = None
+    jobs: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
+    workers: Annotated[int, Field(strict=True, ge=0, le=1024)] | None = None
     imports: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
-        """The name of what models are ranked by."""
-        return {"classify": "top1", "detect": "mAP50-95", "segment": "mask mAP50-95"}[self.task]
+        """The name of the score that models are ranked by."""
+        return METRICS[self.engine, self.task]
 
-    def settings(self) -> dict[str, Any]:
-        """What decides a result, besides the model and the seed."""
-        kept = ("task", "data", "image_size", "batch", "epochs", "minutes", "images")
-        return {name: getattr(self, name) for name in kept} | asdict(self.recipe)
+    def training(self, entry: Entry | None = None) -> dict[str, Any]:
+        """Settings of a training as its engine takes them, seed and device excepted.
+
+        Args:
+            entry: Whose model and own settings are in them; None has those that all models share.
+
+        Returns:
+            A recipe's plain values, or arguments of Ultralytics.
+        """
+        digits = DIGITS["yolo" if self.engine == "yolo" else self.task] if self.data == "digits" else {}
+        changes = {**digits, **self.settings, **(entry.settings if entry else {})}
+        if self.engine == "yolo":
+            budget = {"epochs": self.epochs} if self.epochs else {"time": (self.minutes or 0) / 60}
+            return {**asdict(typed(YoloSettings, changes)), "imgsz": self.image_size, "batch": self.batch, **budget}
+        values = deepcopy(read(self.recipe or RECIPES[self.task]))
+        # The recipe says how to train, and the experiment what, from which weights, and for how long.
+        network = values.pop("network", {})
+        values["network"] = {k: v for k, v in network.items() if k not in ("name", "options", "weights")}
+        for path, value in changes.items():
+            put(values, path, value)
+        if entry:
+            values["network"] |= {"name": entry.name, "options": dict(entry.options)}
+        side = "short_side" if self.task == "detect" else "image_size"
+        values["data"] |= {"root": self.data, "batch": self.batch, side: self.image_size, "workers": self.workers or 0}
+        values["schedule"] = values.get("schedule", {}) | {
+            "epochs": self.epochs,
+            "steps": None,
+            "minutes": self.minutes,
+        }
+        trainer = {k: v for k, v in values.get("trainer", {}).items() if k not in ("accelerator", "devices")}
+        values["trainer"] = trainer | {"logger": False, "enable_progress_bar": False}
+        return values
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides a result, besides the model and the seed; dotted names."""
+        own = ("engine", "task", "data", "images", "image_size", "batch", "epochs", "minutes")
+        skipped = {*SAID_ABOVE, *own, "imgsz", "time", "title", "trainer.logger", "trainer.enable_progress_bar"}
+        settings = {name: value for name, value in flat(self.training()).items() if name not in skipped}
+        return {name: getattr(self, name) for name in own} | settings
 
     def mapping(self) -> dict[str, Any]:
         """The experiment as its YAML would say it in full; `parse` reads it back."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
-        plain["models"] = [{"name": m.name, "label": m.label, **m.options} for m in self.models]
-        plain["output"] = str(self.output)
-        del plain["recipe"]
-        return {key: value for key, value in (plain | asdict(self.recipe)).items() if value is not None}
+        plain |= {"models": [entry.mapping() for entry in self.models], "output": str(self.output)}
+        return {key: value for key, value in plain.items() if value is not None and not key.startswith("_")}
 
 
 def load(path: str | Path, changes: Iterable[str] = ()) -> Experiment:
@@ -107,17 +183,17 @@ def load(path: str | Path, changes: Iterable[str] = ()) -> Experiment:
 
     Args:
         path: The file or the name.
-        changes: Each as `epochs=3`; values are read as YAML.
+        changes: Each as `epochs=3` or `settings.optimizer.lr=1e-3`; values are read as YAML.
 
     Raises:
         FileNotFoundError: there is neither.
         ValueError: it does not say what an experiment needs, with the remedy.
     """
     path = Path(path)
-    if not path.is_file() and (FOLDER / f"{path}.yaml").is_file():
-        path = FOLDER / f"{path}.yaml"
+    if not path.is_file() and (TEMPLATES / f"{path}.yaml").is_file():
+        path = TEMPLATES / f"{path}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        shipped = ", ".join(sorted(file.stem for file in TEMPLATES.glob("*.yaml")))
         raise FileNotFoundError(f"no experiment at {path}; give a YAML file, or one that comes with dualvit: {shipped}")
     raw = {"output": str(Path("runs") / "compare" / path.stem)} | read_yaml(path)
     try:
@@ -129,106 +205,131 @@ def load(path: str | Path, changes: Iterable[str] = ()) -> Experiment:
 
 
 def require(experiment: Experiment) -> None:
-    """Check what can be told before torch is imported: the data set's place, and the names of timm models.
+    """Check what can be told before torch is imported: the data set's place, and names of timm and Lightning.
 
     Raises:
         FileNotFoundError: no data set there.
         ValueError: a model that neither timm nor this package has.
     """
-    if experiment.data != "digits" and not Path(experiment.data).exists():
-        raise FileNotFoundError(f"no data set at {experiment.data}; give {_NEEDED['data']}")
-    for entry in experiment.models:
-        if not experiment.imports and not entry.name.endswith((".yaml", ".yml")):
+    require_data(experiment)
+    for entry in () if experiment.imports else experiment.models:
+        if experiment.engine == "recipe":
+            require_known(of_its_task(experiment.training(entry)))
+        elif not entry.name.endswith((".yaml", ".yml")):
             require_model(entry.name)
 
 
+def require_data(experiment: Experiment) -> None:
+    """Check that the data set is there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if experiment.data != "digits" and not Path(experiment.data).exists():
+        raise FileNotFoundError(f"no data set at {experiment.data}; give {_NEEDED['data']}")
+
+
 def parse(raw: Mapping[str, Any]) -> Experiment:
-    """Check a mapping as it comes from YAML, and make the experiment of it."""
-    task = raw.get("task")
-    if task not in RECIPES:
-        raise ValueError(f"task is {task!r}; give {', '.join(RECIPES)}")
-    recipe_type = RECIPES[task]
-    own = [f.name for f in fields(Experiment) if f.name != "recipe"]
-    names = own + [f.name for f in fields(recipe_type)]
-    for key in raw:
-        if key not in names:
-            _unknown(str(key), names, task)
-    if ("epochs" in raw) == ("minutes" in raw):
-        state = "both epochs and minutes are" if "epochs" in raw else "neither epochs nor minutes is"
+    """Check a mapping as it comes from YAML, and make the experiment of it.
+
+    Raises:
+        ValueError: one line that names the first mistake.
+        FileNotFoundError: there is no recipe of that name.
+    """
+    values = dict(raw)
+    engine = values["engine"] = _engine(values.get("engine"), values.get("task"))
+    for key in (key for key in values if key in RENAMED):
+        name = RENAMED[key][engine == "yolo"]
+        remedy = f"it is called {name}, and stands in `settings`" if name else f"engine {engine} has none; remove it"
+        raise ValueError(f"unknown setting {key!r}; {remedy}")
+    if ("epochs" in values) == ("minutes" in values):
+        state = "both epochs and minutes are" if "epochs" in values else "neither epochs nor minutes is"
         raise ValueError(f"{state} given; give exactly one: equal epochs, or equal wall-clock time")
     for key in ("data", "models"):
-        if not raw.get(key):
+        if not values.get(key):
             raise ValueError(f"{key} is missing; give {_NEEDED[key]}")
-    embedded = raw["data"] == "digits"
-    defaults = dict(DEFAULTS[task])
-    if not embedded:
-        del defaults["images"]
-    defaults |= DIGITS if embedded and recipe_type is not ClassifyRecipe else {}  # type: ignore[arg-type]
-    values = {key: _typed(key, value) for key, value in (defaults | dict(raw)).items() if key != "models"}
-    recipe = recipe_type(**{f.name: values.pop(f.name) for f in fields(recipe_type) if f.name in values})
-    values["output"] = Path(values.get("output", "runs/compare/experiment"))
-    experiment = Experiment(models=_entries(raw["models"]), recipe=recipe, **values)
-    _check(experiment, embedded)
+    if values["data"] == "digits":
+        values = {"images": 1000 if values["task"] == "classify" else 400} | values
+    values = _sizes(values) | values
+    values["settings"] = _settings(values.get("settings", {}), "settings", values["task"])
+    values["models"] = _entries(values["models"], values["task"])
+    if isinstance(device := values.get("device", "auto"), int | list):
+        values["device"] = ",".join(map(str, device if isinstance(device, list) else [device]))
+    elif isinstance(device, str):
+        values["device"] = device.replace(" ", "")
+    for key in ("seeds", "imports"):
+        if key in values and not isinstance(values[key], list | tuple):
+            values[key] = [values[key]]
+    experiment: Experiment = typed(Experiment, values)
+    _check(experiment)
     return experiment
 
 
-_NEEDED = {"data": "digits, a folder with train/ and val/, or a data.yaml", "models": "a list of names"}
-_RANGES: dict[str, tuple[float, float, str]] = {  # smallest, largest, and the words for it
-    "epochs": (1, 10**6, "1 or more"),
-    "minutes": (1e-3, 10**6, "more than 0"),
-    "image_size": (32, 4096, "32 to 4096"),
-    "batch": (1, 10**6, "1 or more"),
-    "images": (20, 10**6, "20 or more"),
-    "jobs": (1, 1024, "1 or more"),
-    "workers": (0, 1024, "0 or more"),
-    "lr": (1e-12, 100, "more than 0"),
-    "label_smoothing": (0, 0.99, "0 to 0.99"),
-    "crop_scale": (0.01, 1, "0.01 to 1"),
-    "flip": (0, 1, "0 to 1"),
-    "fliplr": (0, 1, "0 to 1"),
-    "mosaic": (0, 1, "0 to 1"),
-    "colour_jitter": (0, 1, "0 to 1"),
-}
+_NEEDED = {"data": "digits, a folder with a data set, or a data.yaml", "models": "a list of names"}
 
 
-def _unknown(key: str, names: list[str], task: str) -> NoReturn:
-    near = get_close_matches(key, names, n=1)
-    elsewhere = [other for other, kind in RECIPES.items() if key in {f.name for f in fields(kind)}]
-    if elsewhere and not near:
-        raise ValueError(f"{key} is a setting of {' and '.join(elsewhere)}, and the task is {task}; remove it")
-    hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(names)}"
-    raise ValueError(f"unknown key {key!r}{hint}")
+def _engine(engine: Any, task: Any) -> str:
+    """The engine that is said, or the only one that has the task."""
+    able = [one for one, has in METRICS if has == task]
+    if not able:
+        raise ValueError(f"task is {task!r}; give {', '.join(dict.fromkeys(has for _, has in METRICS))}")
+    if engine is None and len(able) > 1:
+        raise ValueError(f"engine is missing, and {' and '.join(able)} have task {task}; give one: engine: {able[0]}")
+    if engine is not None and engine not in able:
+        raise ValueError(f"engine is {engine!r}, and task {task} is one of {' and '.join(able)}; give that engine")
+    return engine or able[0]
 
 
-def _typed(key: str, value: Any) -> Any:
-    """A value as its field's type, or an error with the two."""
-    kind = next(f.type for cls in (Experiment, *RECIPES.values()) for f in fields(cls) if f.name == key)
-    if key in ("seeds", "imports"):
-        inner: type = int if key == "seeds" else str
-        values = value if isinstance(value, list | tuple) else [value]
-        if not values or any(type(item) is not inner for item in values) or len(set(values)) < len(values):
-            if key == "imports" and not values:
-                return ()
-            raise ValueError(f"{key} is {value!r}; give different {'numbers' if inner is int else 'names'} in a list")
-        return tuple(values)
-    if key == "device":
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    allowed = get_args(kind) or (kind,)
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if key == "output" and isinstance(value, str):
-        return value
-    if type(value) not in allowed:
-        words = {int: "a whole number", float: "a number", str: "a text"}
-        raise ValueError(f"{key} is {value!r}; give {next(w for t, w in words.items() if t in allowed)}")
-    low, high, limit = _RANGES.get(key, (0, float("inf"), "0 or more"))
-    if isinstance(value, int | float) and not low <= value <= high:
-        raise ValueError(f"{key} is {value}; give {limit}")
-    return value
+def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Image size and batch as the recipe has them."""
+    if values["engine"] == "yolo":
+        if values.get("recipe") is not None:
+            raise ValueError("recipe is for engine: recipe; give Ultralytics' settings in `settings`")
+        return YOLO_SIZES
+    name = values.get("recipe") or RECIPES[values["task"]]
+    recipe = of_its_task(read(str(name)))
+    if recipe.task != values["task"]:
+        raise ValueError(f"recipe {name} is of task {recipe.task}, and the task is {values['task']}; give another")
+    sides = getattr(recipe.data, "sides", (recipe.data.image_size,))
+    return {"recipe": name, "image_size": sides[-1], "batch": recipe.data.batch}
 
 
-def _entries(raw: Any) -> tuple[Entry, ...]:
-    """The models; labels default to names, and where options follow, to names with options."""
+def _settings(raw: Any, place: str, task: str) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{place} is {raw!r}; give a mapping, such as {{optimizer.lr: 1e-3}}")
+    settings = flat(raw)
+    known = SAID_ABOVE | ({"data.short_side": "image_size"} if task == "detect" else {})
+    for name in settings:
+        if name in known:
+            raise ValueError(f"{place} holds {name}, which is the experiment's own; give it as `{known[name]}`")
+    return settings
+
+
+def flat(values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names.
+
+    Example:
+        >>> flat({"optimizer": {"lr": 0.1}, "data.batch": 8})
+        {'optimizer.lr': 0.1, 'data.batch': 8}
+    """
+    names: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{place}{key}"
+        names |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return names
+
+
+def put(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value in place by its dotted name."""
+    *parents, last = path.split(".")
+    for parent in parents:
+        values[parent] = dict(values.get(parent) or {})
+        values = values[parent]
+    values[last] = value
+
+
+def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
+    """The models; labels default to names, and if options follow, to names with options."""
     if not isinstance(raw, list | tuple):
         raise ValueError(f"models is {raw!r}; give a list of names")
     entries = []
@@ -236,10 +337,11 @@ def _entries(raw: Any) -> tuple[Entry, ...]:
         item = {"name": item} if isinstance(item, str) else item
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ValueError(f"models holds {item!r}; give a name, or {{name: ..., options}}")
-        options = {key: value for key, value in item.items() if key not in ("name", "label")}
+        settings = _settings(item.get("settings", {}), f"settings of model {item['name']!r}", task)
+        options = {key: value for key, value in item.items() if key not in ("name", "label", "settings")}
         words = [Path(item["name"]).stem if item["name"].endswith(".yaml") else item["name"]]
-        label = str(item.get("label", " ".join([*words, *(f"{key}={value}" for key, value in options.items())])))
-        entries.append(Entry(item["name"], label, options))
+        words += [f"{key}={value}" for key, value in (options | settings).items()]
+        entries.append(Entry(item["name"], str(item.get("label", " ".join(words))), options, settings))
     slugs = [entry.slug for entry in entries]
     for entry in entries:
         if any(unicodedata.category(sign) in UNPRINTED for sign in entry.label):
@@ -254,16 +356,28 @@ def _entries(raw: Any) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _check(experiment: Experiment, embedded: bool) -> None:
-    if any(seed < 0 or seed >= 2**31 for seed in experiment.seeds):
-        raise ValueError(f"seeds is {list(experiment.seeds)}; give numbers from 0 on")
-    if experiment.images is not None and not embedded:
+def _check(experiment: Experiment) -> None:
+    """What fields say of each other."""
+    for key in ("seeds", "imports"):
+        values = getattr(experiment, key)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{key} is {list(values)}; give different ones")
+    if experiment.images is not None and experiment.data != "digits":
         raise ValueError("images is for data: digits; remove it")
-    if experiment.task != "classify" and experiment.image_size % 32:
+    if experiment.engine == "yolo" and experiment.image_size % 32:
         nearest = max(64, 32 * round(experiment.image_size / 32))
-        raise ValueError(f"image_size is {experiment.image_size}; detection needs a multiple of 32, such as {nearest}")
+        raise ValueError(f"image_size is {experiment.image_size}; YOLO needs a multiple of 32, such as {nearest}")
+    if not re.fullmatch(r"auto|cpu|cuda|\d+(,\d+)*", experiment.device):
+        raise ValueError(f'device is {experiment.device!r}; give auto, cpu, cuda, or numbers of GPUs such as "0,1"')
     labels = [entry.label for entry in experiment.models]
     if experiment.reference is not None and experiment.reference not in labels:
         raise ValueError(f"reference is {experiment.reference!r}, no label of a model; give one of {', '.join(labels)}")
-    if not re.fullmatch(r"auto|cpu|cuda|\d+(,\d+)*", experiment.device.replace(" ", "")):
-        raise ValueError(f'device is {experiment.device!r}; give auto, cpu, cuda, or numbers of GPUs such as "0,1"')
+    for entry in experiment.models:
+        if experiment.engine == "recipe" and entry.name.endswith((".yaml", ".yml")):
+            raise ValueError(f"model {entry.name} is Ultralytics'; give a timm name, or engine: yolo")
+        try:
+            values = experiment.training(entry)
+            if experiment.engine == "recipe":
+                of_its_task(values)
+        except ValueError as error:
+            raise ValueError(f"model {entry.label!r}: {error}" if entry.settings else str(error)) from None

@@ -13,15 +13,10 @@ from pathlib import Path
 from dualvit.compare.worker import work
 
 GRACE = 3.0  # seconds from the request to stop until a process is killed; a kill costs no more than its last epoch
-LIBRARIES = {
-    "classify": "dualvit.compare.classifier",
-    "detect": "dualvit.yolo.engine",
-    "segment": "dualvit.yolo.engine",
-}
 
 
-def preload(task: str, cuda: bool) -> None:
-    """Import the libraries of a task once, in the background, for all processes to come.
+def preload(module: str, cuda: bool) -> None:
+    """Import a module and its libraries once, in the background, for all processes to come.
 
     Importing takes longer than a short cell trains. A process on a GPU starts fresh all the same,
     because CUDA does not survive a fork.
@@ -29,11 +24,11 @@ def preload(task: str, cuda: bool) -> None:
     if not cuda and "forkserver" in multiprocessing.get_all_start_methods():
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["dualvit.compare.worker", LIBRARIES[task]])
+        multiprocessing.set_forkserver_preload(["dualvit.compare.worker", module])
         forkserver.ensure_running()
 
 
-def context(cuda: bool) -> BaseContext:
+def start_method(cuda: bool) -> BaseContext:
     """How processes start: forked off one that has imported everything, or fresh."""
     able = not cuda and "forkserver" in multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("forkserver" if able else "spawn")
@@ -41,7 +36,7 @@ def context(cuda: bool) -> BaseContext:
 
 def spawn(folder: Path, gpu: str | None, measure: bool = False) -> BaseProcess:
     """Start a cell, or the measurement of cost, in a process of its own."""
-    process = context(gpu is not None).Process(target=work, args=(folder, gpu, measure))  # type: ignore[attr-defined]
+    process = start_method(gpu is not None).Process(target=work, args=(folder, gpu, measure))  # type: ignore[attr-defined]
     process.start()
     return process
 

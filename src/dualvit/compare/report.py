@@ -1,9 +1,9 @@
-"""What an experiment found: a table, a picture, JSON, Markdown, and one HTML file that needs nothing else."""
+"""What an experiment came to: a table, a picture, JSON, Markdown, and one HTML file that needs nothing else."""
 
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dualvit.compare.build import Data
+from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
-from dualvit.compare.statistics import mean_and_spread, paired, pareto, sentence
+from dualvit.compare.results import Cost, Costs, Latency, Machine, Result, count
+from dualvit.compare.statistics import Difference, mean_and_spread, paired, pareto, sentence
 from dualvit.files import write_atomic, write_json
 
 LONGEST = 40  # characters of a label in a picture and on the screen
@@ -23,67 +24,127 @@ NOTES = (
     "seeds. `best` is the best epoch's, which is chosen on the same pictures and so flatters every model.",
     "Differences are taken seed by seed; their interval is Student's t. It speaks of chance in training, not of "
     "other data, and with several comparisons in 20 one of the intervals is expected to miss.",
-    "All models have one learning rate here. A difference says as much of which model that rate suits as of the "
-    "models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the rate from scratch.",
-    "Multiply-adds are of one picture at the experiment's size. Latency is the median of one picture's forward "
-    'pass, the models in turn, on the machine of "latency on".',
+    "Models without settings of their own have one learning rate. A difference says as much of which model that "
+    "rate suits as of the models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the "
+    "rate from scratch.",
+    "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it sees. Latency "
+    'is the median of one picture\'s forward pass, the models in turn, on the machine of "latency on".',
 )
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A cell without a result, and why."""
+
+    cell: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model in the report: means over its seeds, its cost, and how it stands to the reference.
+
+    Attributes:
+        accuracy: Of the last epoch, 0..1, and `spread` its sample standard deviation; None with one seed.
+        best: Of each seed's best epoch.
+        epochs, seconds: That a cell trained.
+        peak_memory: Bytes, the most of all seeds.
+        reference: Whether it is the reference.
+        difference: From the reference; None for the reference itself, and without a common seed.
+        pareto_macs, pareto_latency: Whether nothing that costs less is better.
+    """
+
+    label: str
+    seeds: list[int]
+    accuracy: float
+    spread: float | None
+    best: float
+    epochs: float
+    seconds: float
+    peak_memory: int
+    parameters: int
+    macs: float
+    latency: Latency
+    reference: bool = False
+    difference: Difference | None = None
+    pareto_macs: bool = False
+    pareto_latency: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that an experiment came to; `results.json` is this, field by field.
+
+    Attributes:
+        config: The experiment as its YAML would say it.
+        reference: The label that others are compared with.
+        sentences: What the differences allow to say.
+        cost: Where cost was measured.
+        cells: All results.
+        wanted: How many cells the experiment has.
+        failed: Those without a result.
+    """
+
+    title: str
+    engine: str
+    task: str
+    metric: str
+    config: dict[str, Any]
+    data: DataSet
+    reference: str
+    rows: list[Row]
+    sentences: list[str]
+    cost: Machine
+    cells: list[Result]
+    wanted: int
+    failed: list[Failure] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return the table and the sentences as plain text."""
+        heads, rows = table_rows(self)
+        widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
+        lines = ["  ".join(word.ljust(n) for word, n in zip(line, widths, strict=True)) for line in [heads, *rows]]
+        return "\n".join([*(line.rstrip() for line in lines), *self.sentences])
+
+
 def summarise(
-    experiment: Experiment, data: Data, results: Sequence[dict[str, Any]], cost: dict[str, Any]
-) -> dict[str, Any]:
-    """Everything that a report says, from the results of cells and the cost of models."""
-    by_label: dict[str, dict[int, dict[str, Any]]] = {}
+    experiment: Experiment, data: DataSet, results: Sequence[Result], costs: Costs, failed: Sequence[Failure] = ()
+) -> Report:
+    """Return everything that a report says, from the results of cells and the costs of models."""
+    last: dict[str, dict[int, float]] = {}
     for entry in experiment.models:
-        of_model = {r["seed"]: r for r in results if r["label"] == entry.label}
-        if of_model:
-            by_label[entry.label] = of_model
-    last = {label: {s: float(r["last"]) for s, r in found.items()} for label, found in by_label.items()}
+        if of_model := {r.seed: r.last for r in results if r.label == entry.label}:
+            last[entry.label] = of_model
     means = {label: statistics.fmean(values.values()) for label, values in last.items()}
     reference = experiment.reference if experiment.reference in means else max(means, key=lambda label: means[label])
-    rows = [_row(label, found, cost["models"][label]) for label, found in by_label.items()]
-    sentences = []
+    rows = [_row([r for r in results if r.label == label], costs.models[label]) for label in last]
+    by_macs = pareto({row.label: (row.macs, row.accuracy) for row in rows})
+    by_latency = pareto({row.label: (row.latency.median, row.accuracy) for row in rows})
     grain = 1 / data.val if experiment.task == "classify" else 0.0
-    for row in rows:
-        difference = paired(last[row["label"]], last[reference], grain)
-        row["reference"] = row["label"] == reference
-        row["difference"] = None if row["reference"] or difference is None else asdict(difference)
-        if difference is not None and not row["reference"]:
-            sentences.append(sentence(row["label"], reference, difference))
-    for key, value in (("macs", "pareto_macs"), ("latency", "pareto_latency")):
-        points = {r["label"]: (r["latency"]["median"] if key == "latency" else r[key], r["accuracy"]) for r in rows}
-        front = pareto(points)
-        for row in rows:
-            row[value] = row["label"] in front
-    return {
-        "title": experiment.output.name,
-        "task": experiment.task,
-        "metric": experiment.metric,
-        "config": experiment.mapping(),
-        "data": asdict(data),
-        "reference": reference,
-        "rows": rows,
-        "sentences": sentences,
-        "cost": {key: value for key, value in cost.items() if key != "models"},
-        "cells": list(results),
-        "wanted": len(experiment.models) * len(experiment.seeds),
-    }
+    for index, row in enumerate(rows):
+        known = row.label != reference
+        rows[index] = replace(
+            row, reference=not known, difference=paired(last[row.label], last[reference], grain) if known else None,
+            pareto_macs=row.label in by_macs, pareto_latency=row.label in by_latency,
+        )  # fmt: skip
+    machine = Machine(**{f.name: getattr(costs, f.name) for f in fields(Machine)})
+    return Report(
+        experiment.output.name, experiment.engine, experiment.task, experiment.metric, experiment.mapping(), data,
+        reference, rows, [sentence(row.label, reference, row.difference) for row in rows if row.difference], machine,
+        list(results), len(experiment.models) * len(experiment.seeds), list(failed),
+    )  # fmt: skip
 
 
-def _row(label: str, found: dict[int, dict[str, Any]], cost: dict[str, Any]) -> dict[str, Any]:
-    accuracy, deviation = mean_and_spread([float(r["last"]) for r in found.values()])
-    return {
-        "label": label,
-        "seeds": sorted(found),
-        "accuracy": accuracy,
-        "spread": deviation,
-        "best": statistics.fmean(float(r["best"]) for r in found.values()),
-        "epochs": statistics.fmean(r["epochs"][-1]["epoch"] for r in found.values()),
-        "seconds": statistics.fmean(r["seconds"] for r in found.values()),
-        "peak_memory": max(r["peak_memory"] for r in found.values()),
-        **cost,
-    }
+def _row(results: Sequence[Result], cost: Cost) -> Row:
+    accuracy, deviation = mean_and_spread([result.last for result in results])
+    return Row(
+        results[0].label, sorted(result.seed for result in results), accuracy, deviation,
+        best=statistics.fmean(result.best for result in results),
+        epochs=statistics.fmean(result.epochs[-1]["epoch"] or 0 for result in results),
+        seconds=statistics.fmean(result.seconds for result in results),
+        peak_memory=max(result.peak_memory for result in results),
+        parameters=cost.parameters, macs=cost.macs, latency=cost.latency,
+    )  # fmt: skip
 
 
 def budget_words(config: dict[str, Any]) -> str:
@@ -103,55 +164,37 @@ def percent(value: float, spread: float | None) -> str:
     return f"{100 * value:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def table_rows(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the results table, the best model first."""
-    metric = "top-1" if summary["metric"] == "top1" else summary["metric"]
+def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells of the results table, the best model first."""
     heads = [
-        "model", metric, "best", "difference", "seeds", "parameters", "MACs", "latency", "training memory",
-        "time a cell",
+        "model", "top-1" if report.metric == "top1" else report.metric, "best", "difference", "seeds", "parameters",
+        "MACs", "latency", "training memory", "time per cell",
     ]  # fmt: skip
-    rows = []
-    for row in sorted(summary["rows"], key=lambda r: -r["accuracy"]):
-        difference = row["difference"]
-        if difference is None:
-            against = "reference" if row["reference"] else ""
-        else:
-            interval = "" if difference["low"] is None else (
-                f" ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
-            )  # fmt: skip
-            against = f"{100 * difference['mean']:+.1f}{interval}"
-        rows.append([
-            row["label"], percent(row["accuracy"], row["spread"]), f"{100 * row['best']:.1f}", against,
-            str(len(row["seeds"])), count(row["parameters"]), count(row["macs"]), f"{row['latency']['median']:.1f} ms",
-            f"{row['peak_memory'] / 2**20:.0f} MiB", f"{row['seconds'] / 60:.1f} min",
-        ])  # fmt: skip
+    rows = [
+        [
+            row.label, percent(row.accuracy, row.spread), f"{100 * row.best:.1f}",
+            "reference" if row.reference else str(row.difference or ""), str(len(row.seeds)), count(row.parameters),
+            count(row.macs), f"{row.latency.median:.1f} ms", f"{row.peak_memory / 2**20:.0f} MiB",
+            f"{row.seconds / 60:.1f} min",
+        ]
+        for row in sorted(report.rows, key=lambda row: -row.accuracy)
+    ]  # fmt: skip
     return heads, rows
 
 
-def count(number: float) -> str:
-    """A large number in three figures.
-
-    Example:
-        >>> count(3_155_600), count(98_300_000), count(5.4e9)
-        ('3.16 M', '98.3 M', '5.40 G')
-    """
-    value, unit = (number / 1e9, "G") if number >= 1e9 else (number / 1e6, "M")
-    return f"{value:.{max(0, 2 - (value >= 10) - (value >= 100))}f} {unit}"
-
-
-def write_report(summary: dict[str, Any], folder: Path, console: Console) -> None:
+def write_report(report: Report, folder: Path, console: Console) -> None:
     """Write results.json, plot.svg, plot.png, report.md and report.html, and print the table."""
     from dualvit.compare.plot import draw
 
-    write_json(folder / "results.json", summary)
-    pictures = draw(summary)
+    write_json(folder / "results.json", asdict(report))
+    pictures = draw(asdict(report))
     for suffix, content in pictures.items():
         write_atomic(folder / f"plot.{suffix}", content)
-    write_atomic(folder / "report.md", markdown(summary))
-    write_atomic(folder / "report.html", html(summary, pictures["svg"].decode()))
-    heads, rows = table_rows(summary)
+    write_atomic(folder / "report.md", markdown(report))
+    write_atomic(folder / "report.html", html(report, pictures["svg"].decode()))
+    heads, rows = table_rows(report)
     console.print(screen_table(heads, rows, console.width))
-    for line in summary["sentences"]:
+    for line in report.sentences:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
@@ -182,47 +225,40 @@ def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
     return table
 
 
-def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a reader needs to judge the figures, or to make them again."""
-    config, cost, data = summary["config"], summary["cost"], summary["data"]
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Return what a reader needs to judge the figures, or to make them again."""
+    config, cost, data = report.config, report.cost, report.data
     skip = {"models", "output", "task", "data", "epochs", "minutes", "seeds", "device", "jobs", "workers", "reference"}
-    settings = ", ".join(f"{key} {_words(value)}" for key, value in config.items() if key not in skip and value != [])
-    machines = sorted({cell["hardware"] for cell in summary["cells"]})
-    versions = ", ".join(f"{name} {number}" for name, number in cost["versions"].items())
-    done = f"{len(summary['cells'])} of {summary['wanted']}"
+    settings = ", ".join(f"{key} {_words(value)}" for key, value in config.items() if key not in skip and value)
     return [
-        ("task", f"{summary['task']}: {data['train']} pictures to train on, {data['val']} to validate on, "
-                 f"{data['classes']} classes ({config['data']})"),
+        ("task", f"{report.task}: {data.train} pictures to train on, {data.val} to validate on, "
+                 f"{data.classes} classes ({config['data']})"),
         ("budget", f"{budget_words(config)} for each model and seed"),
-        ("cells", f"{done} done, seeds {', '.join(map(str, config.get('seeds', [])))}"),
+        ("cells", f"{len(report.cells)} of {report.wanted} done, seeds {_words(config['seeds'])}"),
         ("settings", settings),
-        ("trained on", "; ".join(machines)),
-        ("latency on", f"{cost['hardware']}, batch 1, {cost['threads']} threads"),
-        ("versions", versions),
-        ("commit", str(cost["commit"] or "not in git")),
-        ("date", max(cell["date"] for cell in summary["cells"])),
+        ("trained on", "; ".join(sorted({cell.hardware for cell in report.cells}))),
+        ("latency on", f"{cost.hardware}, batch 1, {cost.threads} threads"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in cost.versions.items())),
+        ("commit", cost.commit or "not in git"),
+        ("date", max(cell.date for cell in report.cells)),
     ]  # fmt: skip
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_words(item)}" for key, item in value.items())
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def markdown(summary: dict[str, Any]) -> str:
-    """The report for a README."""
-    heads, rows = table_rows(summary)
-    lines = [f"# {escaped(summary['title'])}", "", "| " + " | ".join(heads) + " |"]
+def markdown(report: Report) -> str:
+    """Return the report for a README."""
+    heads, rows = table_rows(report)
+    lines = [f"# {escaped(report.title)}", "", "| " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " ---: |" * (len(heads) - 1))
     lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
-    lines += [
-        "",
-        *(f"- {escaped(line)}" for line in summary["sentences"]),
-        "",
-        "![accuracy against cost](plot.png)",
-        "",
-    ]
-    lines += [f"- failed: {escaped(item['cell'])}: {escaped(item['message'])}" for item in summary.get("failed", [])]
-    lines += [f"- {key}: {escaped(value)}" for key, value in facts(summary)]
+    lines += ["", *(f"- {escaped(line)}" for line in report.sentences), "", "![accuracy against cost](plot.png)", ""]
+    lines += [f"- failed: {escaped(item.cell)}: {escaped(item.message)}" for item in report.failed]
+    lines += [f"- {key}: {escaped(value)}" for key, value in facts(report)]
     return "\n".join([*lines, "", *(f"{note}\n" for note in NOTES)])
 
 
@@ -236,16 +272,16 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*\[\]<>|$~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
-def html(summary: dict[str, Any], svg: str) -> str:
-    """The report as one file with the picture inside; it fetches nothing."""
+def html(report: Report, svg: str) -> str:
+    """Return the report as one file with the picture inside; it fetches nothing."""
     import jinja2
     from markupsafe import Markup
 
-    heads, rows = table_rows(summary)
+    heads, rows = table_rows(report)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
     return template.render(
-        summary=summary, heads=heads, rows=rows, facts=facts(summary), budget=budget_words(summary["config"]),
+        report=report, heads=heads, rows=rows, facts=facts(report), budget=budget_words(report.config),
         notes=[note.replace("`", "") for note in NOTES], svg=Markup(svg[svg.index("<svg") :]),
-        front=[row["label"] for row in summary["rows"] if row["pareto_macs"] or row["pareto_latency"]],
+        front=[row.label for row in report.rows if row.pareto_macs or row.pareto_latency],
     )  # fmt: skip

@@ -1,111 +1,138 @@
-"""What an experiment's folder stores, read as data: a file that says something else is one line, and trains nothing."""
+"""What an experiment's folder stores, typed; a file that says something else is one line."""
 
-import json
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
+from pydantic.dataclasses import dataclass
 
 from dualvit.files import cannot
 
-OPEN = ConfigDict(extra="allow", strict=True)  # further keys may come with other versions
+STORED = ConfigDict(extra="ignore", strict=True)  # further keys may come with other versions
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 Row = Annotated[dict[str, FiniteFloat | None], Field(min_length=1)]  # of an epoch; NaN is written as null
+Kind = TypeVar("Kind")
 
 
-class Machine(TypedDict):
+@dataclass(frozen=True, config=STORED, kw_only=True)
+class Machine:
     """Where a figure comes from."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
     versions: dict[str, str]
     commit: str | None
     date: str
     hardware: str
-    threads: Whole
+    threads: Count
 
 
+@dataclass(frozen=True, config=STORED, kw_only=True)
 class Result(Machine):
-    """`result.json`: a finished cell."""
+    """`result.json`: a finished cell.
+
+    Attributes:
+        label, name, options, seed: Of the cell.
+        metric: The name of the score that `last` and `best` are.
+        epochs: A row per validation: its number, scores, and seconds of training until then.
+        seconds: Of training.
+        peak_memory: Bytes.
+    """
 
     label: str
     name: str
     options: dict[str, Any]
-    seed: Whole
+    seed: Count
     metric: str
     last: Share
     best: Share
-    best_epoch: Whole
+    best_epoch: Count
     epochs: Annotated[list[Row], Field(min_length=1)]
     seconds: Positive
-    peak_memory: Whole
+    peak_memory: Count
+
+    def __str__(self) -> str:
+        """Return what the cell came to, in a line."""
+        return f"{self.label} seed {self.seed}: {self.metric} {100 * self.last:.1f} after {len(self.epochs)} epochs"
 
 
-class Latency(TypedDict):
-    """Of one picture, in milliseconds."""
+@dataclass(frozen=True, config=STORED)
+class Latency:
+    """Milliseconds of one picture: the median, the quartiles, and how often it was measured."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
     median: Positive
     low: Positive
     high: Positive
+    repeats: Count
 
 
-class ModelCost(TypedDict):
-    """Of one model."""
+@dataclass(frozen=True, config=STORED)
+class Cost:
+    """What one model costs: parameters, multiply-adds of one picture, and its latency."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    parameters: Whole
+    parameters: Count
     macs: Positive
     latency: Latency
 
+    def __str__(self) -> str:
+        """Return the three in a line."""
+        return f"{count(self.parameters)} parameters, {count(self.macs)} MACs, {self.latency.median:.1f} ms"
 
-class Cost(Machine):
+
+@dataclass(frozen=True, config=STORED, kw_only=True)
+class Costs(Machine):
     """`cost.json`: what the models of an experiment cost, measured in one run."""
 
-    models: dict[str, ModelCost]
+    models: dict[str, Cost]
     cuda: bool
 
 
-class Kept(TypedDict):
+@dataclass(frozen=True, config=STORED)
+class Kept:
     """`experiment.json`: the settings that the results beside it were made with."""
 
     settings: dict[str, Any]
     models: dict[str, dict[str, Any]]
 
 
-class Progress(TypedDict):
+@dataclass(frozen=True, config=STORED)
+class Progress:
     """`progress.json`: how far a cell is."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
-    epochs: list[Row]
-    progress: Share
-    seconds: NotRequired[Positive]
+    epochs: list[Row] = field(default_factory=list)
+    progress: Share = 0.0
+    seconds: Positive = 0.0
 
 
-def read(kind: type, path: Path, remedy: str = "delete it, and run the command again") -> Any:
-    """The content of a JSON file of this kind; None if there is no such file.
+def count(number: float) -> str:
+    """Return a large number in three figures.
+
+    Example:
+        >>> count(3_155_600), count(98_300_000), count(5.4e9)
+        ('3.16 M', '98.3 M', '5.40 G')
+    """
+    value, unit = (number / 1e9, "G") if number >= 1e9 else (number / 1e6, "M")
+    return f"{value:.{max(0, 2 - (value >= 10) - (value >= 100))}f} {unit}"
+
+
+def read(kind: type[Kind], path: Path, remedy: str = "delete it, and run the command again") -> Kind | None:
+    """Read the content of a JSON file of this kind; None if there is no such file.
 
     Raises:
         ValueError: it holds something else; one line with the file, the place and the remedy.
         OSError: it cannot be read.
     """
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except (OSError, MemoryError) as error:
         raise cannot("read", path, error) from None
-    except ValueError:
-        raise ValueError(f"{path} is damaged: it is no text; {remedy}") from None
     try:
-        return TypeAdapter(kind).validate_python(json.loads(text))
+        return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         words = f"{place}: {first['msg'].lower()}" if place else first["msg"].lower()
         raise ValueError(f"{path} is not what dualvit compare wrote ({words[:160]}); {remedy}") from None
-    except (ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())[:80]
-        raise ValueError(f"{path} is damaged: it is no JSON ({line}); {remedy}") from None

@@ -5,6 +5,7 @@ go seed by seed, so that an experiment that is stopped early has all models at e
 """
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -19,14 +20,15 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from dualvit.compare.build import Data, check_models, cores, import_modules, prepare_data, require
+from dualvit.compare.engine import MODULES, DataSet, check_models, import_modules, prepare_data, require
 from dualvit.compare.experiment import Entry, Experiment, load
 from dualvit.compare.processes import failure, preload, spawn, stop
-from dualvit.compare.results import Cost, Kept, Progress, Result, read
+from dualvit.compare.results import Costs, Kept, Progress, Result, read
 from dualvit.compare.screen import Screen
 from dualvit.files import write_json
 from dualvit.locks import only_writer
 from dualvit.progress import LIBRARIES, working
+from dualvit.provenance import cores
 
 POLL = 0.25  # seconds
 
@@ -55,27 +57,30 @@ class Cell:
         """Label and seed."""
         return f"{self.entry.label} seed {self.seed}"
 
-    def result(self) -> dict[str, Any] | None:
-        """What the finished cell found.
+    def result(self) -> Result | None:
+        """Read what the finished cell came to.
 
         Raises:
             ValueError: the file is damaged, or of another cell.
         """
         file = self.folder / "result.json"
-        found: dict[str, Any] | None = read(Result, file, "delete it, and the cell goes on from its last epoch")
-        if found is None:
+        result = read(Result, file, "delete it, and the cell goes on from its last epoch")
+        if result is None:
             return None
-        wanted = {"label": self.entry.label, "name": self.entry.name, "seed": self.seed, "metric": self.metric}
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise ValueError(f"{file} is of another cell: its {key} is not {value!r}; move it away")
-        if any(not isinstance(row.get(key), int | float) for row in found["epochs"] for key in ("epoch", self.metric)):
+        for key in ("label", "name"):
+            if getattr(result, key) != getattr(self.entry, key):
+                raise ValueError(
+                    f"{file} is of another cell: its {key} is not {getattr(self.entry, key)!r}; move it away"
+                )
+        if (result.seed, result.metric) != (self.seed, self.metric):
+            raise ValueError(f"{file} is of another cell: not of seed {self.seed} and {self.metric}; move it away")
+        if any(not isinstance(row.get(key), int | float) for row in result.epochs for key in ("epoch", self.metric)):
             raise ValueError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
-        return found
+        return result
 
-    def progress(self) -> dict[str, Any]:
-        """What the cell last reported."""
-        return read(Progress, self.folder / "progress.json") or {}
+    def progress(self) -> Progress:
+        """Read what the cell last reported."""
+        return read(Progress, self.folder / "progress.json") or Progress()
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Runner:
     """Runs the cells that have no result yet."""
 
     experiment: Experiment
-    data: Data
+    data: DataSet
     slots: list[Slot]
     cells: list[Cell] = field(default_factory=list)
 
@@ -131,7 +136,7 @@ class Runner:
             write_json(cell.folder / "cell.json", spec)
             cell.process = spawn(cell.folder, slot.gpu)
             cell.slot, cell.state, cell.started = index, "running", time.monotonic()
-            screen.event(cell, "continues" if cell.progress().get("epochs") else "starts")
+            screen.event(cell, "continues" if cell.progress().epochs else "starts")
 
     def _collect(self, screen: Screen) -> None:
         for cell in self.cells:
@@ -152,7 +157,7 @@ def find_slots(experiment: Experiment) -> list[Slot]:
     Raises:
         ValueError: a GPU that is not there.
     """
-    count, wanted = torch.cuda.device_count(), experiment.device.replace(" ", "")
+    count, wanted = torch.cuda.device_count(), experiment.device
     if wanted == "cpu" or (wanted == "auto" and not count):
         return [Slot(None, max(1, cores() // experiment.jobs))] * experiment.jobs
     numbers = {"auto": list(range(count)), "cuda": [0]}.get(wanted) or [int(n) for n in wanted.split(",")]
@@ -164,7 +169,7 @@ def find_slots(experiment: Experiment) -> list[Slot]:
     return [Slot(names[number], threads) for _ in range(experiment.jobs) for number in numbers]
 
 
-def same_settings(experiment: Experiment, data: Data) -> None:
+def same_settings(experiment: Experiment, data: DataSet) -> None:
     """Keep the settings beside the results, and refuse to mix results of different ones.
 
     Models and seeds may be added, left out and put in another order.
@@ -173,34 +178,38 @@ def same_settings(experiment: Experiment, data: Data) -> None:
         ValueError: naming what changed, and the ways out.
     """
     file = experiment.output / "experiment.json"
-    settings = {**experiment.settings(), "classes": data.classes, "train images": data.train, "val images": data.val}
-    models = {entry.label: {"name": entry.name, **entry.options} for entry in experiment.models}
+    settings = experiment.decisive()
+    settings |= {"classes": data.classes, "train images": data.train, "val images": data.val}
+    settings = json.loads(json.dumps(settings, default=str))  # as it is read back
+    models = {e.label: {k: v for k, v in e.mapping().items() if k != "label"} for e in experiment.models}
     old = read(Kept, file, f"delete {experiment.output}, or name another `output`")
     if old is not None and any((experiment.output / "cells").glob("*/*")):
-        before = old["settings"]
-        changes = [f"{key} was {before.get(key)!r}" for key in settings if before.get(key) != settings[key]]
+        before = old.settings
+        names = [*settings, *(name for name in before if name not in settings)]
+        changes = [f"{name} was {before.get(name)!r}" for name in names if before.get(name) != settings.get(name)]
         changes += [
-            f"model {label!r} was {old['models'][label]}"
-            for label, options in models.items()
-            if old["models"].get(label, options) != options
+            f"model {label!r} was {old.models[label]}"
+            for label, model in models.items()
+            if old.models.get(label, model) != model
         ]
         if changes:
             raise ValueError(
                 f"the results in {experiment.output} are of other settings ({'; '.join(changes)}); "
                 "set them back, name another `output`, or delete that folder"
             )
-        models = {**old["models"], **models}
+        models = {**old.models, **models}
     write_json(file, {"settings": settings, "models": models})
 
 
-def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Slot) -> dict[str, Any]:
-    """Parameters, multiply-adds and latency of the models, in one process; measured anew when a model is added."""
+def measure_cost(experiment: Experiment, data: DataSet, labels: list[str], slot: Slot) -> Costs:
+    """Measure parameters, multiply-adds and latency of the models, in one process; anew when a model is added."""
     folder = experiment.output
-    found: dict[str, Any] | None = read(Cost, folder / "cost.json")
-    if found is not None and set(labels) <= set(found["models"]) and found.get("cuda") == (slot.gpu is not None):
-        return found
+    costs = read(Costs, folder / "cost.json")
+    if costs is not None and set(labels) <= set(costs.models) and costs.cuda == (slot.gpu is not None):
+        return costs
     spec = {
-        "experiment": experiment.mapping(), "labels": labels, "classes": data.classes, "cuda": slot.gpu is not None,
+        "experiment": experiment.mapping(), "labels": labels, "data": data.path, "classes": data.classes,
+        "cuda": slot.gpu is not None,
         "threads": slot.threads * experiment.jobs,  # all that cells had; asked again, Ultralytics would have said 1
     }  # fmt: skip
     write_json(folder / "cost-spec.json", spec)
@@ -211,9 +220,10 @@ def measure_cost(experiment: Experiment, data: Data, labels: list[str], slot: Sl
             process.join()
         finally:
             stop([process])
-    if process.exitcode:
+    costs = None if process.exitcode else read(Costs, folder / "cost.json")
+    if costs is None:
         raise RuntimeError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
-    return read(Cost, folder / "cost.json") or {}
+    return costs
 
 
 @contextlib.contextmanager
@@ -237,7 +247,7 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     """Run an experiment, or what is left of it, and write its report.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the name of an experiment that comes with the package.
         console: Takes progress, the table, and where the report is.
         changes: Of the experiment, such as `epochs=3`.
 
@@ -249,10 +259,10 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
         FileNotFoundError: no YAML, no data set, or one without pictures.
     """
     experiment = load(path, changes)
-    require(experiment.task)
+    require(experiment)
     import_modules(experiment)
     slots = find_slots(experiment)
-    preload(experiment.task, cuda=slots[0].gpu is not None)
+    preload(MODULES[experiment.engine], cuda=slots[0].gpu is not None)
     with only_writer(experiment.output, "dualvit compare"), terminable():
         data = _prepare(experiment)
         same_settings(experiment, data)
@@ -272,26 +282,23 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     return not failed
 
 
-def _prepare(experiment: Experiment) -> Data:
+def _prepare(experiment: Experiment) -> DataSet:
     """The data, and every model built once, so that a mistake shows before anything is trained."""
     with working("data", first=LIBRARIES) as report:
         data = prepare_data(experiment, report)
         report.begin("models")
-        check_models(experiment, data.classes)
+        check_models(experiment, data)
     return data
 
 
-def _report(experiment: Experiment, data: Data, runner: Runner, console: Console) -> None:
-    """Everything that is known from the finished cells, on the screen and in files."""
-    from dualvit.compare.report import summarise, write_report
+def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Console) -> None:
+    """Show everything that is known from the finished cells, on the screen and in files."""
+    from dualvit.compare.report import Failure, summarise, write_report
 
     results = [result for cell in runner.cells if (result := cell.result())]
     if not results:
         return
-    labels = [e.label for e in experiment.models if any(r["label"] == e.label for r in results)]
-    cost = measure_cost(experiment, data, labels, runner.slots[0])
-    summary = summarise(experiment, data, results, cost)
-    summary["failed"] = [
-        {"cell": cell.name, "message": cell.message} for cell in runner.cells if cell.state == "failed"
-    ]
-    write_report(summary, experiment.output, console)
+    labels = [e.label for e in experiment.models if any(r.label == e.label for r in results)]
+    costs = measure_cost(experiment, data, labels, runner.slots[0])
+    failures = [Failure(cell.name, cell.message) for cell in runner.cells if cell.state == "failed"]
+    write_report(summarise(experiment, data, results, costs, failures), experiment.output, console)

@@ -1,7 +1,7 @@
 """The progress of an experiment: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.report import shortened
+from dualvit.compare.results import Progress
 
 if TYPE_CHECKING:
     from dualvit.compare.runner import Cell
@@ -32,7 +33,7 @@ class Screen:
         self.console, self.experiment, self.slots = console, experiment, slots
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self.start = time.monotonic()
-        self.reported: dict[str, int] = {}
+        self.reported: dict[str, float | None] = {}
 
     def __enter__(self) -> Self:
         if self.live is not None:
@@ -51,29 +52,27 @@ class Screen:
         for cell in cells:
             if cell.state != "running":
                 continue
-            epochs = cell.progress().get("epochs") or []
+            epochs = cell.progress().epochs
             if epochs and epochs[-1]["epoch"] != self.reported.get(cell.name):
                 self.reported[cell.name] = epochs[-1]["epoch"]
-                value = epochs[-1][self.experiment.metric]
-                self._line(f"{cell.name}: epoch {self._epoch(epochs)}, {self.experiment.metric} {100 * value:.1f}")
+                metric = self.experiment.metric
+                self._line(f"{cell.name}: epoch {self._epoch(epochs)}, {metric} {points(epochs[-1][metric])}")
 
     def event(self, cell: "Cell", what: str) -> None:
         """Print a line where no table shows it."""
         if self.live is not None:
             return
         result = cell.result() if what == "done" else None
-        more = (
-            f", {result['metric']} {100 * result['last']:.1f}" if result else f": {cell.message}" * (what == "failed")
-        )
+        more = f", {result.metric} {points(result.last)}" if result else f": {cell.message}" * (what == "failed")
         self._line(f"{cell.name}: {what}{more}")
 
     def _line(self, text: str) -> None:
         self.console.print(
-            f"{clock(time.monotonic() - self.start)}  {text}", markup=False, highlight=False, soft_wrap=True
+            f"{clock(max(time.monotonic() - self.start, 1e-9))}  {text}", markup=False, highlight=False, soft_wrap=True
         )
 
-    def _epoch(self, epochs: list[dict[str, Any]]) -> str:
-        done = epochs[-1]["epoch"] if epochs else 0
+    def _epoch(self, epochs: Sequence[Mapping[str, float | None]]) -> str:
+        done = round(epochs[-1]["epoch"] or 0) if epochs else 0
         return f"{done}/{self.experiment.epochs}" if self.experiment.epochs else str(done)
 
     def table(self, cells: Sequence["Cell"]) -> Table:
@@ -91,20 +90,15 @@ class Screen:
         return table
 
     def _row(self, cell: "Cell") -> list[str | Text]:
-        progress = cell.progress() if cell.state in ("running", "done", "kept", "failed") else {}
-        epochs = progress.get("epochs") or []
-        state = WORDS.get(cell.state, cell.state)
-        left = ""
+        progress = Progress() if cell.state == "waiting" else cell.progress()
+        state, left = WORDS.get(cell.state, cell.state), ""
         if cell.state == "running":
-            share = float(progress.get("progress") or 0)
-            state = f"{100 * share:3.0f} %" if share else "starting"
-            seconds = time_left(cell, progress)
-            left = clock(seconds) if seconds else ""
-        value = f"{100 * epochs[-1][self.experiment.metric]:.1f}" if epochs else ""
-        seconds = float(progress.get("seconds") or (epochs[-1]["seconds"] if epochs else 0))
+            state = f"{100 * progress.progress:3.0f} %" if progress.progress else "starting"
+            left = clock(time_left(progress) or 0)
+        value = points(progress.epochs[-1][self.experiment.metric]) if progress.epochs else ""
         return [
             Text(shortened(cell.entry.label)), str(cell.seed), Text(state, STYLES[cell.state]),
-            self._epoch(epochs) if progress else "", value, clock(seconds) if seconds else "", left,
+            "" if cell.state == "waiting" else self._epoch(progress.epochs), value, clock(progress.seconds), left,
         ]  # fmt: skip
 
 
@@ -117,20 +111,20 @@ def visible(cells: Sequence["Cell"], rows: int) -> Sequence["Cell"]:
     return cells[begin : begin + max(rows, 3)]
 
 
-def time_left(cell: "Cell", progress: dict[str, Any]) -> float | None:
-    """Seconds until a running cell is done, if its speed stays; None while nothing is known."""
-    share, seconds = float(progress.get("progress") or 0), float(progress.get("seconds") or 0)
-    return seconds * (1 - share) / share if share > 0.01 and seconds else None
+def time_left(progress: Progress) -> float | None:
+    """Return seconds until a running cell is done, if its speed stays; None while nothing is known."""
+    if progress.progress <= 0.01 or not progress.seconds:
+        return None
+    return progress.seconds * (1 - progress.progress) / progress.progress
 
 
 def remaining(cells: Sequence["Cell"], slots: int) -> float | None:
-    """Seconds until all cells are done: what runs, and the mean of the known times for what waits."""
+    """Return seconds until all cells are done: those of what runs, and the mean of the known times for what waits."""
     known: dict[str, list[float]] = {}
     for cell in cells:
-        progress = cell.progress() if cell.state not in ("waiting", "failed") else {}
-        share, seconds = float(progress.get("progress") or 0), float(progress.get("seconds") or 0)
-        if share > 0.01 and seconds:
-            known.setdefault(cell.entry.label, []).append(seconds / share)
+        progress = Progress() if cell.state in ("waiting", "failed") else cell.progress()
+        if (left := time_left(progress)) is not None:
+            known.setdefault(cell.entry.label, []).append(progress.seconds + left)
     if not known:
         return None
     means = {label: sum(times) / len(times) for label, times in known.items()}
@@ -140,18 +134,25 @@ def remaining(cells: Sequence["Cell"], slots: int) -> float | None:
         if cell.state == "waiting":
             total += means.get(cell.entry.label, typical)
         elif cell.state == "running":
-            left = time_left(cell, cell.progress())
+            left = time_left(cell.progress())
             total += means.get(cell.entry.label, typical) if left is None else left
     return total / slots
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss.
+    """Return seconds as h:mm:ss or m:ss; nothing for none.
 
     Example:
         >>> clock(75), clock(3675)
         ('1:15', '1:01:15')
     """
+    if not seconds:
+        return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def points(share: float | None) -> str:
+    """Return a share in hundredths, such as 91.2."""
+    return "none" if share is None else f"{100 * share:.1f}"

@@ -24,6 +24,13 @@ class Difference:
     high: float | None
     seeds: int
 
+    def __str__(self) -> str:
+        """Return points in 100 with the interval, such as +1.2 (-0.3 to +2.7)."""
+        interval = (
+            "" if self.low is None or self.high is None else f" ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        )
+        return f"{100 * self.mean:+.1f}{interval}"
+
     @property
     def clear(self) -> bool:
         """Whether the interval leaves zero out."""

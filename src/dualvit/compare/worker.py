@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +14,42 @@ import torch
 
 from dualvit.allocator import keep_freed_memory
 from dualvit.bench.cost import PeakMemory, fold, latencies, macs, parameters, spread
-from dualvit.compare.build import build, import_modules
-from dualvit.compare.experiment import Entry, Experiment, parse
-from dualvit.compare.results import Progress, read
-from dualvit.compare.settings import ClassifyRecipe, DetectRecipe
+from dualvit.compare.engine import Place, engine, import_modules
+from dualvit.compare.experiment import parse
+from dualvit.compare.results import Cost, Costs, Latency, Progress, Result, read
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
 from dualvit.provenance import environment
+from dualvit.recipes.progress import Row
 
 REPORT_EVERY = 0.5  # seconds
-MAX_WORKERS = 8
 SAID = (ValueError, OSError, NonFiniteLossError, ModuleNotFoundError)  # they say by themselves what is wrong
 
 
 class Reporter:
-    """Writes what a training reports to `progress.json`: each epoch, and between them now and then."""
+    """Writes how far a training is to `progress.json`: each epoch, and between them now and then.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "progress.json"
-        self.state: dict[str, Any] = read(Progress, self.path) or {"epochs": [], "progress": 0.0, "seconds": 0.0}
-        self.written = 0.0
+    Args:
+        folder: Takes the file.
+        memory: Is begun when training begins.
+    """
 
-    def __call__(self, news: dict[str, Any]) -> None:
-        urgent = news.pop("epoch_end", False)
-        self.state |= news
-        if urgent or time.monotonic() - self.written > REPORT_EVERY:
-            write_json(self.path, self.state)
-            self.written = time.monotonic()
+    def __init__(self, folder: Path, memory: PeakMemory) -> None:
+        self.path, self.memory = folder / "progress.json", memory
+        kept = read(Progress, self.path)
+        self.epochs: list[Any] = kept.epochs if kept else []
+        self.written: float | None = None
+
+    def __call__(self, share: float, seconds: float, rows: list[Row] | None) -> None:
+        """Take the share that is done, the seconds so far, and the epochs once one is on disk."""
+        if self.written is None:
+            self.memory.start()
+        if rows is not None:
+            self.epochs = rows
+        elif self.written is not None and time.monotonic() - self.written <= REPORT_EVERY:
+            return
+        write_json(self.path, {"epochs": self.epochs, "progress": share, "seconds": seconds})
+        self.written = time.monotonic()
 
 
 def run_cell(folder: Path) -> None:
@@ -50,65 +60,23 @@ def run_cell(folder: Path) -> None:
     experiment = parse(spec["experiment"])
     import_modules(experiment)
     entry = next(model for model in experiment.models if model.label == spec["model"])
-    threads, cuda, seed = int(spec["threads"]), bool(spec["cuda"]), int(spec["seed"])
-    torch.set_num_threads(threads)
-    if cuda:
+    place = Place(bool(spec["cuda"]), int(spec["threads"]), int(spec["seed"]))
+    torch.set_num_threads(place.threads)
+    if place.cuda:
         torch.cuda.init()  # before Ultralytics changes which GPUs are visible
-    memory = PeakMemory(cuda)
-    task = _classify if experiment.task == "classify" else _detect
-    epochs = task(folder, experiment, entry, spec, Reporter(folder), memory)
-    if not epochs:
-        raise ValueError("no epoch was completed; give more time")
-    metric = experiment.metric
-    best = max(epochs, key=lambda row: row[metric])
-    result = {
-        "label": entry.label, "name": entry.name, "options": dict(entry.options), "seed": seed, "metric": metric,
-        "last": epochs[-1][metric], "best": best[metric], "best_epoch": best["epoch"], "epochs": epochs,
-        "seconds": epochs[-1]["seconds"], "peak_memory": memory.bytes(),
-        "threads": threads, **environment(cuda),
-    }  # fmt: skip
-    write_json(folder / "result.json", result)
-
-
-def _classify(
-    folder: Path, experiment: Experiment, entry: Entry, spec: dict[str, Any], report: Reporter, memory: PeakMemory
-) -> list[dict[str, float]]:
-    import lightning
-
-    from dualvit.compare import classifier as compared
-    from dualvit.data.images import read_folders
-
-    assert isinstance(experiment.recipe, ClassifyRecipe)
-    lightning.seed_everything(spec["seed"], verbose=False)
-    model = build(experiment, entry, spec["classes"])
-    workers = experiment.workers if experiment.workers is not None else spec["threads"] if spec["cuda"] else 0
-    data = compared.loaders(
-        read_folders(spec["data"]), experiment.recipe, experiment.image_size, experiment.batch,
-        min(workers, MAX_WORKERS), spec["seed"],
+    memory, metric = PeakMemory(place.cuda), experiment.metric
+    epochs = engine(experiment, entry, spec["data"], place).train(folder, Reporter(folder, memory))
+    known = [row for row in epochs if row[metric] == row[metric]]
+    if not known or known[-1] is not epochs[-1]:
+        state = f"its last {metric} is no number" if epochs else "no epoch was completed"
+        raise ValueError(f"{state}; give " + ("validation data with every class" if epochs else "more time"))
+    best = max(known, key=lambda row: row[metric])
+    result = Result(
+        label=entry.label, name=entry.name, options=dict(entry.options), seed=place.seed, metric=metric,
+        last=epochs[-1][metric], best=best[metric], best_epoch=int(best["epoch"]), epochs=[{**row} for row in epochs],
+        seconds=epochs[-1]["seconds"], peak_memory=memory.bytes(), threads=place.threads, **environment(place.cuda),
     )  # fmt: skip
-    seconds = None if experiment.minutes is None else 60 * experiment.minutes
-    budget = compared.Budget(experiment.epochs, seconds)
-    return compared.train(
-        folder / "weights", model, data, experiment.recipe, budget, spec["seed"], spec["cuda"], report, memory.start
-    )
-
-
-def _detect(
-    folder: Path, experiment: Experiment, entry: Entry, spec: dict[str, Any], report: Reporter, memory: PeakMemory
-) -> list[dict[str, float]]:
-    from dualvit.yolo import engine as cell
-
-    assert isinstance(experiment.recipe, DetectRecipe)
-    workers = spec["threads"] if experiment.workers is None else experiment.workers
-    arguments = {
-        "imgsz": experiment.image_size, "batch": experiment.batch, "seed": spec["seed"],
-        "device": "0" if spec["cuda"] else "cpu", "workers": min(workers, MAX_WORKERS),
-    }  # fmt: skip
-    seconds = None if experiment.minutes is None else 60 * experiment.minutes
-    return cell.train(
-        folder, (entry.name, entry.options), experiment.task, spec["data"], experiment.recipe, arguments,
-        experiment.epochs, seconds, spec["threads"], report, memory.start,
-    )  # fmt: skip
+    write_json(folder / "result.json", asdict(result))
 
 
 def run_cost(folder: Path) -> None:
@@ -116,20 +84,24 @@ def run_cost(folder: Path) -> None:
     spec = read_json(folder / "cost-spec.json") or {}
     experiment = parse(spec["experiment"])
     import_modules(experiment)
-    cuda = bool(spec["cuda"])
-    threads = int(spec["threads"])
+    cuda, threads = bool(spec["cuda"]), int(spec["threads"])
     torch.set_num_threads(threads)
     models, counts = {}, {}
     for entry in experiment.models:
         if entry.label not in spec["labels"]:
             continue
-        model = build(experiment, entry, spec["classes"]).eval()
-        counts[entry.label] = {"parameters": parameters(model), "macs": macs(model, experiment.image_size)}
+        model = engine(experiment, entry, spec["data"]).network(spec["classes"]).eval()
+        counts[entry.label] = parameters(model), macs(model, experiment.image_size)
         fold(model)
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
-    rows = {label: {**counts[label], "latency": spread(seconds)} for label, seconds in times.items()}
-    write_json(folder / "cost.json", {"models": rows, "threads": threads, "cuda": cuda, **environment(cuda)})
+    costs = {label: Cost(*counts[label], _latency(seconds)) for label, seconds in times.items()}
+    write_json(folder / "cost.json", asdict(Costs(models=costs, threads=threads, cuda=cuda, **environment(cuda))))
+
+
+def _latency(seconds: list[float]) -> Latency:
+    times = spread(seconds)
+    return Latency(times["median"], times["low"], times["high"], len(seconds))
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

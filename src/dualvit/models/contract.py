@@ -1,51 +1,41 @@
 """What every network here is to timm: features, heads, intermediates, layer groups, entry points.
 
-A family fills in the parts: `forward_seed` (image to pixels and what travels beside them), `stages`,
-and `collect` (the last stage's output to what the head reads).
+A family fills in `begin` (an image to the pixels and the semantics beside them), `stages`, and `finish` (the last
+stage's output to the features that the heads read).
 """
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, register_model, register_notrace_function
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from dualvit.nn.fuse import fuse
-
 _logger = logging.getLogger(__name__)
 
 STRIDE = 32  # of the last stage; image sides are multiples of it
-WINDOWS = 112  # or of this: whole 28x28 windows, and whole pixels down to stride 16
+EVEN = (STRIDE, 112)  # or of 112: whole 28x28 cells, and whole pixels down to stride 16
 
 
-@register_notrace_function
-def check_image(image: Tensor, stride: int = STRIDE, windows: int = WINDOWS) -> Tensor:
-    """Return `image` if it is (B, C, H, W) with sides that the network divides evenly; else raise ValueError.
-
-    These are multiples of 32, the last stage's stride, and of 112, whole 28x28 windows.
-    """
+@register_notrace_function  # torch.fx cannot follow a decision that hangs on a shape
+def check_image(image: Tensor, multiples: tuple[int, ...] = EVEN) -> Tensor:
+    """Return `image` if it is (B, C, H, W) with sides that are multiples of 32 or 112; else raise ValueError."""
     if image.ndim != 4:
         raise ValueError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
     for side in image.shape[2:]:
-        if side == 0 or (side % stride != 0 and side % windows != 0):
-            size = f"{image.shape[2]}x{image.shape[3]}"
-            either = f" (or {windows})" if windows != stride else ""
-            raise ValueError(f"image size {size}: sides must be multiples of {stride}{either}; resize or pad them")
+        if side == 0 or all(side % multiple for multiple in multiples):
+            size, known = f"{image.shape[2]}x{image.shape[3]}", " or ".join(map(str, multiples))
+            raise ValueError(f"image size {size}: sides must be multiples of {known}; resize or pad them")
     return image
 
 
 class Backbone(nn.Module):
     """A pyramid of stages with timm's model interface.
-
-    `forward_features` returns one NHWC tensor that holds all that the head needs. Where the family
-    has a class token, row 0 is that token, the same in each column, and the rows after it are the
-    pixel map.
 
     Args:
         dims: Channels of the stages, at strides 4, 8, 16, 32.
@@ -58,16 +48,17 @@ class Backbone(nn.Module):
     feature_dim = -1
     pools: tuple[str, ...] = ("token", "avg", "")
 
-    if TYPE_CHECKING:  # TorchScript cannot read these
-        stages: nn.ModuleList
-        norm: nn.Module
+    stages: nn.ModuleList
+    norm: nn.Module
+    head: nn.Module
+    aux_head: nn.Module | None
 
     def __init__(self, dims: tuple[int, ...], in_chans: int, linear_std: float | None, drop_rate: float) -> None:
         super().__init__()
         self.in_chans = in_chans
         self.linear_std = linear_std
-        self.windows = WINDOWS
         self.token_label = False
+        self.multiples: tuple[int, ...] = EVEN
         self.num_features = self.head_hidden_size = dims[-1]
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
@@ -78,32 +69,34 @@ class Backbone(nn.Module):
         return self.forward_head(self.forward_features(image))
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Run all stages, and gather what the heads need in one (B, rows, columns, C) tensor."""
-        pixels, context = self.forward_seed(check_image(image, windows=self.windows))
-        for stage in self.stages:
-            pixels, context = stage(pixels, context)
-        return self.collect(pixels, context)
+        """Return all that the heads read as one tensor (B, rows, columns, C).
 
-    def forward_seed(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The two values that flow through the stages: pixels (B, H/4, W/4, C), and what is beside them."""
+        In a family with a class token (DualViT, Pyramid, PVT), row 0 is not a row of the image: it holds the class
+        token, once per column, and rows 1 to H/32 are the pixel map. RegionViT returns its regional tokens.
+        """
+        pixels, semantics = self.begin(check_image(image, self.multiples))
+        for stage in self.stages:
+            pixels, semantics = stage(pixels, semantics)
+        return self.finish(pixels, semantics)
+
+    def begin(self, image: Tensor) -> tuple[Tensor, Any]:
+        """Return the two values that flow through the stages: pixels (B, H/4, W/4, C), and semantics or None."""
         raise NotImplementedError
 
-    def collect(self, pixels: Tensor, context: Tensor | None) -> Tensor:
-        """What the heads read, of the last stage's output."""
+    def finish(self, pixels: Tensor, semantics: Any) -> Tensor:
+        """Return the features that the heads read, from the last stage's output."""
         raise NotImplementedError
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool what `forward_features` returns and classify it; `pre_logits` stops before the heads."""
+        """Pool the output of `forward_features` and classify it; `pre_logits` stops before the heads."""
         if self.global_pool == "":
             pooled = features
-        elif self.global_pool == "avg":
-            pooled = features[:, 1:].mean((1, 2))
         else:
-            pooled = features[:, 0, 0]
+            pooled = features[:, 0, 0] if self.global_pool == "token" else features[:, 1:].mean((1, 2))  # (B, C4)
         if pre_logits:
             return pooled
-        logits = self.head(self.head_drop(pooled))
-        if self.aux_head is not None and self.global_pool != "":
+        logits = self.head(self.head_drop(pooled))  # (B, num_classes)
+        if self.aux_head is not None and self.global_pool != "":  # token labelling: an answer per pixel
             logits = logits + 0.5 * self.aux_head(features[:, 1:].flatten(1, 2)).amax(1)
         return logits
 
@@ -130,21 +123,22 @@ class Backbone(nn.Module):
             output_fmt: "NCHW" (a channels-last view) or "NHWC".
             intermediates_only: Return the list of maps alone, without `forward_features`' output.
         """
-        if output_fmt not in ["NCHW", "NHWC"]:  # a list, and no !r, nor a break below, for TorchScript
-            raise ValueError(f"output_fmt '{output_fmt}' is unknown; use 'NCHW' or 'NHWC'")
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
         take, last = feature_take_indices(len(self.stages), indices)
         maps: list[Tensor] = []
-        pixels, context = self.forward_seed(check_image(x, windows=self.windows))
-        for index, stage in enumerate(self.stages):
-            if index <= last or not stop_early:
-                before = pixels
-                pixels, context = stage(pixels, context)
-                if index in take:
-                    out = self.feature_map(index, before, pixels)
-                    maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
-        if intermediates_only:
-            return maps
-        return self.collect(pixels, context), maps
+        pixels, semantics = self.begin(check_image(x, self.multiples))
+        for index, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
+            before = pixels
+            pixels, semantics = stage(pixels, semantics)
+            if index in take:
+                out = self.feature_map(index, before, pixels)
+                maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
+        return maps if intermediates_only else (self.finish(pixels, semantics), maps)
+
+    @classmethod
+    def check_options(cls, config: Any, options: Iterable[str]) -> None:
+        """Raise ValueError if one of the config's fields that the user gave has no effect."""
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
@@ -158,20 +152,17 @@ class Backbone(nn.Module):
         if last < len(self.feature_info) - 1:
             self.norm = nn.Identity()
         if prune_head:
-            self.prune_context()
+            self.prune_semantics()
             self.reset_classifier(0, "")
         return list(take)
 
-    @torch.jit.ignore
-    def prune_context(self) -> None:
-        """Drop what nothing reads once the head is gone."""
+    def prune_semantics(self) -> None:
+        """Drop the modules that nothing reads once the head is gone."""
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
         """The classifier: `head`, or `(head, aux_head)` with the token-labelling head."""
         return self.head if self.aux_head is None else (self.head, self.aux_head)
 
-    @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the heads by new ones for `num_classes`, 0 for none; optionally change the pooling."""
         if global_pool is not None:
@@ -188,26 +179,22 @@ class Backbone(nn.Module):
             return head.train(self.training)
 
         self.head = new_head() if num_classes > 0 else nn.Identity().train(self.training)
-        self.aux_head: nn.Module | None = new_head() if num_classes > 0 and self.token_label else None
+        self.aux_head = new_head() if num_classes > 0 and self.token_label else None
 
-    @torch.jit.ignore
     def init_weights(self) -> None:
         """Initialise every module as the family's paper does."""
         self.apply(self._init_module)
 
-    @torch.jit.ignore
     def _init_module(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             trunc_normal_(module.weight, std=self.linear_std or module.in_features**-0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names that weight decay must not shrink: the queries, the class token, every layer scale."""
         return {name for name, _ in self.named_parameters() if name.endswith((".queries", ".gamma", "cls_token"))}
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """timm's layer groups, by stage (`coarse`) or by block, for layer-wise lr decay."""
         by_block = [
@@ -218,26 +205,6 @@ class Backbone(nn.Module):
         ]
         return {"stem": r"^(?:stem|seed|cls_token)", "blocks": r"^stages\.(\d+)" if coarse else by_block}
 
-    @torch.jit.ignore
-    def fuse(self) -> "Backbone":
-        """Fold batch norms and layer scales into the layers before them, in place, for inference; returns self.
-
-        Outputs stay the same to rounding. The weights' names do not, so a fused model is neither trained nor saved.
-
-        Raises:
-            ValueError: the model is in training mode.
-
-        Example:
-            >>> import torch, dualvit
-            >>> model = dualvit.create_model("dualvit_n").eval()
-            >>> image = torch.randn(1, 3, 64, 64)
-            >>> torch.allclose(model(image), model.fuse()(image), atol=1e-5)
-            True
-        """
-        fuse(self)
-        return self
-
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True, stages: Sequence[int] | None = None) -> None:
         """Recompute each block in the backward pass instead of keeping its activations.
 
@@ -255,17 +222,39 @@ class Backbone(nn.Module):
             stage.grad_checkpointing = enable and (stages is None or index in stages)  # type: ignore[assignment]
 
 
-def stage_plans(config: Any, head_dim: int) -> list[tuple[int, list[float]]]:
-    """For each stage of a family's config its channels, and the drop path of each of its blocks.
+@dataclass(frozen=True)
+class BlockShape:
+    """Where a block stands and how large it is; `number` counts over all stages, and both it and `stage` from 0."""
+
+    stage: int
+    number: int
+    dim: int
+    num_heads: int
+    hidden: int
+    drop_path: float
+    layer_scale: float | None
+
+
+def block_shapes(config: Any, head_dim: int, ffn_ratios: Sequence[Sequence[int]]) -> Iterator[list[BlockShape]]:
+    """Yield the shapes of each stage's blocks, from a family's `dims`, `depths` and `drop_path_rate`.
+
+    Args:
+        config: Of the family; without `layer_scale`, its blocks have none.
+        head_dim: Channels of an attention head.
+        ffn_ratios: For each stage, hidden width over C; its blocks take the values in turn.
 
     Raises:
         ValueError: channels that heads of `head_dim` do not divide.
     """
     rates = calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
-    for index, dim in enumerate(config.dims):
+    number, scale = itertools.count(), getattr(config, "layer_scale", None)
+    for stage, (dim, ratios) in enumerate(zip(config.dims, ffn_ratios, strict=True)):
         if dim % head_dim:
-            raise ValueError(f"stage {index + 1} has {dim} channels; give a multiple of {head_dim}")
-    return list(zip(config.dims, rates, strict=True))
+            raise ValueError(f"stage {stage + 1} has {dim} channels; give a multiple of {head_dim}")
+        yield [
+            BlockShape(stage, next(number), dim, dim // head_dim, dim * ratio, rate, scale)
+            for rate, ratio in zip(rates[stage], itertools.cycle(ratios), strict=False)
+        ]
 
 
 def pretrained_cfg(**kwargs: Any) -> dict[str, Any]:
@@ -287,8 +276,9 @@ def pretrained_cfg(**kwargs: Any) -> dict[str, Any]:
 
 def _create(model_class: type[Backbone], config: Any, variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     """Build a named model; keywords that name a field of its config change the config."""
-    shape = {field.name: kwargs.pop(field.name) for field in fields(config) if kwargs.get(field.name) is not None}
-    config = replace(config, **shape)
+    options = {field.name: kwargs.pop(field.name) for field in fields(config) if kwargs.get(field.name) is not None}
+    config = replace(config, **options)
+    model_class.check_options(config, options)
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
 
     def build(**model_args: Any) -> Backbone:
@@ -310,15 +300,15 @@ def _create(model_class: type[Backbone], config: Any, variant: str, pretrained: 
     return model
 
 
-def entrypoint(
-    module: str, model_class: type[Backbone], variant: str, config: Any, doc: str
-) -> Callable[..., nn.Module]:
-    """Register `variant` with timm as a function of the named module, and return that function."""
+def entrypoints(module: str, model_class: type[Backbone], configs: Mapping[str, Any]) -> list[Callable[..., nn.Module]]:
+    """Register each config's name with timm as a function of the named module, and return these functions."""
+    return [register_model(_entrypoint(module, model_class, name, config)) for name, config in configs.items()]
 
+
+def _entrypoint(module: str, model_class: type[Backbone], name: str, config: Any) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(model_class, config, variant, pretrained, **kwargs)
+        return _create(model_class, config, name, pretrained, **kwargs)
 
-    create.__name__ = variant
-    create.__module__ = module
-    create.__doc__ = doc
-    return register_model(create)
+    create.__name__, create.__module__ = name, module
+    create.__doc__ = f"Build {name}: {model_class.__name__} of dims {config.dims} and depths {config.depths}."
+    return create

@@ -3,7 +3,7 @@
 image --patches, positions--> pixels --> reduction blocks --> ... x 4, the class token joins in stage 4 --> head
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +12,14 @@ from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs, register_notrace_function
 from torch import Tensor, nn
 
-from dualvit.models.contract import STRIDE, Backbone, entrypoint, pretrained_cfg, stage_plans
+from dualvit.models.contract import STRIDE, Backbone, block_shapes, entrypoints, pretrained_cfg
+from dualvit.models.dual_vit import Stage, TokenFFN
+from dualvit.models.mixers.block import MixerBlock
+from dualvit.models.mixers.reduction import RATIOS, ReductionMixer
 from dualvit.models.published import Layout
-from dualvit.nn.layers import TokenFFN
-from dualvit.nn.mixers import ReductionMixer
-from dualvit.nn.mixers.block import MixerBlock
-from dualvit.nn.stage import Stage
 
 HEAD_DIM = 64  # channels of an attention head
 TRAINED = 224  # image size of the position embeddings
-RATIOS = (8, 4, 2, 1)  # of spatial reduction
 
 LAYOUT = Layout(
     mark="pos_embed1",
@@ -77,7 +75,7 @@ def resample_positions(positions: Tensor, grid: int, like: Tensor) -> Tensor:
 class PatchEmbed(nn.Module):
     """Cut the map into patches, project, normalise, and add position embeddings.
 
-    A context is a class token on its way to the last stage, whose embedding has a position for it.
+    A semantics is a class token on its way to the last stage, whose embedding has a position for it.
 
     Shapes: pixels (B, H, W, C) to (B, H/patch, W/patch, dim). Source: PVT, section 3.2.
 
@@ -97,12 +95,12 @@ class PatchEmbed(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, self.first + grid * grid, dim))
         trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         pixels = self.norm(self.proj(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         pixels = pixels + resample_positions(self.pos_embed[:, self.first :], self.grid, pixels)
-        if context is not None and self.first > 0:
-            context = context + self.pos_embed[:, :1]
-        return pixels, context
+        if semantics is not None and self.first > 0:
+            semantics = semantics + self.pos_embed[:, :1]
+        return pixels, semantics
 
 
 class ClassTokenBlock(nn.Module):
@@ -115,14 +113,14 @@ class ClassTokenBlock(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         tokens = pixels.flatten(1, 2)
-        if context is not None:
-            tokens = torch.cat([context, tokens], dim=1)
+        if semantics is not None:
+            tokens = torch.cat([semantics, tokens], dim=1)
         tokens = self.block(tokens.unsqueeze(1), None)[0].squeeze(1)  # a map of one row
-        if context is not None:
-            context, tokens = tokens[:, :1], tokens[:, 1:]
-        return tokens.reshape(pixels.shape), context
+        if semantics is not None:
+            semantics, tokens = tokens[:, :1], tokens[:, 1:]
+        return tokens.reshape(pixels.shape), semantics
 
 
 class PVT(Backbone):
@@ -158,7 +156,7 @@ class PVT(Backbone):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__(config.dims, in_chans, linear_std=0.02, drop_rate=drop_rate)
-        self.windows = STRIDE
+        self.multiples = (STRIDE,)
         self.stem = PatchEmbed(in_chans, config.dims[0], 4, TRAINED // 4)
         self.cls_token: nn.Parameter | None = nn.Parameter(torch.zeros(1, 1, self.num_features))
         trunc_normal_(self.cls_token, std=0.02)
@@ -168,17 +166,17 @@ class PVT(Backbone):
         self.init_weights()
         self.register_load_state_dict_pre_hook(LAYOUT.adopt)
 
-    def forward_seed(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+    def begin(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pixels (B, H/4, W/4, C), and the class token (B, 1, C4), which waits for the last stage."""
         pixels = self.stem(image.permute(0, 2, 3, 1))[0]
         if self.cls_token is None:
             return pixels, None
         return pixels, self.cls_token.expand(image.shape[0], -1, -1)
 
-    def collect(self, pixels: Tensor, context: Tensor | None) -> Tensor:
+    def finish(self, pixels: Tensor, semantics: Tensor | None) -> Tensor:
         """(B, 1 + H/32, W/32, C), the class token in row 0, all normalised."""
-        if context is not None:
-            row = context.unsqueeze(1).expand(-1, -1, pixels.shape[2], -1)
+        if semantics is not None:
+            row = semantics.unsqueeze(1).expand(-1, -1, pixels.shape[2], -1)
             pixels = torch.cat([row, pixels], dim=1)
         return self.norm(pixels)
 
@@ -189,38 +187,25 @@ class PVT(Backbone):
         pixels: Tensor = self.stages[-1](before, None)[0]
         return pixels
 
-    @torch.jit.ignore
-    def prune_context(self) -> None:
+    def prune_semantics(self) -> None:
         """Drop the class token and the norm, which maps do without."""
         self.cls_token = None
         self.norm = nn.Identity()
 
 
-def _stages(config: PVTConfig) -> list[Stage]:
-    stages = []
-    for index, (dim, rates) in enumerate(stage_plans(config, HEAD_DIM)):
-        last = index == len(config.dims) - 1
+def _stages(config: PVTConfig) -> Iterator[Stage]:
+    for shapes in block_shapes(config, HEAD_DIM, [(ratio,) for ratio in config.ffn_ratios]):
+        stage, dim = shapes[0].stage, shapes[0].dim
+        last = stage == len(config.dims) - 1
         blocks: list[nn.Module] = []
-        for rate in rates:
-            mixer = ReductionMixer(dim, dim // HEAD_DIM, RATIOS[index])
-            block = MixerBlock(dim, mixer, TokenFFN(dim, config.ffn_ratios[index] * dim), rate)
+        for shape in shapes:
+            mixer = ReductionMixer(dim, shape.num_heads, RATIOS[stage])
+            block = MixerBlock(shape, mixer, TokenFFN(dim, shape.hidden))
             blocks.append(ClassTokenBlock(block) if last else block)
-        grid = TRAINED // (4 * 2**index)
-        downsample = PatchEmbed(config.dims[index - 1], dim, 2, grid, class_position=last) if index else None
-        stages.append(Stage(downsample, blocks, None))
-    return stages
+        grid = TRAINED // (4 * 2**stage)
+        downsample = PatchEmbed(config.dims[stage - 1], dim, 2, grid, class_position=last) if stage else None
+        yield Stage(downsample, blocks, None)
 
 
 default_cfgs = generate_default_cfgs({name: pretrained_cfg(first_conv="stem.proj") for name in CONFIGS})
-
-
-def _entrypoint(variant: str, doc: str) -> Callable[..., nn.Module]:
-    return entrypoint(__name__, PVT, variant, CONFIGS[variant], doc)
-
-
-__all__ = ["CONFIGS", "PVT", "PVTConfig"]
-
-pvt_tiny = _entrypoint("pvt_tiny", "PVT v1 tiny, 13.2 M parameters.")
-pvt_small = _entrypoint("pvt_small", "PVT v1 small, 24.5 M parameters.")
-pvt_medium = _entrypoint("pvt_medium", "PVT v1 medium, 44.2 M parameters.")
-pvt_large = _entrypoint("pvt_large", "PVT v1 large, 61.4 M parameters.")
+pvt_tiny, pvt_small, pvt_medium, pvt_large = entrypoints(__name__, PVT, CONFIGS)

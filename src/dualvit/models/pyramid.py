@@ -1,8 +1,7 @@
 """One pyramid, any token mixer: Dual-ViT's stem, widths, depths, feed-forward networks and heads.
 
-`create_model("pyramid_n", mixer="outlook")` differs from `dualvit_n` in how tokens are mixed and in
-nothing else; with mixer="dual" it is Dual-ViT, name by name and bit by bit. Where a rival's own paper
-treats its stages differently, that is followed:
+`create_model("pyramid_n", mixer="outlook")` differs from `dualvit_n` in how tokens are mixed and in nothing else; with
+mixer="dual" it is Dual-ViT, name by name and bit by bit. A rival's stages are treated as its own paper does:
 
     full       each pixel attends to every pixel, in all stages
     reduction  PVT: keys and values of a strided map, cells of 8, 4, 2, 1 pixels in stages 1 to 4
@@ -14,25 +13,18 @@ treats its stages differently, that is followed:
     dual       Dual-ViT: dual blocks, then merge blocks, with semantics from the stem on
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.contract import entrypoint, pretrained_cfg
+import dualvit.models.mixers  # noqa: F401  (registers them)
+from dualvit.models.contract import block_shapes, entrypoints, pretrained_cfg
 from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
-from dualvit.models.dual_vit import HEAD_DIM, DualViT, DualViTConfig, block_plans
-from dualvit.nn.layers import ConvFFN, MapDownsample
-from dualvit.nn.mixers import check_mixer, create_mixer
-from dualvit.nn.mixers.block import MixerBlock, RegionalBlock
-from dualvit.nn.mixers.regional import RegionalSeed
-from dualvit.nn.stage import Stage
-
-RATIOS = (8, 4, 2, 1)  # of spatial reduction, in PVT's and Twins' four stages
-OUTLOOK_STAGES = 2  # VOLO's full attention starts at stride 16
+from dualvit.models.dual_vit import HEAD_DIM, DualViT, DualViTConfig, Stage
+from dualvit.models.registry import MIXERS, Mixer, find_mixer
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class PyramidConfig(DualViTConfig):
     """The shape of a pyramid: `DualViTConfig`, and the mixer.
 
     Attributes:
-        mixer: A key of `dualvit.nn.mixers.MIXERS`. `dual_stages` and `semantic_grid` are for "dual".
+        mixer: A key of `dualvit.models.registry.MIXERS`. `dual_stages`, `semantic_grid` and `key_grid` are for "dual".
     """
 
     mixer: str = "dual"
@@ -55,7 +47,8 @@ class Pyramid(DualViT):
     Args, shapes and errors are those of `DualViT`; `config.mixer` names the mixer.
 
     Raises:
-        ValueError: an unknown mixer, a size that is no multiple of 32 or 112, or a bad option.
+        ValueError: an unknown mixer, an option that the mixer does not read, a size that is no multiple of 32 or 112,
+            or a bad option.
 
     Example:
         >>> import torch, dualvit
@@ -65,79 +58,57 @@ class Pyramid(DualViT):
     """
 
     def __init__(self, config: PyramidConfig = CONFIGS["pyramid_s"], **kwargs: Any) -> None:
-        check_mixer(config.mixer)
+        self.mixer_name = config.mixer
         super().__init__(config, **kwargs)
-        self.seed_reads_image = config.mixer == "regional"
 
-    @torch.jit.ignore
+    @property
+    def mixer(self) -> Mixer:
+        """The mixer's entry in the registry."""
+        return find_mixer(self.mixer_name)
+
+    @classmethod
+    def check_options(cls, config: Any, options: Iterable[str]) -> None:
+        """Raise ValueError if an option is given that the mixer does not read."""
+        own = find_mixer(config.mixer).options
+        for option in options:
+            if readers := [name for name, entry in MIXERS.items() if option in entry.options and option not in own]:
+                raise ValueError(
+                    f"{option} has no effect with mixer={config.mixer!r}; leave it out, or give mixer={readers[0]!r}"
+                )
+
     def build_seed(self, config: DualViTConfig) -> nn.Module | None:
-        """What starts the mixer's context: semantics, regional tokens or nothing."""
-        mixer = getattr(config, "mixer", "dual")
-        if mixer == "dual":
-            return super().build_seed(config)
-        return RegionalSeed(self.in_chans, config.dims[0]) if mixer == "regional" else None
+        """Return the module that makes the mixer's first semantics, or None."""
+        return self.mixer.seed and self.mixer.seed(self.in_chans, config)
 
-    @torch.jit.ignore
-    def build_stages(self, config: DualViTConfig) -> list[Stage]:
-        """The four stages, of the mixer's blocks."""
-        mixer = getattr(config, "mixer", "dual")
-        if mixer == "dual":
-            return super().build_stages(config)
-        stages, count = [], 0
-        for index, (dim, plans) in enumerate(block_plans(config)):
-            blocks = []
-            for hidden, rate in plans:
-                blocks.append(rival_block(mixer, index, count, dim, hidden, rate, config.layer_scale))
-                count += 1
-            last = index == len(config.dims) - 1
-            downsample = MapDownsample(config.dims[index - 1], dim) if index else None
-            stages.append(Stage(downsample, blocks, None if last else dim, norm_context=mixer == "regional"))
-        return stages
+    def build_stages(self, config: DualViTConfig) -> Iterator[Stage]:
+        """Yield the four stages, of the mixer's blocks."""
+        for shapes in block_shapes(config, HEAD_DIM, config.ffn_ratios):
+            stage, dim = shapes[0].stage, shapes[0].dim
+            downsample = self.mixer.downsample(config.dims[stage - 1], dim) if stage else None
+            blocks = [self.mixer.block(shape, config) for shape in shapes]
+            yield Stage(downsample, blocks, dim if stage < 3 else None, norm_semantics=self.seed is not None)
 
-    def forward_seed(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The two values that flow through the stages: pixels (B, H/4, W/4, C), and the mixer's context."""
+    def begin(self, image: Tensor) -> tuple[Tensor, Any]:
+        """Return the two values that flow through the stages: pixels (B, H/4, W/4, C), and semantics or None."""
         pixels = self.stem(image)
         if self.seed is None:
             return pixels, None
-        return pixels, self.seed(image if self.seed_reads_image else pixels)
+        return pixels, self.seed(image if self.mixer.seed_reads_image else pixels)
 
-    @torch.jit.ignore
-    def prune_context(self) -> None:
-        """Drop the class block, and what updates the context after its last reader."""
-        super().prune_context()
+    def finish(self, pixels: Tensor, semantics: Tensor | None) -> Tensor:
+        """Return features as `DualViT.finish` does, of pixels and the tokens (B, M, C), (B, h, w, C) or none beside."""
+        tokens = pixels[:, :0, 0] if semantics is None else semantics.flatten(1, -2)  # (B, M, C)
+        return super().finish(pixels, tokens)
+
+    def prune_semantics(self) -> None:
+        """Drop the class block, and each module that updates the semantics after their last reader."""
+        super().prune_semantics()
         last_block: Any = self.stages[-1].blocks[-1]  # type: ignore[index]
-        if isinstance(last_block, RegionalBlock):
-            last_block.prune_context()
-
-
-def rival_block(
-    mixer: str, stage: int, count: int, dim: int, hidden: int, drop_path: float, layer_scale: float
-) -> nn.Module:
-    """One block of a mixer other than "dual": number `count` of the network, in stage `stage`, both from 0."""
-    heads, ffn = dim // HEAD_DIM, ConvFFN(dim, hidden)
-    if mixer == "regional":
-        return RegionalBlock(dim, heads, ffn, drop_path, layer_scale)
-    options = {
-        "reduction": {"ratio": RATIOS[stage]},
-        "local": {"ratio": RATIOS[stage], "block": count},
-    }
-    name = "full" if mixer == "outlook" and stage >= OUTLOOK_STAGES else mixer
-    return MixerBlock(dim, create_mixer(name, dim, heads, **options.get(name, {})), ffn, drop_path, layer_scale)
+        if hasattr(last_block, "prune_semantics"):
+            last_block.prune_semantics()
 
 
 default_cfgs = generate_default_cfgs(
     {name: pretrained_cfg(first_conv="stem.conv.0", classifier=("head", "aux_head")) for name in CONFIGS}
 )
-
-
-def _entrypoint(variant: str, doc: str) -> Callable[..., nn.Module]:
-    return entrypoint(__name__, Pyramid, variant, CONFIGS[variant], doc)
-
-
-__all__ = ["CONFIGS", "Pyramid", "PyramidConfig"]
-
-pyramid_n = _entrypoint("pyramid_n", "The pyramid of dualvit_n with any mixer (ours).")
-pyramid_t = _entrypoint("pyramid_t", "The pyramid of dualvit_t with any mixer (ours).")
-pyramid_s = _entrypoint("pyramid_s", "The pyramid of dualvit_s with any mixer (ours).")
-pyramid_b = _entrypoint("pyramid_b", "The pyramid of dualvit_b with any mixer (ours).")
-pyramid_l = _entrypoint("pyramid_l", "The pyramid of dualvit_l with any mixer (ours).")
+pyramid_n, pyramid_t, pyramid_s, pyramid_b, pyramid_l = entrypoints(__name__, Pyramid, CONFIGS)

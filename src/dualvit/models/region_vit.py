@@ -5,20 +5,17 @@ image --stem--> pixels -----> windows of 7x7, each with its own regional token -
    +----seed--> regional tokens +---+-------------------------------------------halved--> ... mean --> head
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from timm.layers import LayerNorm2d
 from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
-from dualvit.models.contract import Backbone, entrypoint, pretrained_cfg, stage_plans
+from dualvit.models.contract import Backbone, block_shapes, entrypoints, pretrained_cfg
+from dualvit.models.dual_vit import Stage, TokenFFN
+from dualvit.models.mixers.regional import RegionalBlock, RegionalSeed
 from dualvit.models.published import Layout
-from dualvit.nn.layers import TokenFFN
-from dualvit.nn.mixers.block import RegionalBlock
-from dualvit.nn.mixers.regional import RegionalSeed
-from dualvit.nn.stage import Stage
 
 HEAD_DIM = 32  # channels of an attention head
 
@@ -109,10 +106,10 @@ class RegionDownsample(nn.Module):
         """One map, (B, H, W, C) to (B, H/2, W/2, 2C)."""
         return self.conv(self.act(self.norm(pixels)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
-    def forward(self, pixels: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        if context is not None:
-            context = self.halve(context)
-        return self.halve(pixels), context
+    def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        if semantics is not None:
+            semantics = self.halve(semantics)
+        return self.halve(pixels), semantics
 
 
 class RegionViT(Backbone):
@@ -162,34 +159,30 @@ class RegionViT(Backbone):
         self.init_weights()
         self.register_load_state_dict_pre_hook(LAYOUT.adopt)
 
-    def forward_seed(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+    def begin(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """The two values that flow through the stages: pixels (B, H/4, W/4, C), regional tokens (B, h, w, C)."""
         return self.stem(image), self.seed(image)
 
-    def collect(self, pixels: Tensor, context: Tensor | None) -> Tensor:
+    def finish(self, pixels: Tensor, semantics: Tensor | None) -> Tensor:
         """The regional tokens, normalised; of a model pruned to a feature extractor, the pixels."""
-        return pixels if self.maps_only or context is None else self.norm(context)
+        return pixels if self.maps_only or semantics is None else self.norm(semantics)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Average the regional tokens and classify; `pre_logits` stops before the head."""
         pooled = features if self.global_pool == "" else features.mean((1, 2))
         return pooled if pre_logits else self.head(self.head_drop(pooled))
 
-    @torch.jit.ignore
-    def prune_context(self) -> None:
+    def prune_semantics(self) -> None:
         """Drop the norm, which regional tokens alone pass."""
         self.maps_only = True
         self.norm = nn.Identity()
 
 
-def _stages(config: RegionViTConfig) -> list[Stage]:
-    stages = []
-    for index, (dim, rates) in enumerate(stage_plans(config, HEAD_DIM)):
-        blocks: list[nn.Module] = [
-            RegionalBlock(dim, dim // HEAD_DIM, TokenFFN(dim, config.ffn_ratio * dim), rate) for rate in rates
-        ]
-        stages.append(Stage(RegionDownsample(config.dims[index - 1], dim) if index else None, blocks, None))
-    return stages
+def _stages(config: RegionViTConfig) -> Iterator[Stage]:
+    for shapes in block_shapes(config, HEAD_DIM, [(config.ffn_ratio,)] * len(config.dims)):
+        stage, dim = shapes[0].stage, shapes[0].dim
+        blocks: list[nn.Module] = [RegionalBlock(shape, TokenFFN(dim, shape.hidden)) for shape in shapes]
+        yield Stage(RegionDownsample(config.dims[stage - 1], dim) if stage else None, blocks, None)
 
 
 default_cfgs = generate_default_cfgs(
@@ -200,15 +193,4 @@ default_cfgs = generate_default_cfgs(
         for name, config in CONFIGS.items()
     }
 )
-
-
-def _entrypoint(variant: str, doc: str) -> Callable[..., nn.Module]:
-    return entrypoint(__name__, RegionViT, variant, CONFIGS[variant], doc)
-
-
-__all__ = ["CONFIGS", "RegionViT", "RegionViTConfig"]
-
-regionvit_tiny = _entrypoint("regionvit_tiny", "RegionViT tiny, 13.8 M parameters.")
-regionvit_small = _entrypoint("regionvit_small", "RegionViT small, 30.6 M parameters.")
-regionvit_medium = _entrypoint("regionvit_medium", "RegionViT medium, 41.2 M parameters.")
-regionvit_base = _entrypoint("regionvit_base", "RegionViT base, 72.7 M parameters.")
+regionvit_tiny, regionvit_small, regionvit_medium, regionvit_base = entrypoints(__name__, RegionViT, CONFIGS)

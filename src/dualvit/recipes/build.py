@@ -21,7 +21,8 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
         ValueError: an unknown name, or weights of another network.
     """
     try:
-        model = create_model(network.name, drop_path_rate=network.drop_path, **network.options, **kwargs)
+        drop = {"drop_path_rate": network.drop_path} if network.drop_path else {}  # not every network takes it
+        model = create_model(network.name, **drop, **network.options, **kwargs)
     except TypeError as error:  # of an argument that the network does not have
         raise ValueError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
     if network.weights is not None:

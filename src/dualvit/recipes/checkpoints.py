@@ -42,7 +42,7 @@ class WholeFiles(TorchCheckpointIO):
         return content
 
 
-def keepers(folder: Path, metric: str, last: type[ModelCheckpoint] = ModelCheckpoint) -> list[Callback]:
+def keepers(folder: Path, metric: str) -> list[Callback]:
     """Callbacks that write `best.ckpt` and then `last.ckpt`, which knows the best score, after each epoch.
 
     They are two, since Lightning's `save_last` leaves the file as it is after an epoch that is not the best so far.
@@ -50,11 +50,10 @@ def keepers(folder: Path, metric: str, last: type[ModelCheckpoint] = ModelCheckp
     Args:
         folder: Takes the files.
         metric: The score that the best one has most of.
-        last: What writes `last.ckpt`.
     """
     common: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", **common)
-    return [best, last(folder, filename="last", **common)]
+    return [best, ModelCheckpoint(folder, filename="last", **common)]
 
 
 def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -79,8 +79,9 @@ class Schedule:
     """How long, and the learning rate of each step; timm's schedules, by step.
 
     Attributes:
-        epochs: Passes through the data; or None, where `steps` are given.
+        epochs: Passes through the data; or None, if `steps` or `minutes` are set.
         steps: Optimizer steps; or None.
+        minutes: Wall-clock time of training, in whose course the learning rate falls; or None.
         shape: cosine; poly, which falls with `power`; or multistep, a tenth after each of the `milestones`.
         warmup_epochs: Length of the linear warm-up.
         warmup_steps: The same in steps, which goes before epochs.
@@ -93,6 +94,7 @@ class Schedule:
 
     epochs: Count | None = None
     steps: Count | None = None
+    minutes: Positive | None = None
     shape: Literal["cosine", "poly", "multistep"] = "cosine"
     warmup_epochs: NotNegative = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -103,9 +105,13 @@ class Schedule:
     power: Positive = 1.0
 
     def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            given = f"epochs is {self.epochs} and steps {self.steps}"
-            raise ValueError(f"{given}; give exactly one of them, and null for the other")
+        lengths = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
+        said = [name for name, value in lengths.items() if value is not None] or ["epochs", "steps"]
+        if len(said) > 1:
+            words = f"{said[0]} is {lengths[said[0]]} and {said[1]} {lengths[said[1]]}"
+            raise ValueError(f"{words}; give exactly one of them, and null for the other")
+        if self.minutes is not None and (self.shape == "multistep" or self.cooldown_epochs):
+            raise ValueError(f"minutes is {self.minutes:g}, which has no milestones and no cooldown; give epochs")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -141,6 +147,7 @@ class Recipe:
         trainer: Further arguments of Lightning's Trainer: devices, num_nodes, strategy, precision, ...
     """
 
+    NOUN: ClassVar[str] = "a recipe"  # in an error that lists its settings
     LAYOUT: ClassVar[str] = "data.root=FOLDER"  # what the task takes as a data set
 
     task: str
@@ -202,8 +209,8 @@ def apply(plain: dict[str, Any], change: str) -> None:
     inner[last] = parse_yaml(text, change)
 
 
-def typed(kind: type[Recipe], plain: Mapping[str, Any]) -> Any:
-    """A task's recipe from plain values.
+def typed(kind: type[Any], plain: Mapping[str, Any]) -> Any:
+    """Typed settings, such as a task's recipe, from plain values.
 
     Raises:
         ValueError: one line that names the first mistake: its place, the value, and what is allowed.
@@ -217,7 +224,7 @@ def typed(kind: type[Recipe], plain: Mapping[str, Any]) -> Any:
         raise ValueError(_mistake(kind, first)) from None
 
 
-def _mistake(kind: type[Recipe], error: Any) -> str:
+def _mistake(kind: type[Any], error: Any) -> str:
     place, value = ".".join(map(str, error["loc"])), error["input"]
     shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
     if error["type"] == "unexpected_keyword_argument":
@@ -241,9 +248,10 @@ def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
         )  # of settings or None
     if place[-1] in RENAMED:
         return f"unknown setting {place[-1]!r}; it is called {RENAMED[str(place[-1])]}"
-    known = list(kind.__dataclass_fields__)
+    known = [one.name for one in fields(kind)]
+    noun = getattr(kind, "NOUN", kind.__name__)
     where = ".".join(map(str, place[:-1]))
-    return f"{unknown_name('setting', str(place[-1]), known)}; {where or 'a recipe'} has {', '.join(known)}"
+    return f"{unknown_name('setting', str(place[-1]), known)}; {where or noun} has {', '.join(known)}"
 
 
 def kind(task: Any) -> ModuleType:

@@ -2,14 +2,73 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar, Timer
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.strategies import FSDPStrategy
 
 COLOUR = "cyan"
+Row = dict[str, float]
+# Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
+Listener = Callable[[float, float, list[Row] | None], None]
+
+
+class Clock(Timer, Checkpoint):
+    """The time that training has taken, earlier starts included; ends a run whose minutes are over.
+
+    It is a Checkpoint for Lightning's order of calls: an epoch is told once it is on disk, so that no kill undoes it.
+
+    Args:
+        minutes: The length of the run; None has no limit.
+        listener: Is told when training begins, and after each step and each epoch.
+
+    Attributes:
+        seconds: Until each validation, by its step.
+    """
+
+    def __init__(self, minutes: float | None, listener: Listener | None = None) -> None:
+        super().__init__(None if minutes is None else timedelta(minutes=minutes), verbose=False)
+        self.listener = listener
+        self.seconds: dict[int, float] = {}
+
+    def rows(self, history: list[Row]) -> list[Row]:
+        """Validations with the seconds until each."""
+        return [row | {"seconds": self.seconds.get(int(row["step"]), 0.0)} for row in history]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._tell(pl_module, None)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
+        self._tell(pl_module, None)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self.seconds[trainer.global_step] = self.time_elapsed()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self._tell(pl_module, self.rows(pl_module.history))
+
+    def _tell(self, task: Any, rows: list[Row] | None) -> None:
+        if self.listener:
+            self.listener(task.progress(), self.time_elapsed(), rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.seconds = dict(state_dict["seconds"])
+
+
+def clock(trainer: Any) -> Clock:
+    """The clock of a trainer."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Clock))
 
 
 class EpochLines(Callback):
@@ -25,9 +84,11 @@ class EpochLines(Callback):
         size = "" if isinstance(trainer.strategy, FSDPStrategy) else f", {millions:.1f} M parameters"  # a share there
         batch = min(pl_module.recipe.data.batch, pl_module.images() or sys.maxsize)
         world = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        epochs, minutes = pl_module.epochs(), pl_module.recipe.schedule.minutes
+        length = _counted(epochs, "epoch") if epochs else f"{minutes:g} minutes, epochs"
         print(
             f"{network}{size}, {_counted(len(pl_module.classes), 'class', 'classes')}: "
-            f"{_counted(pl_module.epochs(), 'epoch')} of {_counted(round(pl_module.steps_an_epoch()), 'step')} of "
+            f"{length} of {_counted(round(pl_module.steps_an_epoch()), 'step')} of "
             f"{batch} images on {trainer.strategy.root_device.type}{world}",
             flush=True,
         )
@@ -80,7 +141,7 @@ class Bar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         total = self.trainer.lightning_module.epochs()  # type: ignore[operator]  # a Task
-        return f"epoch {current_epoch + 1}/{total}".ljust(len(self.validation_description))
+        return f"epoch {current_epoch + 1}{f'/{total}' if total else ''}".ljust(len(self.validation_description))
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """The loss alone: scores are in the lines of the epochs."""

@@ -23,16 +23,18 @@ from dualvit.recipes.config import Recipe, apply, kind, of_its_task, plain
 from dualvit.recipes.config import load_recipe as load_recipe
 from dualvit.recipes.content import require_own_data, stored_recipe, to_store, weights_of
 from dualvit.recipes.loading import TaskData
+from dualvit.recipes.progress import Listener, clock
 from dualvit.recipes.task import Task
 from dualvit.recipes.trainer import make_trainer, quiet
 from dualvit.seeds import seed_all
 from dualvit.stored import StoredError, check_shapes, filled_by
 
 
-def fit(recipe: Recipe, out: Path) -> Task:
+def fit(recipe: Recipe, out: Path, listener: Listener | None = None) -> Task:
     """Train, or continue from the folder's last checkpoint.
 
     `out` takes `last.ckpt` and `best.ckpt` after each epoch, `logs`, `unreadable.txt`, and `results.json` in the end.
+    A `listener` is told the share that is done, the seconds so far, and the epochs once one is on disk.
 
     Raises:
         ValueError: `out` holds a run of other settings or classes.
@@ -43,7 +45,7 @@ def fit(recipe: Recipe, out: Path) -> Task:
     _require_writable(out)
     with quiet(), one_line():
         task, data = prepare(recipe, out)
-        trainer = make_trainer(recipe, out, task.metric)
+        trainer = make_trainer(recipe, out, task.metric, listener)
         # Of all processes the first one writes, and holds the folder for the others.
         with only_writer(out, "dualvit recipe fit") if trainer.is_global_zero else nullcontext():
             _fit(trainer, task, data, out)
@@ -84,6 +86,7 @@ def results(task: Task) -> dict[str, Any]:
     return {
         "recipe": plain(task.recipe),
         "environment": environment(task.device.type == "cuda"),
+        "seconds": round(clock(task.trainer).time_elapsed(), 1),
         "best": best_row(task),
         "history": task.history,
     }

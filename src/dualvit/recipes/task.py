@@ -20,8 +20,11 @@ from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.recipes.config import Recipe, Schedule
 from dualvit.recipes.content import to_store
+from dualvit.recipes.progress import clock
 from dualvit.seeds import seed_all
 from dualvit.stored import StoredError
+
+TICKS = 1_000_000  # in which a schedule by minutes is counted
 
 
 class Task(lightning.LightningModule):
@@ -95,10 +98,12 @@ class Task(lightning.LightningModule):
                 f"{self.images()}; give the same data, or another --out"
             )
         every = self.trainer.check_val_every_n_epoch or 1
-        if every > self.epochs():
+        if every > (self.epochs() or 1):
+            length = (
+                f"{self.epochs()} epochs: nothing" if self.epochs() else "an end in any epoch: its last one perhaps not"
+            )
             raise ValueError(
-                f"trainer.check_val_every_n_epoch is {every}, and the run has {self.epochs()} epochs: nothing would be "
-                "validated; give less"
+                f"trainer.check_val_every_n_epoch is {every}, and the run has {length} would be validated; give less"
             )
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
         self.scheduler = scheduler(optimizer, self.recipe.schedule, self.steps(), self.steps_an_epoch())
@@ -110,17 +115,35 @@ class Task(lightning.LightningModule):
     def steps(self) -> int:
         """Optimizer steps until the learning rate is at its lowest."""
         schedule = self.recipe.schedule
-        return schedule.steps or round((schedule.epochs or 0) * self.steps_an_epoch())
+        return schedule.steps or round((schedule.epochs or 0) * self.steps_an_epoch()) or TICKS
 
     def epochs(self) -> int:
-        """Passes through the data, the last one perhaps in part."""
+        """Passes through the data, the last one perhaps in part; 0 if minutes end the run."""
+        if self.recipe.schedule.minutes:
+            return 0
         if self.recipe.schedule.steps:
             return math.ceil(self.steps() / self.steps_an_epoch())
         return int(self.trainer.max_epochs or 0)
 
+    def progress(self) -> float:
+        """The share of the training that is done, 0..1."""
+        if self.recipe.schedule.minutes:
+            return min(clock(self.trainer).time_elapsed() / (60 * self.recipe.schedule.minutes), 1.0)
+        steps = self.recipe.schedule.steps or self.epochs() * self.steps_an_epoch()
+        return min(self.global_step / steps, 1.0)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """A step's learning rate and randomness depend on its number alone: a resumed run is a straight one."""
-        self.scheduler.step_update(self.global_step)
+        """A step's learning rate and randomness depend on its number alone: a resumed run is a straight one.
+
+        Of a run by minutes, the learning rate depends on the clock, after a warm-up by steps.
+        """
+        if self.recipe.schedule.minutes:
+            self.scheduler.step_update(round(self.progress() * TICKS))
+            warm = (self.global_step + 1) / (_warmup(self.recipe.schedule, self.steps_an_epoch()) + 1)
+            for group in self.optimizers().optimizer.param_groups:  # type: ignore[union-attr]
+                group["lr"] *= min(warm, 1.0)
+        else:
+            self.scheduler.step_update(self.global_step)
         seed_all(f"{self.recipe.seed} {self.current_epoch} {batch_idx} {self.global_rank}")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -143,7 +166,7 @@ class Task(lightning.LightningModule):
         return loss
 
     def _stop(self, parts: Mapping[str, Tensor], batch: Any, batch_idx: int) -> None:
-        position = non_finite_sample(batch)
+        position = non_finite_sample(tuple(batch))  # loaders make lists of tuples, which would pass for samples
         if position is not None:
             name = self.trainer.datamodule.sample_name(self.current_epoch, batch_idx, position)  # type: ignore[attr-defined]
             raise NonFiniteLossError(
@@ -204,7 +227,7 @@ def scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, 
         steps: Until the learning rate is at its lowest.
         steps_an_epoch: Steps in one epoch.
     """
-    warmup = schedule.warmup_steps or round(schedule.warmup_epochs * steps_an_epoch)
+    warmup = 0 if schedule.minutes else _warmup(schedule, steps_an_epoch)
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": schedule.warmup_lr}
     common |= {"t_in_epochs": False, "initialize": False}
     if schedule.shape == "multistep":
@@ -214,3 +237,7 @@ def scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, 
     if schedule.shape == "poly":
         return PolyLRScheduler(optimizer, steps, schedule.power, schedule.min_lr, **common)
     return CosineLRScheduler(optimizer, steps, schedule.min_lr, **common)
+
+
+def _warmup(schedule: Schedule, steps_an_epoch: float) -> int:
+    return schedule.warmup_steps or round(schedule.warmup_epochs * steps_an_epoch)

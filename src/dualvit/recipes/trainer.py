@@ -18,7 +18,7 @@ from rich.console import Console
 from dualvit.recipes.checkpoints import WholeFiles, keepers
 from dualvit.recipes.checks import require_logger, require_trainer
 from dualvit.recipes.config import Recipe
-from dualvit.recipes.progress import Bar, EpochLines
+from dualvit.recipes.progress import Bar, Clock, EpochLines, Listener
 
 # True, and of no help to who trains: advice on workers, on intervals of logs, and what Lightning is about to change.
 SILENT = (
@@ -35,13 +35,16 @@ SILENT = (
 )
 
 
-def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightning.Trainer:
+def make_trainer(
+    recipe: Recipe, out: Path | None, metric: str = "", listener: Listener | None = None
+) -> lightning.Trainer:
     """Lightning's Trainer: the recipe's own arguments, and checkpoints and logs in `out`.
 
     Args:
         recipe: The settings.
         out: The folder of a training run; None validates, and writes nothing.
         metric: The score that the best checkpoint has most of.
+        listener: Is told how far training is.
 
     Raises:
         ValueError: an argument that Trainer does not have, or that the recipe decides elsewhere.
@@ -62,10 +65,13 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
             default_root_dir=out,
             # Of a run by steps, Lightning would not know that a checkpoint at the end of an epoch has that epoch behind
             # it; an epoch has a step at least, and the task itself stops after the last one.
-            max_epochs=schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
+            max_epochs=-1 if schedule.minutes else schedule.steps or (schedule.epochs or 0) + schedule.cooldown_epochs,
             min_epochs=0,
             gradient_clip_val=recipe.optimizer.clip or None,
-            callbacks=_callbacks(recipe, out, metric, bool(arguments["enable_progress_bar"])),
+            callbacks=[
+                *([Bar()] if arguments["enable_progress_bar"] else []),
+                *(_callbacks(recipe, out, metric, listener) if out else []),
+            ],
             plugins=plugins,
             use_distributed_sampler=False,
         )
@@ -74,13 +80,9 @@ def make_trainer(recipe: Recipe, out: Path | None, metric: str = "") -> lightnin
         raise ValueError(f"Lightning cannot take one of {given}: {error}") from None
 
 
-def _callbacks(recipe: Recipe, out: Path | None, metric: str, bar: bool) -> list[Callback]:
-    callbacks: list[Callback] = [Bar()] if bar else []
-    if out is None:
-        return callbacks
-    if recipe.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    return [*callbacks, EpochLines(), *keepers(out, metric)]
+def _callbacks(recipe: Recipe, out: Path, metric: str, listener: Listener | None) -> list[Callback]:
+    average = [] if recipe.ema is None else [EMAWeightAveraging(decay=recipe.ema)]
+    return [*average, EpochLines(), *keepers(out, metric), Clock(recipe.schedule.minutes, listener)]
 
 
 def make_logger(name: Any, out: Path) -> Logger | bool:

@@ -9,7 +9,6 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
 from dualvit import archives
-from dualvit.compare.settings import DetectRecipe
 from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.model import YOLO
@@ -30,7 +28,13 @@ COLUMNS = {  # of results.csv
     "detect": {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"},
     "segment": {"mask mAP50-95": "metrics/mAP50-95(M)", "mask mAP50": "metrics/mAP50(M)"},
 }
-Report = Callable[[dict[str, Any]], None]
+FIXED = {  # arguments of Ultralytics that are the same in every comparison
+    "optimizer": "AdamW", "cos_lr": True, "pretrained": False, "patience": 0, "amp": False, "plots": False,
+    "verbose": False, "cache": True, "name": "run", "exist_ok": True, "mode": "train",
+}  # fmt: skip
+Row = dict[str, float]
+# Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
+Listener = Callable[[float, float, list[Row] | None], None]
 
 
 def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
@@ -48,15 +52,76 @@ def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
     return model
 
 
+class YoloEngine:
+    """One model with its settings, in the hands of Ultralytics: what a comparison trains.
+
+    Args:
+        name: An Ultralytics YAML, or a timm name.
+        options: Of `dualvit.yolo.YOLO`, or of the timm model.
+        task: detect or segment.
+        arguments: Of Ultralytics' training: data, epochs or time (hours), imgsz, batch, seed, device, workers and more.
+        threads: Of torch on the CPU.
+    """
+
+    def __init__(
+        self, name: str, options: Mapping[str, Any], task: str, arguments: Mapping[str, Any], threads: int = 1
+    ) -> None:
+        self.name, self.options, self.task = name, options, task
+        self.arguments, self.threads = arguments, threads
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many classes the data set has, and how many pictures to train on and to validate on."""
+        return read_data(self.arguments["data"])
+
+    def network(self, classes: int) -> nn.Module:
+        """Build the module that training would build for a data set of so many classes."""
+        return network(self.name, self.options, self.task, classes)
+
+    def train(self, folder: Path, listener: Listener) -> list[Row]:
+        """Train, or continue from the folder's last state.
+
+        Args:
+            folder: Takes Ultralytics' folder `run`, and the state.
+            listener: Is told the share that is done, the seconds so far, and the epochs once one is on disk.
+
+        Returns:
+            A row per epoch: its number, the accuracies on the validation pictures, and seconds so far.
+        """
+        state = read_state(folder / STATE)
+        done: list[Row] = state["history"] if state else []
+        used = done[-1]["seconds"] if done else 0.0
+        epochs, hours = self.arguments.get("epochs"), self.arguments.get("time")
+        if state and ((epochs and state["epoch"] + 1 >= epochs) or (hours and used >= 3600 * hours)):
+            return list(done)
+        model = open_model(self.name, self.options, self.task)
+
+        def rows() -> list[Row]:
+            """Of earlier processes, and of this one, whose results.csv is new."""
+            later = history(folder, self.task)
+            first = min((new["epoch"] for new in later), default=math.inf)
+            return [row for row in done if row["epoch"] < first] + later
+
+        _watch(model, folder, state, rows, self.threads, listener)
+        trainer = model.task_map[self.task]["trainer"](
+            overrides={**model.overrides, **self.arguments, **FIXED, "nbs": self.arguments["batch"],
+                       "project": str(folder.resolve())},
+            _callbacks=model.callbacks,
+        )  # fmt: skip
+        trainer.model = trainer.get_model(cfg=model.model.yaml, weights=None)
+        trainer.final_eval = lambda: None  # it would open best.pt, which may be of an earlier process
+        trainer.train()
+        return rows()
+
+
 def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> nn.Module:
-    """The module that training would build for a data set of so many classes."""
+    """Build the module that training would build for a data set of so many classes."""
     model = open_model(name, options, task).model
     built: nn.Module = type(model)({**model.yaml, "nc": classes}, verbose=False)
     return built
 
 
-def read_data(path: str | Path) -> dict[str, int]:
-    """How many classes and pictures a data.yaml names; nothing is fetched.
+def read_data(path: str | Path) -> tuple[int, int, int]:
+    """Return how many classes a data.yaml names, and pictures to train and validate on; nothing is fetched.
 
     Raises:
         FileNotFoundError: the file, a folder of it, or any picture in a folder is missing.
@@ -69,11 +134,11 @@ def read_data(path: str | Path) -> dict[str, int]:
     except (FileNotFoundError, RuntimeError, SyntaxError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise FileNotFoundError(f"data {path}: {lines[0]}; correct `path`, `train` and `val` in it") from None
-    counts = {split: sum(map(_pictures, _listed(data[split]))) for split in ("train", "val")}
-    for split, count in counts.items():
+    train, val = (sum(map(_pictures, _listed(data[split]))) for split in ("train", "val"))
+    for split, count in (("train", train), ("val", val)):
         if not count:
             raise FileNotFoundError(f"data {path}: no images in {data[split]}; correct `{split}` in it")
-    return {"classes": int(data["nc"]), **counts}
+    return int(data["nc"]), train, val
 
 
 def _listed(value: Any) -> list[Any]:
@@ -87,10 +152,10 @@ def _pictures(place: str | Path) -> int:
     return sum(1 for line in place.read_text().splitlines() if line.strip()) if place.is_file() else 0
 
 
-def history(folder: Path, task: str) -> list[dict[str, float]]:
+def history(folder: Path, task: str) -> list[Row]:
     """The epochs of a run from its results.csv; of an epoch that was done twice the later one counts."""
     table = folder / "run" / "results.csv"
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[int, Row] = {}
     if table.exists():
         for row in csv.DictReader(table.open(), skipinitialspace=True):
             try:
@@ -99,60 +164,6 @@ def history(folder: Path, task: str) -> list[dict[str, float]]:
             except (TypeError, ValueError):  # a line that a kill cut short
                 continue
     return [rows[epoch] for epoch in sorted(rows)]
-
-
-def train(
-    folder: Path, entry: tuple[str, Mapping[str, Any]], task: str, data: str, recipe: DetectRecipe,
-    arguments: Mapping[str, Any], epochs: int | None, seconds: float | None, threads: int, report: Report,
-    start: Callable[[], None] = lambda: None,
-) -> list[dict[str, float]]:  # fmt: skip
-    """Train, or continue from the folder's last checkpoint.
-
-    Args:
-        folder: Takes Ultralytics' folder `run`.
-        entry: The model's name and options.
-        task: detect or segment.
-        data: The data.yaml.
-        recipe: The settings.
-        arguments: Further ones of Ultralytics: imgsz, batch, device, seed, workers.
-        epochs: The budget, or None where `seconds` is given.
-        seconds: The budget in training time.
-        threads: Of torch on the CPU.
-        report: Called with what is known so far.
-        start: Called when everything is in place and training begins.
-
-    Returns:
-        For each epoch: its number, the accuracies on the validation pictures, and seconds so far.
-    """
-    state = read_state(folder / STATE)
-    done = state["history"] if state else []
-    used = done[-1]["seconds"] if done else 0.0
-    if state and ((epochs and state["epoch"] + 1 >= epochs) or (seconds and used >= seconds)):
-        return list(done)
-    model = open_model(*entry, task)
-    settings = asdict(recipe)
-    settings["lr0"] = settings.pop("lr")
-    budget = {"epochs": epochs} if epochs else {"time": (seconds or 0) / 3600}
-
-    def rows() -> list[dict[str, float]]:
-        """Of earlier processes, and of this one, whose results.csv is new."""
-        later = history(folder, task)
-        return [row for row in done if row["epoch"] < min((new["epoch"] for new in later), default=math.inf)] + later
-
-    _watch(model, folder, state, rows, used, threads, report, start)
-    trainer = model.task_map[task]["trainer"](
-        overrides={
-            **model.overrides, "data": data, **arguments, **budget, **settings, "optimizer": "AdamW", "cos_lr": True,
-            "nbs": arguments["batch"], "pretrained": False, "patience": 0, "amp": False, "plots": False,
-            "verbose": False, "cache": True, "project": str(folder.resolve()), "name": "run", "exist_ok": True,
-            "mode": "train",
-        },
-        _callbacks=model.callbacks,
-    )  # fmt: skip
-    trainer.model = trainer.get_model(cfg=model.model.yaml, weights=None)
-    trainer.final_eval = lambda: None  # it would open best.pt, which may be of an earlier process
-    trainer.train()
-    return rows()
 
 
 def read_state(file: Path) -> dict[str, Any] | None:
@@ -187,7 +198,7 @@ def _is_row(row: Any) -> bool:
     return numbers and {"epoch", "seconds"} <= set(row) and all(map(math.isfinite, row.values()))
 
 
-def write_state(file: Path, trainer: Any, history: list[dict[str, float]]) -> None:
+def write_state(file: Path, trainer: Any, history: list[Row]) -> None:
     """Keep a trainer's state after an epoch, and the epochs so far."""
     stopper = {key: value for key, value in vars(trainer.stopper).items() if isinstance(value, int | float)}
     best = trainer.best_fitness
@@ -224,10 +235,19 @@ def restore(trainer: Any, state: dict[str, Any], where: Path) -> None:
 
 
 def _watch(
-    model: YOLO, folder: Path, state: dict[str, Any] | None, rows: Callable[[], list[dict[str, float]]], used: float,
-    threads: int, report: Report, start: Callable[[], None],
+    model: YOLO, folder: Path, state: dict[str, Any] | None, rows: Callable[[], list[Row]], threads: int,
+    listener: Listener,
 ) -> None:  # fmt: skip
-    """Follow a training from `state`, its clock on from `used` seconds; each epoch's `rows` are kept and reported."""
+    """Follow a training from `state`, its clock on from there; each epoch's `rows` are kept and told."""
+    used = state["history"][-1]["seconds"] if state and state["history"] else 0.0
+
+    def tell(trainer: Any, done: list[Row] | None = None) -> None:
+        seconds = time.time() - trainer.train_time_start
+        if trainer.args.time:
+            share = min(seconds / (3600 * trainer.args.time), 1.0)
+        else:
+            share = (trainer.epoch + min(1.0, trainer.batches_seen / len(trainer.train_loader))) / trainer.epochs
+        listener(share, seconds, done)
 
     def on_ready(trainer: Any) -> None:
         if state is not None:
@@ -237,26 +257,20 @@ def _watch(
         if trainer.device.type == "cpu":
             torch.set_num_threads(threads)  # Ultralytics leaves one core free, which of two is half
         trainer.train_time_start = time.time() - used
-        start()
+        listener(0.0, used, None)
 
     def on_epoch_start(trainer: Any) -> None:
         trainer.start_epoch = 0  # with a time budget, Ultralytics divides all the time by the epochs since this one
-
-    def progress(trainer: Any) -> float:
-        if trainer.args.time:
-            return min((time.time() - trainer.train_time_start) / (3600 * trainer.args.time), 1.0)
-        return (trainer.epoch + min(1.0, trainer.batches_seen / len(trainer.train_loader))) / trainer.epochs
+        trainer.batches_seen = 0
 
     def on_batch(trainer: Any) -> None:
-        first = getattr(trainer, "seen_epoch", None) != trainer.epoch
-        trainer.batches_seen = 1 if first else trainer.batches_seen + 1
-        trainer.seen_epoch = trainer.epoch
-        report({"progress": progress(trainer), "seconds": time.time() - trainer.train_time_start})
+        trainer.batches_seen += 1
+        tell(trainer)
 
     def on_epoch(trainer: Any) -> None:
         known = rows()
         write_state(folder / STATE, trainer, known)
-        report({"progress": progress(trainer), "epochs": known, "epoch_end": True})
+        tell(trainer, known)
 
     model.add_callback("on_pretrain_routine_end", on_ready)
     model.add_callback("on_train_start", on_start)

@@ -38,8 +38,8 @@ from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
 
 from dualvit.backbones.meta import on_meta
+from dualvit.fast import fuse
 from dualvit.models import unknown_name
-from dualvit.nn.fuse import fuse
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"

@@ -14,7 +14,8 @@ import ultralytics
 import ultralytics.nn.tasks as tasks
 from torch import Tensor, nn
 
-from dualvit.nn.mixers import MIXERS
+import dualvit.models.mixers  # noqa: F401  (registers them)
+from dualvit.models.registry import MIXERS
 from dualvit.stored import StoredError, check_network, check_shapes, check_value, filled_by
 
 # Of a whole YAML; `backbone_weights` is not among them, since the file brings its own.

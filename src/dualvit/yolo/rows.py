@@ -8,22 +8,20 @@ them by itself.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules.block import C2f, HGStem
 from ultralytics.nn.modules.conv import Conv
 
+import dualvit.models.mixers  # noqa: F401  (registers them)
 from dualvit.backbones.timm_model import as_maps, plan_backbone
-from dualvit.nn.blocks import DualBlock
-from dualvit.nn.layers import ConvFFN
-from dualvit.nn.mixers import check_mixer, create_mixer
-from dualvit.nn.mixers.block import MixerBlock, RegionalBlock
-from dualvit.nn.mixers.regional import WINDOW
-from dualvit.nn.semantics import SemanticSeed
+from dualvit.fast import accelerate
+from dualvit.models.contract import BlockShape
+from dualvit.models.dual_vit import DualViTConfig
+from dualvit.models.registry import find_mixer
 from dualvit.yolo.patches import ParsesLike, register
 
 GRID = (4, 4)  # semantic tokens of a C2fMixer
-REDUCTION = 2  # sides of a reduced cell in it
+STAGE = 1  # whose form of a mixer the row has: stride 8's
 
 
 class BackboneBatchNorm(nn.BatchNorm2d):
@@ -133,29 +131,27 @@ class C2fMixer(nn.Module, metaclass=ParsesLike):
         e: float = 0.5,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_mixer(mixer)
         self.c = int(c2 * e)
         self.cv1 = Conv(c1, 2 * self.c, 1, 1)
-        self.seed: nn.Module | None = None
-        if mixer == "dual":
-            self.seed = SemanticSeed(self.c, (grid[0], grid[1]))
-            nn.init.trunc_normal_(self.seed.queries, std=0.02)
-        elif mixer == "regional":
-            self.seed = WindowMeans()
-        few = grid[0] * grid[1]
-        self.m = nn.ModuleList(mixer_block(mixer, self.c, ratio * self.c, index, few) for index in range(n))
-        if mixer == "regional" and n:  # nothing reads the regional tokens that the last block gives back
-            self.m[-1].prune_context()  # type: ignore[operator]
+        entry, size = find_mixer(mixer), (grid[0], grid[1])
+        config = DualViTConfig(0, (self.c,) * 4, (n,) * 4, semantic_grid=size, layer_scale=1.0)  # for short runs
+        self.seed = entry.map_seed and entry.map_seed(self.c, config)
+        heads = next(h for h in range(max(self.c // 32, 1), 0, -1) if self.c % h == 0)
+        shapes = (BlockShape(STAGE, i, self.c, heads, ratio * self.c, 0.0, 1.0) for i in range(n))
+        self.m = nn.ModuleList(entry.block(shape, config) for shape in shapes)
+        if n and hasattr(self.m[-1], "prune_semantics"):  # nothing reads what the last block gives back
+            self.m[-1].prune_semantics()  # type: ignore[operator]
         self.cv2 = Conv((2 + n) * self.c, c2, 1)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):  # as in dualvit_n, for short runs
             nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
+        accelerate(self)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = list(self.cv1(x).chunk(2, 1))
         pixels = maps[-1].permute(0, 2, 3, 1)
-        context = None if self.seed is None else self.seed(pixels)
+        semantics = None if self.seed is None else self.seed(pixels)
         for block in self.m:
-            pixels, context = block(pixels, context)
+            pixels, semantics = block(pixels, semantics)
             maps.append(pixels.permute(0, 3, 1, 2))
         out: Tensor = self.cv2(torch.cat(maps, 1))
         return out
@@ -175,25 +171,6 @@ class C2fDual(C2fMixer):
         self, c1: int, c2: int, n: int = 1, grid: tuple[int, int] = GRID, ratio: int = 2, e: float = 0.5
     ) -> None:
         super().__init__(c1, c2, n, "dual", grid, ratio, e)
-
-
-class WindowMeans(nn.Module):
-    """The mean of each window, cut off at the far edges: (B, H, W, C) to (B, ceil(H/7), ceil(W/7), C)."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return F.avg_pool2d(pixels.permute(0, 3, 1, 2), WINDOW, ceil_mode=True).permute(0, 2, 3, 1)
-
-
-def mixer_block(mixer: str, dim: int, hidden: int, index: int, num_semantics: int) -> nn.Module:
-    """Block number `index`, from 0, of a C2fMixer, with layer scales of 1 for short runs."""
-    heads = next(h for h in range(max(dim // 32, 1), 0, -1) if dim % h == 0)
-    if mixer == "dual":
-        return DualBlock(dim, heads, hidden, layer_scale=1.0, num_semantics=num_semantics)
-    ffn = ConvFFN(dim, hidden)
-    if mixer == "regional":
-        return RegionalBlock(dim, heads, ffn, layer_scale=1.0)
-    options = {"reduction": {"ratio": REDUCTION}, "local": {"ratio": REDUCTION, "block": index}}
-    return MixerBlock(dim, create_mixer(mixer, dim, heads, **options.get(mixer, {})), ffn, layer_scale=1.0)
 
 
 def transformer_parts(model: nn.Module) -> list[nn.Module]:

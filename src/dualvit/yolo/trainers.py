@@ -26,8 +26,8 @@ from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.backbones.timm_model import layer_ids, never_decayed
+from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
-from dualvit.nn.fuse import is_fused
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.checks import OUTLINES, one_line, require_data, require_labels

@@ -1,0 +1,53 @@
+"""A cell as a run of `dualvit recipe fit`: classifiers, torchvision's detectors, UPerNet."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from dualvit.names import is_shards
+from dualvit.recipes.config import Recipe, kind, of_its_task
+from dualvit.recipes.progress import Listener, Row, clock
+from dualvit.recipes.run import fit
+
+
+class RecipeEngine:
+    """One model under a recipe.
+
+    Args:
+        settings: The recipe as plain values, the network among them.
+        data: The data set's place.
+        seed: Of everything random.
+        workers: Processes that read data.
+        cuda: Train on the first visible GPU instead of the CPU.
+    """
+
+    def __init__(self, settings: dict[str, Any], data: str, seed: int, workers: int, cuda: bool) -> None:
+        values = settings | {"seed": seed, "data": settings["data"] | {"root": data, "workers": workers}}
+        values["trainer"] = settings["trainer"] | {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
+        self.recipe: Recipe = of_its_task(values)
+        network = self.recipe.network
+        config = timm.get_pretrained_cfg(network.name) if timm.is_model(network.name.split(".", 1)[0]) else None
+        if config is not None and config.fixed_input_size:
+            options = {"img_size": self.recipe.data.image_size, **network.options}
+            self.recipe = replace(self.recipe, network=replace(network, options=options))
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many classes the data set has, and how many pictures to train on and to validate on."""
+        if is_shards(self.recipe.data.root):
+            raise ValueError(f"data is {self.recipe.data.root}; a comparison needs a folder of pictures")
+        data = kind(self.recipe.task).DataType(self.recipe, None)
+        return len(data.classes), len(data.train_data()), len(data.val_data())
+
+    def network(self, classes: int) -> nn.Module:
+        """Build the network, with fresh weights, for so many classes."""
+        task = kind(self.recipe.task).TaskType(self.recipe, tuple(map(str, range(classes))))
+        network: nn.Module = task.network
+        return network
+
+    def train(self, folder: Path, listener: Listener) -> list[Row]:
+        """Train in `folder`/weights, or continue there; returns a row per validation."""
+        task = fit(self.recipe, folder / "weights", listener)
+        return clock(task.trainer).rows(task.history)
