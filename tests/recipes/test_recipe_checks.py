@@ -15,7 +15,7 @@ from timm.optim import list_optimizers
 from dualvit.recipes import checks
 
 RECIPE = "task: classify\nnetwork: {name: dualvit_n}\nschedule: {epochs: 1}\ndata: {root: .}\n"
-EXPERIMENT = "task: classify\ndata: digits\nepochs: 1\nmodels: [dualvit_n]\n"
+EXPERIMENT = "engine: recipe\ntask: classify\ndata: digits\nepochs: 1\nmodels: [dualvit_n]\n"
 CALLS = """
 import sys
 from dualvit_cli import main
@@ -86,14 +86,14 @@ MISTAKES = [
     ("compare", "no experiment is named; give a YAML file"),
     ("compare|--template|digts", "unknown template 'digts'; did you mean digits?"),
     ("compare|digits|epochs=3", "'epochs=3' stands alone; write --set epochs=3"),
-    ("compare|digits|--set|epoch=3", "unknown key 'epoch'; did you mean epochs?"),
+    ("compare|digits|--set|epoch=3", "unknown setting 'epoch'; did you mean epochs?"),
     ("recipe|validate|absent.ckpt", "no checkpoint at absent.ckpt"),
     ("recipe|predict|absent.ckpt|images", "no checkpoint at absent.ckpt"),
     ("recipe|export|absent.ckpt|a.safetensors", "no checkpoint at absent.ckpt"),
     ("bench|--models|dualvit_q", "unknown model 'dualvit_q'; did you mean dualvit_"),
     ("bench|--models|dualvit_n|--image-size|big", "image-size is 'big'; give whole numbers"),
     ("compare|absent.yaml", "no experiment at absent.yaml"),
-    ("compare|epoch.yaml", "unknown key 'epoch'; did you mean epochs?"),
+    ("compare|epoch.yaml", "neither epochs nor minutes is given"),
     ("compare|reference.yaml", "reference is 'resnet', no label of a model; give one of dualvit_n"),
     ("compare|data.yaml", "no data set at absent"),
     ("compare|detect.yaml", "no data set at absent.yaml"),

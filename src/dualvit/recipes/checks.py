@@ -150,7 +150,9 @@ def require_run_checkpoint(checkpoint: Path) -> None:
 
 def model_names() -> set[str]:
     """The networks that timm and this package register."""
-    return set(re.findall(r"(?:^@register_model\s+def |entrypoint\(\")(\w+)", _models(), re.M))
+    text = _models()
+    ours = re.findall(r"^(\w+(?:, \w+)*) = entrypoints\(", text, re.M)
+    return {*re.findall(r"^@register_model\s+def (\w+)", text, re.M), *", ".join(ours).split(", ")}
 
 
 def trainer_settings() -> list[str]:
