@@ -20,8 +20,8 @@ from dualvit.nn import blocking, onednn
 from torch import Tensor, nn
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.bench.bench import probe
-from dualvit.bench.cost import fold
+from dualvit.bench.cost import fuse_for_inference
+from dualvit.bench.machine import probe
 from dualvit.bench.networks import bench_network
 from dualvit.bench.precision import prepare
 
@@ -108,7 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     network = bench_network(args.model, args.size, features=False).eval()
-    fold(network)
+    fuse_for_inference(network)
     image = torch.randn(args.batch, 3, args.size, args.size).contiguous(memory_format=torch.channels_last)
     network, image, _ = prepare(network, image, args.dtype)
     look = probe(CPU, args.dtype)

@@ -20,35 +20,38 @@ from dualvit.nn.attention import CrossAttention
 from dualvit.nn.onednn import pack
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.bench.bench import Plan, bench, training_step
-from dualvit.bench.cost import fold, latencies
+from dualvit.bench.bench import bench, training_step
+from dualvit.bench.cost import fuse_for_inference, latencies
 from dualvit.bench.networks import bench_network
+from dualvit.bench.results import BenchSettings, Measurement
 from dualvit.models import create_model
 from dualvit.provenance import environment
+from dualvit.yolo.engine import network
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed.json"
 RIVALS = ("swin_tiny_patch4_window7_224", "pvt_v2_b2", "twins_svt_small", "volo_d1_224")
 LINEAR = "dualvit_s:semantic_grid=8x8:key_grid=14x14"
 
 
-def rows(plan: Plan) -> tuple[dict[tuple[str, int, str], dict[str, Any]], dict[str, Any]]:
-    """A plan's figures by model, size and dtype, and all that was found."""
-    found = bench(plan)
-    for row in found["rows"]:
-        if "failure" in row:
-            raise SystemExit(f"{row['model']} at {row['size']}: {row['failure']}")
-    return {(r["model"], r["size"], r["dtype"]): r for r in found["rows"]}, found
+def rows(settings: BenchSettings) -> tuple[dict[tuple[str, int, str], Measurement], dict[str, Any]]:
+    """A bench's measurements by model, size and dtype, and all of its result."""
+    result = bench(settings, detector=lambda name, options: network(name, options, "detect", 80))
+    for one in result.measurements:
+        if one.failure:
+            raise SystemExit(str(one))
+    return {(one.model, one.image_size, one.dtype): one for one in result.measurements}, result.to_json()
 
 
-def median(row: dict[str, Any]) -> float:
+def median(one: Measurement) -> float:
     """Milliseconds."""
-    return float(row["latency"]["median"])
+    assert one.latency is not None
+    return one.latency.median
 
 
 def share() -> tuple[dict[str, float], dict[str, Any]]:
     """Share of the matrix-product rate: S at 224, batch 8, eager after fuse, and timm's transformers beside it."""
-    found, whole = rows(Plan(("dualvit_s", *RIVALS), batch=8, fuse=True, rounds=25, seconds=400))
-    shares = {model: row["share"] for (model, _, _), row in found.items()}
+    found, whole = rows(BenchSettings(("dualvit_s", *RIVALS), batch=8, fuse=True, rounds=25, seconds=400))
+    shares = {model: row.share for (model, _, _), row in found.items()}
     return {"share": shares["dualvit_s"], "best rival": max(shares[name] for name in RIVALS), **shares}, whole
 
 
@@ -58,11 +61,11 @@ def low_precision() -> tuple[dict[str, float], dict[str, Any]]:
     whole: dict[str, Any] = {}
     dtypes = ("float32", "bfloat16", "bf16-autocast", "int8")
     for batch, name in ((8, "batch 8"), (1, "one image")):
-        found, whole[name] = rows(Plan(("dualvit_s",), batch=batch, dtypes=dtypes, fuse=True, rounds=15))
+        found, whole[name] = rows(BenchSettings(("dualvit_s",), batch=batch, dtypes=dtypes, fuse=True, rounds=15))
         base = median(found["dualvit_s", 224, "float32"])
         for dtype in dtypes[1:]:
             row = found["dualvit_s", 224, dtype]
-            out |= {f"{dtype} speed-up, {name}": base / median(row), f"{dtype} error": row["error"]}
+            out |= {f"{dtype} speed-up, {name}": base / median(row), f"{dtype} error": row.error}
     return out, whole
 
 
@@ -71,7 +74,7 @@ def packing() -> tuple[dict[str, float], dict[str, Any]]:
     networks: dict[str, Any] = {}
     for name in ("dualvit_s", "volo_d1_224"):
         network = bench_network(name, 224, features=False).eval()
-        fold(network)
+        fuse_for_inference(network)
         networks[f"{name} plain"] = copy.deepcopy(network)  # copies are plain
         for part in network.modules():
             pack(part)
@@ -83,33 +86,35 @@ def packing() -> tuple[dict[str, float], dict[str, Any]]:
 
 def per_mac() -> tuple[dict[str, float], dict[str, Any]]:
     """Time a multiply-add, features of S in the paper's form: 640 over 224."""
-    found, whole = rows(Plan(("dualvit_s",), sizes=(224, 640), features=True, rounds=10))
-    cost = {size: median(row) / row["macs"] for (_, size, _), row in found.items()}
+    found, whole = rows(BenchSettings(("dualvit_s",), image_size=(224, 640), features=True, rounds=10))
+    cost = {size: median(row) / row.macs for (_, size, _), row in found.items()}
     return {"640 over 224": cost[640] / cost[224]}, whole
 
 
 def linear() -> tuple[dict[str, float], dict[str, Any]]:
     """Features of S at 1280: the paper's form over the linear one, in time and in memory."""
-    found, whole = rows(Plan(("dualvit_s", LINEAR), sizes=(1280,), features=True, rounds=3, seconds=200))
+    found, whole = rows(BenchSettings(("dualvit_s", LINEAR), image_size=(1280,), features=True, rounds=3, seconds=200))
     paper, fast = found["dualvit_s", 1280, "float32"], found[LINEAR, 1280, "float32"]
     return {
         "speed-up": median(paper) / median(fast),
-        "paper's peak GB": paper["peak_memory"] / 1e9,
-        "linear peak GB": fast["peak_memory"] / 1e9,
+        "paper's peak GB": paper.peak_memory / 1e9,
+        "linear peak GB": fast.peak_memory / 1e9,
     }, whole
 
 
 def yolo() -> tuple[dict[str, float], dict[str, Any]]:
     """Latency of yolov8n-dualvit over yolov8n's, 640, both fused."""
-    found, whole = rows(Plan(("yolov8n-dualvit.yaml", "yolov8n.yaml"), sizes=(640,), fuse=True, rounds=30))
+    found, whole = rows(
+        BenchSettings(("yolov8n-dualvit.yaml", "yolov8n.yaml"), image_size=(640,), fuse=True, rounds=30)
+    )
     ours, stock = (median(row) for row in found.values())
     return {"latency over yolov8n": ours / stock}, whole
 
 
 def training() -> tuple[dict[str, float], dict[str, Any]]:
     """Share of the matrix-product rate of a training step: S at 224, batch 16."""
-    found, whole = rows(Plan(("dualvit_s",), batch=16, train=True, rounds=4))
-    return {"share": found["dualvit_s", 224, "float32"]["share"]}, whole
+    found, whole = rows(BenchSettings(("dualvit_s",), batch=16, train=True, rounds=4))
+    return {"share": found["dualvit_s", 224, "float32"].share}, whole
 
 
 def checkpointing() -> tuple[dict[str, float], dict[str, Any]]:
@@ -119,9 +124,11 @@ def checkpointing() -> tuple[dict[str, float], dict[str, Any]]:
     saved: dict[str, float] = {}
     whole: dict[str, Any] = {}
     for name, stages in plans.items():
-        found, whole[name] = rows(Plan(("dualvit_s",), batch=8, train=True, checkpointing=stages, rounds=6))
+        found, whole[name] = rows(
+            BenchSettings(("dualvit_s",), batch=8, train=True, grad_checkpointing=stages, rounds=6)
+        )
         row = found["dualvit_s", 224, "float32"]
-        times[name], saved[name] = 1 / row["share"], row["saved"]  # over the machine's own rate, since runs are apart
+        times[name], saved[name] = 1 / row.share, row.saved  # over the machine's own rate, since runs are apart
     out = {f"time, {name}": times[name] / times["none"] for name in plans}
     return out | {f"MB an image, {name}": saved[name] / 2**20 for name in plans}, whole
 
@@ -132,7 +139,7 @@ def channels_last() -> tuple[dict[str, float], dict[str, Any]]:
     seconds: dict[str, float] = {}
     names = ("yolov8n-dualvit.yaml", "yolov8n.yaml")
     for name in names:
-        plain = bench_network(name, 320, features=False).train()
+        plain = network(name, {}, "detect", 80).train()
         last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
         steps = {
             layout: training_step(model, image, "float32", False) for layout, model in (("", plain), (" last", last))
@@ -168,10 +175,10 @@ def gpu() -> tuple[dict[str, float], dict[str, Any]]:
     out: dict[str, float] = {}
     whole: dict[str, Any] = {}
     for train in (False, True):
-        plan = Plan(models, batch=128, dtypes=("bf16-autocast",), device="cuda", train=train, compile=True)
+        plan = BenchSettings(models, batch=128, dtypes=("bf16-autocast",), device="cuda", train=train, compile=True)
         found, whole = rows(plan)
         word = "training" if train else "inference"
-        out |= {f"{word} {model}": row["share"] for (model, _, _), row in found.items()}
+        out |= {f"{word} {model}": row.share for (model, _, _), row in found.items()}
     return out, whole
 
 

@@ -3,6 +3,7 @@
 import atexit
 import importlib.util
 import ipaddress
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,6 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -84,17 +84,40 @@ def network_attempts():
 def shared() -> Path:
     """The files that every developer has beside the project, or a skip."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent: golden arrays and small data sets live there")
+        pytest.skip(f"{SHARED} is absent: small data sets live there")
     return SHARED
 
 
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_folder(name: str) -> Path:
+    """The folder that has a network's golden answers, beside the project or in the tests; or a skip."""
+    for folder in (SHARED / "golden", GOLDEN):
+        if (folder / f"{name}.npz").is_file():
+            return folder
+    pytest.skip(f"{SHARED / 'golden'} is absent: only the answers of dualvit_s are in {GOLDEN}")
+
+
+class Golden:
+    """Weights, images and the papers' own answers, see tests/golden/README.md."""
+
+    def __init__(self):
+        spec = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
+        self.fill = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.fill)
+        self.image, self.folder = self.fill.image, golden_folder
+
+    def state_dict(self, name):
+        """A network's published entries, filled by formula."""
+        entries = json.loads((self.folder(name) / f"{name}.json").read_text())
+        return {key: self.fill.fill(key, tuple(shape)) for key, shape in entries.items()}
+
+
 @pytest.fixture(scope="session")
-def golden(shared) -> ModuleType:
-    """`shared/golden/fill.py`: `state_dict(manifest)` and `image(batch, height, width)`, made by formula."""
-    spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def golden() -> Golden:
+    """`state_dict(name)`, `image(batch, height, width)`, and `folder(name)` with the recorded answers."""
+    return Golden()
 
 
 @pytest.fixture(autouse=True)

@@ -181,7 +181,7 @@ def test_bench(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1.94" in done.stdout
     assert (tmp_path / "bench.json").exists()
-    fails(dualvit("bench", "--models", "dualvit_n", "--image-size", "100"), "size is 100", "such as 96")
+    fails(dualvit("bench", "--models", "dualvit_n", "--image-size", "100"), "image_size is 100", "such as 96")
     fails(dualvit("bench", "--models", "dualvit_n", "--image-size", "big"), "image-size is 'big'", "whole numbers")
     fails(dualvit("bench", "--models", "dualvit_nn"), "did you mean dualvit_n")
     fails(dualvit("bench", "--models", "dualvit_n", "--device", "cuda:99"), "is not here", "this machine has cpu")

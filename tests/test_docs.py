@@ -54,7 +54,7 @@ SMALL = {
     "digits digits --images 400": "digits digits --images 6 --size 64",
     "imgsz=320 epochs=30": f"imgsz=64 epochs=1 {QUICK}",
     "data=data.yaml epochs=100": f"data=data.yaml imgsz=64 epochs=1 {QUICK}",
-    "--sizes 224,640 --batch 8": "--sizes 64 --batch 1 --rounds 2",
+    "--image-size 224,640 --batch 8": "--image-size 64 --batch 1 --rounds 2",
     "roofline.py dualvit_s": "roofline.py dualvit_n --size 64 --batch 1 --passes 1",
     "recipe fit laptop-classify": "recipe fit laptop-classify schedule.epochs=1 data.image_size=32 data.batch=4",
     "images: 2000": "images: 20",

@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all, JSON, and YAML in which 1e-3 is a number."""
+"""Files and folders that are written completely or not at all, JSON, and YAML in which 1e-3 is a number."""
 
 import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,9 +39,9 @@ def cannot(act: str, path: object, error: OSError | MemoryError) -> OSError:
     number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
     reason = os.strerror(number) if number else str(error)
     remedy = "make it readable" if act == "read" else "give another place"
-    found = OSError(f"cannot {act} {path}: {reason}; {LIMITS.get(number, remedy)}")
-    found.errno = number or None  # given to the constructor, it would stand in the text
-    return found
+    answer = OSError(f"cannot {act} {path}: {reason}; {LIMITS.get(number, remedy)}")
+    answer.errno = number or None  # not by the constructor, which would put it into the text
+    return answer
 
 
 @contextmanager
@@ -56,6 +57,23 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(place: Path) -> Iterator[Path]:
+    """Yield a folder that takes its place once it is complete; a kill or an error leaves nothing there.
+
+    Raises:
+        OSError: something else than an empty folder is in its place.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as unfinished:
+        folder = Path(unfinished) / place.name  # one folder down: the temporary one itself is closed to other users
+        folder.mkdir()
+        yield folder
+        if place.is_dir():
+            place.rmdir()
+        folder.rename(place)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

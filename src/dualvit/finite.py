@@ -29,12 +29,12 @@ def first_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
         >>> first_non_finite(model, lambda: model(torch.ones(1, 2)))
         '0 (Linear)'
     """
-    found: list[str] = []
+    sources: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
-            if not found and not is_finite(output):
-                found.append(f"{name} ({type(module).__name__})")
+            if not sources and not is_finite(output):
+                sources.append(f"{name} ({type(module).__name__})")
 
         return hook
 
@@ -45,8 +45,8 @@ def first_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    if found:
-        return found[0]
+    if sources:
+        return sources[0]
     bad_weights = [name for name, p in model.named_parameters() if not is_finite(p)]
     return f"parameter {bad_weights[0]}" if bad_weights else "the loss itself (all module outputs are finite)"
 
@@ -68,7 +68,7 @@ def non_finite_sample(batch: Any) -> int | None:
     if isinstance(batch, list):
         return next((index for index, sample in enumerate(batch) if not is_finite(sample)), None)
     parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, tuple) else ()
-    return next((found for part in parts if (found := non_finite_sample(part)) is not None), None)
+    return next((index for part in parts if (index := non_finite_sample(part)) is not None), None)
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Names: what to say if one does not exist, what kind of place one is, and those that are imported late."""
+"""Names: the answer to an unknown one, short ones, the kind of place that one is, and those that are imported late."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -10,6 +10,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that does not exist, with the nearest ones that do."""
     near = get_close_matches(name[:100], list(known), n=3)
     return f"unknown {kind} {name[:100]!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+
+
+def shortened(label: str, longest: int = 40) -> str:
+    """Return a label of at most so many characters: from a longer one, the middle is left out.
+
+    Example:
+        >>> shortened("dualvit_n"), shortened("a" * 30 + "b" * 30)
+        ('dualvit_n', 'aaaaaaaaaaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbb')
+    """
+    tail = longest * 3 // 8
+    return label if len(label) <= longest else f"{label[: longest - tail - 1]}…{label[-tail:]}"
 
 
 def is_shards(root: str) -> bool:

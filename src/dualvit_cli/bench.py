@@ -1,7 +1,7 @@
 """The command `dualvit bench`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,22 +36,29 @@ def bench(
             if not name.endswith((".yaml", ".yml")):
                 require_model(name)
     with importing():
-        from dualvit.bench.bench import Plan
         from dualvit.bench.bench import bench as measure
         from dualvit.bench.report import show, write
+        from dualvit.bench.results import BenchSettings
         from dualvit.locks import only_writer
 
-    plan = Plan(
+    settings = BenchSettings(
         split(models), sides, split(dtype), batch, device, train, features, fuse, compile, stages, rounds, seconds
     )
     with only_writer(out, "dualvit bench"):
         with working("warm up") as report:
-            result = measure(plan, lambda what, done, total: report(done, total, what))
+            result = measure(settings, lambda what, done, total: report(done, total, what), detector)
         show(result, console)
         files = write(result, out)
     say(f"results {', '.join(map(str, files))}")
-    if all("failure" in row for row in result["rows"]):
+    if not result.measured:
         raise typer.Exit(1)
+
+
+def detector(name: str, options: dict[str, Any]) -> Any:
+    """Build an Ultralytics YAML for the bench."""
+    from dualvit.yolo.engine import network
+
+    return network(name, options, "detect", 80)
 
 
 def split(text: str) -> tuple[str, ...]:

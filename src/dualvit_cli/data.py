@@ -1,4 +1,4 @@
-"""The commands on data that the package makes by itself: `dualvit data digits`, and `dualvit demo` on it."""
+"""The commands on data: `dualvit data digits | get`, and `dualvit demo` on drawn digits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,7 @@ import typer
 
 from dualvit_cli.shared import Command, console, importing, keep_memory, say, working
 
-app = typer.Typer(no_args_is_help=True, help="Data sets that the package makes by itself.")
-
-
-@app.callback()
-def group() -> None:
-    """Data sets that the package makes by itself."""
+app = typer.Typer(no_args_is_help=True, help="Data sets: drawn ones, and public ones.")
 
 
 @app.command(cls=Command)
@@ -28,6 +23,22 @@ def digits(
 
         yaml = write_digits(folder, images, size, seed, progress=report)
     say(f"{images} images in {folder}; train on it with data={yaml}")
+
+
+@app.command(cls=Command)
+def get(
+    name: Annotated[str, typer.Argument(help="bccd, nuclei, raccoon or sign-digits.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of the data set; datasets/NAME if left out.")] = None,
+) -> None:
+    """Fetch a public data set, check it, and write it so that dualvit and YOLO read it.
+
+    The real hosts were not tried when this was written. DUALVIT_MIRROR=URL takes the place of https://HOST.
+    """
+    with working(f"fetching {name}") as report:
+        from dualvit.data.get import get as get_data
+
+        data, pictures = get_data(name, out or Path("datasets") / name, progress=report)
+    say(f"{pictures} images in {out or Path('datasets') / name}; train on it with data={data}")
 
 
 def demo(

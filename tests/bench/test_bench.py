@@ -9,73 +9,76 @@ from rich.console import Console
 from torch import nn
 
 from dualvit.bench import bench as module
-from dualvit.bench.bench import Plan, bench, fits, is_out_of_memory
+from dualvit.bench.bench import bench
 from dualvit.bench.cost import macs, parameters
+from dualvit.bench.machine import is_out_of_memory
 from dualvit.bench.networks import bench_network, parse_model
 from dualvit.bench.precision import prepare, relative_error
 from dualvit.bench.report import show, write
+from dualvit.bench.results import BenchSettings, Growth, Latency, Measurement, growths
 from dualvit.fast import is_fused
 
 
 @pytest.fixture(scope="module")
-def found():
-    return bench(Plan(("dualvit_n", "resnet18"), (64, 96), ("float32", "int8"), batch=2, rounds=3))
+def result():
+    return bench(BenchSettings(("dualvit_n", "resnet18"), (64, 96), ("float32", "int8"), batch=2, rounds=3))
 
 
-def test_every_cell_has_its_figures(found):
-    rows = {(r["model"], r["size"], r["dtype"]): r for r in found["rows"]}
+def test_every_cell_has_its_figures(result):
+    rows = {(r.model, r.image_size, r.dtype): r for r in result.measurements}
     assert len(rows) == 8
     for (model, size, _), row in rows.items():
         network = bench_network(model, size, features=False)
-        assert row["parameters"] == parameters(network)
-        assert row["macs"] == macs(network, size)
-        assert row["latency"]["repeats"] == 3
-        assert row["throughput"] == pytest.approx(2000 / row["latency"]["median"])
-        assert row["share"] > 0
-    assert rows["resnet18", 64, "float32"]["error"] is None
-    assert 1e-4 < rows["resnet18", 64, "int8"]["error"] < 0.3
-    assert found["rate"]["float32"] > 1e8
-    assert found["hardware"]
+        assert row.parameters == parameters(network)
+        assert row.macs == macs(network, size)
+        assert row.latency.repeats == 3
+        assert row.throughput == pytest.approx(2000 / row.latency.median)
+        assert row.share > 0
+    assert rows["resnet18", 64, "float32"].error is None
+    assert 1e-4 < rows["resnet18", 64, "int8"].error < 0.3
+    assert result.rate["float32"] > 1e8
+    assert result.environment["hardware"]
 
 
-def test_report(found, tmp_path):
+def test_report(result, tmp_path):
     screen = io.StringIO()
-    show(found, Console(file=screen, width=120))
+    show(result, Console(file=screen, width=120))
     lines = screen.getvalue().splitlines()
     assert sum("resnet18" in line for line in lines) == 4 + 2  # rows, and exponents
     assert any("11.69" in line and "0.15" in line for line in lines)  # parameters and GMACs at 64 pixels
-    files = write(found, tmp_path / "out")
+    files = write(result, tmp_path / "out")
     assert [file.name for file in files] == ["bench.json", "bench.svg", "bench.png"]
-    assert json.loads(files[0].read_text())["rows"] == found["rows"]
+    assert json.loads(files[0].read_text()) == json.loads(json.dumps(result.to_json()))
 
 
 def test_exponent_of_a_known_law():
-    rows = [
-        {"model": "m", "dtype": "float32", "size": size, "latency": {"median": 7 * (size**2) ** 1.5}}
-        for size in (64, 128, 512)
-    ]
-    assert fits([*rows, {"model": "m", "dtype": "int8", "size": 64, "failure": "out of memory"}]) == [
-        {"model": "m", "dtype": "float32", "exponent": pytest.approx(1.5)}
-    ]
+    sizes = (64, 128, 512)
+    times = [Latency(7 * (size**2) ** 1.5, 0, 0, 3) for size in sizes]
+    rows = [Measurement("m", size, "float32", 1, latency=time) for size, time in zip(sizes, times, strict=True)]
+    (growth,) = growths([*rows, Measurement("m", 64, "int8", 1, failure="out of memory")])
+    assert growth == Growth("m", "float32", pytest.approx(1.5))
+    assert str(growth) == "m float32: time grows as pixels ** 1.50"
 
 
 def test_training_steps_count_three_times(monkeypatch):
-    cells = []
-    real = module.row
-    monkeypatch.setattr(module, "row", lambda plan, cell: cells.append(cell) or real(plan, cell))
+    cases = []
+    real = module.Case.measurement
+    monkeypatch.setattr(module.Case, "measurement", lambda case, settings: cases.append(case) or real(case, settings))
     monkeypatch.setattr(module, "probe", lambda device, dtype: lambda: 1e9)
-    bench(Plan(("dualvit_n",), (64,), batch=2, train=True, features=True, checkpointing=True, rounds=2))
-    (cell,) = cells
-    assert not cell.failure
-    assert cell.macs == 2 * macs(bench_network("dualvit_n", 64, features=True), 64)
-    assert cell.shares == [pytest.approx(3 * cell.macs / seconds / 1e9) for seconds in cell.times]
+    bench(BenchSettings(("dualvit_n",), (64,), batch=2, train=True, features=True, grad_checkpointing=True, rounds=2))
+    (case,) = cases
+    assert not case.failure
+    assert case.macs == 2 * macs(bench_network("dualvit_n", 64, features=True), 64)
+    assert case.shares == [pytest.approx(3 * case.macs / seconds / 1e9) for seconds in case.times]
 
 
 def test_recomputing_keeps_less_the_more_stages_it_takes():
     saved = []
     for stages in (False, (0,), (0, 1), True):
-        (row,) = bench(Plan(("dualvit_n",), (64,), batch=2, train=True, checkpointing=stages, rounds=2))["rows"]
-        saved.append(row["saved"])
+        (row,) = bench(
+            BenchSettings(("dualvit_n",), (64,), batch=2, train=True, grad_checkpointing=stages, rounds=2)
+        ).measurements
+        saved.append(row.saved)
     assert saved == sorted(saved, reverse=True)
     assert len(set(saved)) == 4
 
@@ -83,14 +86,14 @@ def test_recomputing_keeps_less_the_more_stages_it_takes():
 def test_a_cell_without_memory_stays_alone(monkeypatch):
     real = module.bench_network
 
-    def hungry(text, size, features):
+    def hungry(text, size, features, detector):
         if size == 96:
             torch.empty(1 << 46)
-        return real(text, size, features)
+        return real(text, size, features, detector)
 
     monkeypatch.setattr(module, "bench_network", hungry)
-    rows = bench(Plan(("resnet18",), (64, 96, 128), rounds=2))["rows"]
-    assert [row.get("failure") for row in rows] == [None, "out of memory", None]
+    rows = bench(BenchSettings(("resnet18",), (64, 96, 128), rounds=2)).measurements
+    assert [row.failure for row in rows] == ["", "out of memory", ""]
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(ValueError("no"))
 
@@ -102,7 +105,7 @@ def test_fuse_reaches_the_network(features, monkeypatch):
     monkeypatch.setattr(
         module, "prepare", lambda network, *rest: fused.append(is_fused(network)) or real(network, *rest)
     )
-    bench(Plan(("dualvit_n",), (64,), features=features, fuse=True, rounds=2))
+    bench(BenchSettings(("dualvit_n",), (64,), features=features, fuse=True, rounds=2))
     assert fused == [True]
 
 
@@ -128,7 +131,7 @@ def test_models_with_options():
         ({"models": ("dualvit_z",)}, "unknown model 'dualvit_z'; did you mean dualvit_"),
         ({"models": ()}, "no models; name some"),
         ({"models": ("dualvit_n:semantic_grid",)}, "write name:option=value"),
-        ({"sizes": (100,)}, "size is 100; sides must be multiples of 32, such as 96"),
+        ({"image_size": (100,)}, "image_size is 100; sides must be multiples of 32, such as 96"),
         ({"dtypes": ("fp99",)}, "dtype is 'fp99'; give float32, bfloat16"),
         ({"dtypes": ("int8",), "train": True}, "dtype int8 is for inference"),
         ({"batch": 0}, "batch is 0; give 1 or more"),
@@ -139,12 +142,27 @@ def test_models_with_options():
 )
 def test_mistakes(keys, words):
     with pytest.raises(ValueError, match="") as caught:
-        bench(Plan(**{"models": ("dualvit_n",), **keys}))
+        bench(BenchSettings(**{"models": ("dualvit_n",), **keys}))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_a_yaml_is_built_by_the_detector_or_is_one_line():
+    asked = []
+
+    def detector(name, options):
+        asked.append((name, options))
+        return nn.Conv2d(3, 4, 3)
+
+    settings = BenchSettings(("yolov8n-timm.yaml:backbone=resnet18",), (64,), rounds=2)
+    (row,) = bench(settings, detector=detector).measurements
+    assert asked == [("yolov8n-timm.yaml", {"backbone": "resnet18"})]
+    assert row.parameters == 3 * 4 * 9 + 4
+    (row,) = bench(BenchSettings(("yolov8n.yaml",), (64,), rounds=2)).measurements
+    assert "no detector builds it" in row.failure
+
+
 def test_a_wrong_option_stays_alone():
-    rows = bench(Plan(("resnet18:widht=3", "resnet18"), (64,), rounds=2))["rows"]
-    assert "widht" in rows[0]["failure"]
-    assert "latency" in rows[1]
+    rows = bench(BenchSettings(("resnet18:widht=3", "resnet18"), (64,), rounds=2)).measurements
+    assert "widht" in rows[0].failure
+    assert rows[1].latency is not None

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualvit.bench.cost import PeakMemory, fold, latencies, macs, parameters, spread
+from dualvit.bench.cost import PeakMemory, fuse_for_inference, latencies, macs, parameters
+from dualvit.bench.results import Latency
 from dualvit.fast import is_fused
 from dualvit.models import create_model
 
@@ -47,7 +48,7 @@ def test_latency_orders_small_and_large():
     small, large = nn.Conv2d(3, 4, 3), nn.Sequential(*[nn.Conv2d(3 if i == 0 else 64, 64, 3) for i in range(6)])
     times = latencies({"small": small, "large": large}, 64, repeats=7, warmup=1)
     assert [len(times[name]) for name in ("small", "large")] == [7, 7]
-    assert spread(times["large"])["median"] > spread(times["small"])["median"] > 0
+    assert Latency.of(times["large"]).median > Latency.of(times["small"]).median > 0
 
 
 def test_latency_stops_after_its_time_but_not_before_five():
@@ -64,34 +65,34 @@ def test_peak_memory_sees_what_was_given_back():
     assert 60 << 20 < memory.bytes() < 128 << 20
 
 
-def test_fold_leaves_no_batch_norm_in_ours_and_the_same_outputs():
+def test_fusing_leaves_no_batch_norm_in_ours_and_the_same_outputs():
     model = create_model("dualvit_n", num_classes=3).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model(image)
-        fold(model)
+        fuse_for_inference(model)
         torch.testing.assert_close(model(image), before, rtol=1e-3, atol=1e-4)
     assert is_fused(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def test_fold_asks_a_model_that_knows_how():
+def test_fusing_asks_a_model_that_knows_how():
     class Own(nn.Module):
         def fuse(self):
             self.asked = True
 
     model = Own().eval()
-    fold(model)
+    fuse_for_inference(model)
     assert model.asked
 
 
 @pytest.mark.parametrize("name", ["yolov8n-dualvit.yaml", "yolov8n.yaml"])
-def test_fold_is_ultralytics_own_and_quiet(name, capfd):
+def test_fusing_is_ultralytics_own_and_quiet(name, capfd):
     pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
     from dualvit.yolo.engine import network
 
     model = network(name, {}, "detect", 3).eval()
     capfd.readouterr()
-    fold(model)
+    fuse_for_inference(model)
     assert not any(hasattr(module, "bn") for module in model.modules())
     assert "summary" not in "".join(capfd.readouterr())

@@ -271,17 +271,6 @@ def test_without_scikit_learn_one_line_says_what_to_install(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_the_contact_sheet_shows_polygons_and_names_its_errors(data, tmp_path):
-    sheet = digits.pictures(data.parent, count=6)
-    assert sheet.size == (4 * 96, 2 * 96)
-    with Image.open(data.parent / "images/train/00000.jpg") as picture:
-        assert np.any(np.asarray(sheet)[:96, :96] != np.asarray(picture))
-    with pytest.raises(ValueError, match="count is 0, below 1"):
-        digits.pictures(data.parent, count=0)
-    with pytest.raises(ValueError, match="holds no digits data set"):
-        digits.pictures(tmp_path)
-
-
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_ultralytics_reads_every_label(data, tmp_path, monkeypatch, task):
     if importlib.util.find_spec("ultralytics") is None:

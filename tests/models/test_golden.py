@@ -1,4 +1,4 @@
-"""The network against what the paper's own code answered for the same weights and images (shared/golden)."""
+"""The network against the answers of the paper's own code for the same weights and images (see tests/golden)."""
 
 import json
 
@@ -46,8 +46,8 @@ class Reference:
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def reference(request, golden, shared):
-    return Reference(golden, shared / "golden", request.param)
+def reference(request, golden):
+    return Reference(golden, golden.folder(f"dualvit_{request.param}"), request.param)
 
 
 def assert_matches(ours, theirs):

@@ -34,7 +34,7 @@ CASES = {
 @pytest.fixture
 def case(request, tmp_path, monkeypatch):
     """A checkpoint of a network that learned nothing, and where its predictions.json has a row for each picture."""
-    monkeypatch.setattr("dualvit.recipes.detect.draw.LONG", 1)  # no enlarged pictures
+    monkeypatch.setattr("dualvit.pictures.boxes.LONG", 1)  # no enlarged pictures
     name, changes, *place = CASES[request.param]
     settings = run.load_recipe(name, ["data.root=x", "network.name=dualvit_n", *changes])
     task = run.kind(settings.task).TaskType(settings, ("a", "b"))

@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -48,11 +47,10 @@ def macs(model: nn.Module, image_size: int, channels: int = 3) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def fold(model: nn.Module) -> None:
-    """Fold in place what can be folded before a model is timed, as it should be before it is deployed.
+def fuse_for_inference(model: nn.Module) -> None:
+    """Fuse a model in place before it is timed, as before it is deployed.
 
-    By the model's own `fuse()` where it has one (ours, Ultralytics', some of timm's), else by
-    `dualvit.fuse`; either way quietly.
+    A model's own `fuse()` does it where there is one (ours, Ultralytics', some of timm's), else dualvit's; quietly.
 
     Args:
         model: In evaluation mode.
@@ -102,20 +100,9 @@ def latencies(
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Until the device has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def spread(times: list[float]) -> dict[str, float]:
-    """Median and quartiles of times in seconds, in milliseconds.
-
-    Example:
-        >>> spread([0.001, 0.002, 0.003, 0.004, 0.005])["median"]
-        3.0
-    """
-    low, median, high = (1e3 * value for value in statistics.quantiles(times, n=4, method="inclusive"))
-    return {"median": median, "low": low, "high": high, "repeats": len(times)}
 
 
 @contextlib.contextmanager
@@ -133,17 +120,17 @@ def saved_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
         True
     """
     own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
-    found: dict[int, torch.UntypedStorage] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            found[storage._cdata] = storage  # held, so that no other one takes its place
+            kept[storage._cdata] = storage  # held, so that no other one takes its place
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(storage.nbytes() for storage in found.values())
-    found.clear()
+        yield lambda: sum(storage.nbytes() for storage in kept.values())
+    kept.clear()
 
 
 class PeakMemory:

@@ -1,5 +1,6 @@
 """Models by name for the cost bench: any timm model, or an Ultralytics YAML, with options behind colons."""
 
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -8,7 +9,10 @@ import yaml  # type: ignore[import-untyped]
 from timm.layers import LayerScale
 from torch import nn
 
-from dualvit.models import create_model, unknown_name
+from dualvit.models import create_model
+from dualvit.names import unknown_name
+
+Detector = Callable[[str, dict[str, Any]], nn.Module]  # builds an Ultralytics YAML
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
@@ -37,8 +41,8 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def bench_network(text: str, size: int, features: bool) -> nn.Module:
-    """Build a model, with fresh weights, for square pictures of this size.
+def bench_network(text: str, size: int, features: bool, detector: Detector | None = None) -> nn.Module:
+    """Build a model, with fresh weights, for square pictures of this size; a YAML by `detector`.
 
     Layer scales are set to 1: at their initial 1e-6 no block would leave a trace in the outputs, and errors of
     low precision would not show.
@@ -46,9 +50,9 @@ def bench_network(text: str, size: int, features: bool) -> nn.Module:
     name, options = parse_model(text)
     torch.manual_seed(0)
     if name.endswith((".yaml", ".yml")):
-        from dualvit.yolo.engine import network
-
-        return network(name, options, "detect", 80)
+        if detector is None:
+            raise ValueError(f"{name} is an Ultralytics YAML, and no detector builds it here; name a timm model")
+        return detector(name, options)
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options.setdefault("img_size", size)

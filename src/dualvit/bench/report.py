@@ -1,132 +1,71 @@
-"""What the cost bench found: a table on the screen, a picture of time over image size, and JSON."""
+"""The report of a bench: a table on the screen, a picture of time over image size, and JSON."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dualvit.bench.results import BenchResult, Measurement
 from dualvit.files import write_atomic, write_json
+from dualvit.pictures.curves import Curve, time_over_size
 
-COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#475569")
-DASHES = {"float32": "-", "bfloat16": "--", "bf16-autocast": "-.", "float16": ":", "int8": (0, (1, 1))}
+HEADS = ("model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share")
+WORDS = ("model", "dtype")
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(result: BenchResult, console: Console) -> None:
     """Print the table, and for each model the power of the pixels with which its time grows."""
-    plan = found["plan"]
-    what = "training step" if plan["train"] else "inference"
-    what += ", features" if plan["features"] else ""
-    what += ", fused" if plan["fuse"] else ""
-    what += ", compiled" if plan["compile"] else ""
-    if stages := plan["checkpointing"]:
-        what += ", recomputed: " + ("all stages" if stages is True else f"stages {', '.join(map(str, stages))}")
-    rates = ", ".join(f"{dtype} {rate / 1e9:.0f} GMAC/s" for dtype, rate in found["rate"].items())
-    console.print(
-        f"{what}, batch {plan['batch']}, {found['hardware']}, {plan['threads']} threads; matrix product: {rates}",
-        highlight=False,
-        markup=False,
-    )
+    rates = ", ".join(f"{dtype} {rate / 1e9:.0f} GMAC/s" for dtype, rate in result.rate.items())
+    hardware = f"{result.environment['hardware']}, {result.threads} threads"
+    console.print(f"{result.settings}, {hardware}; matrix product: {rates}", highlight=False, markup=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    heads = ["model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share", "error"]
-    if plan["train"]:
-        heads[-1] = "saved/img"
-    for head in heads:
-        words = head in ("model", "dtype")
-        table.add_column(head, justify="left" if words else "right", overflow="fold", no_wrap=head != "model")
-    measured = [row for row in found["rows"] if "failure" not in row]
-    for row in measured:
-        table.add_row(*map(Text, texts(row)))
-    if measured:
+    training = result.settings.train
+    for head in (*HEADS, "saved/img" if training else "error"):
+        justify = "left" if head in WORDS else "right"
+        table.add_column(head, justify=justify, overflow="fold", no_wrap=head != "model")  # type: ignore[arg-type]
+    for one in result.measured:
+        table.add_row(*map(Text, texts(one)))
+    if result.measured:
         console.print(table)
-    for row in found["rows"]:
-        if row not in measured:
-            line = f"{row['model']} at {row['size']} in {row['dtype']}: {row['failure']}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    last = "saved/img: kept for the backward pass" if plan["train"] else "error: against float32, same weights"
-    console.print(f"share: multiply-adds a second over the matrix product's; {last}", highlight=False)
-    for fit in found["fits"]:
-        console.print(
-            f"{fit['model']} {fit['dtype']}: time grows as pixels ** {fit['exponent']:.2f}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+    last = "saved/img: kept for the backward pass" if training else "error: against float32, same weights"
+    failures = [one for one in result.measurements if one.failure]
+    note = f"share: multiply-adds per second over the matrix product's; {last}"
+    for line in (*failures, note, *result.growth):
+        console.print(str(line), highlight=False, markup=False, soft_wrap=True)
 
 
-def texts(row: dict[str, Any]) -> list[str]:
-    """A row of the table as a reader sees it."""
-    head = [row["model"], str(row["size"]), row["dtype"]]
-    times = row["latency"]
+def texts(one: Measurement) -> list[str]:
+    """Return a row of the table as a reader sees it; last the saved bytes in training, else the error."""
+    assert one.latency is not None
+    last = "" if one.error is None else f"{100 * one.error:.2g} %"
     return [
-        *head,
-        f"{row['parameters'] / 1e6:.2f}",
-        f"{row['macs'] / 1e9:.2f}",
-        f"{times['median']:.4g}",
-        f"{times['low']:.4g}-{times['high']:.4g}",
-        f"{row['throughput']:.1f}",
-        f"{row['peak_memory'] / 2**20:.0f}",
-        f"{row['share']:.2f}",
-        last_column(row),
-    ]
+        one.model, str(one.image_size), one.dtype, f"{one.parameters / 1e6:.2f}", f"{one.macs / 1e9:.2f}",
+        f"{one.latency.median:.4g}", one.latency.quartiles, f"{one.throughput:.1f}", f"{one.peak_memory / 2**20:.0f}",
+        f"{one.share:.2f}", last if one.saved is None else f"{one.saved / 2**20:.0f} MB",
+    ]  # fmt: skip
 
 
-def last_column(row: dict[str, Any]) -> str:
-    """The error against float32, or in training what an image needs to be kept for the backward pass."""
-    if row["saved"] is not None:
-        return f"{row['saved'] / 2**20:.0f} MB"
-    return "" if row["error"] is None else f"{100 * row['error']:.2g} %"
-
-
-def write(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write `bench.json` and, where sizes differ, `bench.png` and `bench.svg`; returns the files."""
+def write(result: BenchResult, folder: Path) -> list[Path]:
+    """Write `bench.json` and, if sizes differ, `bench.svg` and `bench.png`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "bench.json", found)
     files = [folder / "bench.json"]
-    if found["fits"]:
-        for suffix, content in draw(found).items():
-            write_atomic(folder / f"bench.{suffix}", content)
-            files.append(folder / f"bench.{suffix}")
+    write_json(files[0], result.to_json())
+    for suffix, content in (draw(result) if result.growth else {}).items():
+        files.append(folder / f"bench.{suffix}")
+        write_atomic(files[-1], content)
     return files
 
 
-def draw(found: dict[str, Any]) -> dict[str, bytes]:
-    """Time of a picture over image size, a line for each model and precision, with its exponent."""
-    import matplotlib
-
-    from dualvit.compare.plot import LINE, SOFT, STYLE, render
-
-    with matplotlib.rc_context(STYLE):
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-        figure = Figure(figsize=(8.2, 5.2), layout="constrained")
-        axes = figure.subplots()
-        batch = found["plan"]["batch"]
-        models = list(dict.fromkeys(row["model"] for row in found["rows"]))
-        exponents = {(fit["model"], fit["dtype"]): fit["exponent"] for fit in found["fits"]}
-        sizes: set[int] = set()
-        for (model, dtype), exponent in exponents.items():
-            points = [r for r in found["rows"] if (r["model"], r["dtype"]) == (model, dtype) and "latency" in r]
-            points.sort(key=lambda r: r["size"])
-            sizes |= {r["size"] for r in points}
-            kind = "" if len(found["rate"]) == 1 else f" {dtype}"
-            axes.plot(
-                [r["size"] for r in points], [r["latency"]["median"] / batch for r in points], marker="o", markersize=5,
-                linewidth=1.6, color=COLOURS[models.index(model) % len(COLOURS)], linestyle=DASHES[dtype],
-                label=f"{model}{kind}   pixels^{exponent:.2f}",
-            )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("side of the image, pixels")
-        axes.set_ylabel(f"{'training step' if found['plan']['train'] else 'inference'}, milliseconds an image")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=LINE, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor="linecolor")
-        axes.set_title(f"{found['hardware']}, batch {batch}", loc="left", fontsize=9, color=SOFT)
-        return render(figure)
+def draw(result: BenchResult) -> dict[str, bytes]:
+    """Return the picture of time over image size, a line for each model and precision, with its exponent."""
+    dtypes = list(result.rate)
+    models = list(dict.fromkeys(one.model for one in result.measurements))
+    curves = []
+    for growth in result.growth:
+        sizes, times = zip(*result.curve(growth), strict=True)
+        name = growth.model if len(dtypes) == 1 else f"{growth.model} {growth.dtype}"
+        label = f"{name}   pixels^{growth.exponent:.2f}"
+        curves.append(Curve(label, sizes, times, models.index(growth.model), dtypes.index(growth.dtype)))
+    title = f"{result.environment['hardware']}, batch {result.settings.batch}"
+    return time_over_size(curves, result.settings.what, title)

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dualvit.bench.results import Latency
 from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
-from dualvit.compare.results import Cost, Costs, Latency, Machine, Result, count
+from dualvit.compare.results import Cost, Costs, Machine, Result, count
 from dualvit.compare.statistics import Difference, mean_and_spread, paired, pareto, sentence
 from dualvit.files import write_atomic, write_json
+from dualvit.names import shortened
 
-LONGEST = 40  # characters of a label in a picture and on the screen
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 NOTES = (
     "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
@@ -184,10 +185,10 @@ def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def write_report(report: Report, folder: Path, console: Console) -> None:
     """Write results.json, plot.svg, plot.png, report.md and report.html, and print the table."""
-    from dualvit.compare.plot import draw
+    from dualvit.pictures.curves import accuracy_against_cost
 
     write_json(folder / "results.json", asdict(report))
-    pictures = draw(asdict(report))
+    pictures = accuracy_against_cost(asdict(report))
     for suffix, content in pictures.items():
         write_atomic(folder / f"plot.{suffix}", content)
     write_atomic(folder / "report.md", markdown(report))
@@ -197,16 +198,6 @@ def write_report(report: Report, folder: Path, console: Console) -> None:
     for line in report.sentences:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-
-
-def shortened(label: str) -> str:
-    """A label that leaves room for the others.
-
-    Example:
-        >>> shortened("dualvit_n"), shortened("a" * 30 + "b" * 30)
-        ('dualvit_n', 'aaaaaaaaaaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbb')
-    """
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 16]}…{label[-15:]}"
 
 
 def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:

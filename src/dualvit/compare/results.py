@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from dualvit.bench.results import Latency
 from dualvit.files import cannot
 
 STORED = ConfigDict(extra="ignore", strict=True)  # further keys may come with other versions
@@ -55,16 +56,6 @@ class Result(Machine):
     def __str__(self) -> str:
         """Return what the cell came to, in a line."""
         return f"{self.label} seed {self.seed}: {self.metric} {100 * self.last:.1f} after {len(self.epochs)} epochs"
-
-
-@dataclass(frozen=True, config=STORED)
-class Latency:
-    """Milliseconds of one picture: the median, the quartiles, and how often it was measured."""
-
-    median: Positive
-    low: Positive
-    high: Positive
-    repeats: Count
 
 
 @dataclass(frozen=True, config=STORED)

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dualvit.compare.experiment import Experiment
-from dualvit.compare.report import shortened
 from dualvit.compare.results import Progress
+from dualvit.names import shortened
 
 if TYPE_CHECKING:
     from dualvit.compare.runner import Cell

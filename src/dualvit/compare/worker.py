@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.bench.cost import PeakMemory, fold, latencies, macs, parameters, spread
+from dualvit.bench.cost import PeakMemory, fuse_for_inference, latencies, macs, parameters
+from dualvit.bench.results import Latency
 from dualvit.compare.engine import Place, engine, import_modules
 from dualvit.compare.experiment import parse
-from dualvit.compare.results import Cost, Costs, Latency, Progress, Result, read
+from dualvit.compare.results import Cost, Costs, Progress, Result, read
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
 from dualvit.provenance import environment
@@ -92,16 +93,11 @@ def run_cost(folder: Path) -> None:
             continue
         model = engine(experiment, entry, spec["data"]).network(spec["classes"]).eval()
         counts[entry.label] = parameters(model), macs(model, experiment.image_size)
-        fold(model)
+        fuse_for_inference(model)
         models[entry.label] = model.to("cuda" if cuda else "cpu")
     times = latencies(models, experiment.image_size)
-    costs = {label: Cost(*counts[label], _latency(seconds)) for label, seconds in times.items()}
+    costs = {label: Cost(*counts[label], Latency.of(seconds)) for label, seconds in times.items()}
     write_json(folder / "cost.json", asdict(Costs(models=costs, threads=threads, cuda=cuda, **environment(cuda))))
-
-
-def _latency(seconds: list[float]) -> Latency:
-    times = spread(seconds)
-    return Latency(times["median"], times["low"], times["high"], len(seconds))
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

@@ -90,10 +90,10 @@ def from_content(content: Any, folder: Path, name: str) -> Coco:
     Example:
         >>> image = {"id": 7, "file_name": "a.jpg", "width": 100, "height": 50}
         >>> box = {"image_id": 7, "category_id": 90, "bbox": [80, 10, 40, 20]}
-        >>> found = from_content(
+        >>> coco = from_content(
         ...     {"images": [image], "annotations": [box], "categories": [{"id": 90, "name": "cat"}]}, Path(), "a.json"
         ... )
-        >>> found.pictures[0].boxes.tolist(), found.notes
+        >>> coco.pictures[0].boxes.tolist(), coco.notes
         ([[80.0, 10.0, 100.0, 30.0]], ('a.json: 1 box reaches beyond its image and is clipped',))
     """
     try:
@@ -135,8 +135,8 @@ NOTES = {
 def _completed(number: int, annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation with what evaluators need; they take the number 0 for "no match"."""
     _, _, width, height = (float(value) for value in annotation["bbox"])
-    whole = {"iscrowd": 0, "area": width * height} | annotation
-    return whole | {"id": number, "image_id": annotation["image_id"], "category_id": annotation["category_id"]}
+    complete = {"iscrowd": 0, "area": width * height} | annotation
+    return complete | {"id": number, "image_id": annotation["image_id"], "category_id": annotation["category_id"]}
 
 
 def _check(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], ids: tuple[int, ...], name: str) -> None:

@@ -50,12 +50,12 @@ def read_folders(root: str | Path) -> ImageFolders:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no data set at {root}: name a folder with train/CLASS/ and val/CLASS/, or digits")
-    found = {split: _by_class(root / split) for split in ("train", "val")}
-    for split, classes in found.items():
+    by_class = {split: _by_class(root / split) for split in ("train", "val")}
+    for split, classes in by_class.items():
         if not any(classes.values()):
             raise FileNotFoundError(f"no images in {root / split}: expected {split}/CLASS/picture.jpg")
-    names = tuple(sorted(name for name, files in found["train"].items() if files))
-    val = {name for name, files in found["val"].items() if files}
+    names = tuple(sorted(name for name, files in by_class["train"].items() if files))
+    val = {name for name, files in by_class["val"].items() if files}
     for odd, here, there in ((val.difference(names), "val", "train"), (set(names) - val, "train", "val")):
         if odd:
             raise ValueError(f"{root}: class {min(odd)!r} is in {here} but not in {there}; give both the same folders")
@@ -63,7 +63,7 @@ def read_folders(root: str | Path) -> ImageFolders:
         raise ValueError(f"{root}: only one class, {names[0]!r}; a classifier needs two or more")
     samples = {
         split: tuple((file, label) for label, name in enumerate(names) for file in classes.get(name, []))
-        for split, classes in found.items()
+        for split, classes in by_class.items()
     }
     return ImageFolders(names, samples["train"], samples["val"])
 
@@ -83,14 +83,14 @@ def read_split(root: str | Path, classes: Sequence[str] | None = None) -> tuple[
         ValueError: a folder of a class that is not among `classes`.
     """
     folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
-    found = {name: files for name, files in _by_class(folder).items() if files}
-    if not found:
+    by_class = {name: files for name, files in _by_class(folder).items() if files}
+    if not by_class:
         raise FileNotFoundError(f"no images in {folder}: expected {folder}/CLASS/picture.jpg")
-    names = tuple(sorted(found) if classes is None else classes)
-    odd = sorted(set(found).difference(names))
+    names = tuple(sorted(by_class) if classes is None else classes)
+    odd = sorted(set(by_class).difference(names))
     if odd:
         raise ValueError(f"{folder}: class {odd[0]!r} is none of the model's {len(names)}; rename or remove the folder")
-    return names, tuple((file, label) for label, name in enumerate(names) for file in found.get(name, []))
+    return names, tuple((file, label) for label, name in enumerate(names) for file in by_class.get(name, []))
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

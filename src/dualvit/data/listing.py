@@ -10,11 +10,11 @@ from typing import Any
 from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
 from dualvit.files import read_json, write_json
 
-PREDICTIONS = "predictions"  # .json: what `recipe predict` found, and which pictures it wrote
+PREDICTIONS = "predictions"  # .json: what `recipe predict` answered, and which pictures it wrote
 
 
 def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
-    """Files as they are given, and all images in folders, in order and each once.
+    """Files as they are named, and all images in folders, in order and each once.
 
     Args:
         paths: Files and folders.
@@ -23,7 +23,7 @@ def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
     Raises:
         FileNotFoundError: a path does not exist, or there are no images at all.
     """
-    paths, found = list(paths), []
+    paths, files = list(paths), []
     written = _written(out) if out is not None else set()
     for path in paths:
         if not path.exists():
@@ -31,22 +31,22 @@ def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
         inside = (
             sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         )
-        found += [file for file in inside if file == path or file.resolve() not in written]
-    if not found:
+        files += [file for file in inside if file == path or file.resolve() not in written]
+    if not files:
         raise FileNotFoundError(f"no images in {', '.join(map(str, paths))}; they end in {', '.join(sorted(SUFFIXES))}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def _written(out: Path) -> set[Path]:
     """The pictures that predictions in a folder say they wrote."""
-    found = set()
+    written = set()
     for file in out.glob(f"{PREDICTIONS}*.json"):
         content = read_json(file) or {}
         rows = content.get("predictions") or content.get("images") or []
         for row in rows if isinstance(rows, list) else []:
             names = [row.get(key) for key in ("picture", "mask")] if isinstance(row, dict) else []
-            found |= {(out / name).resolve() for name in names if isinstance(name, str) and "\0" not in name}
-    return found
+            written |= {(out / name).resolve() for name in names if isinstance(name, str) and "\0" not in name}
+    return written
 
 
 def why_unreadable(file: Path) -> str | None:
@@ -81,12 +81,12 @@ def free_names(files: Sequence[Path], out: Path, endings: Sequence[str]) -> tupl
 
     def name(stem: str, endings: Sequence[str]) -> str:
         for number in numbers[stem.casefold()]:
-            found = stem if number == 1 else f"{stem}-{number}"
-            written = {f"{found}{ending}".casefold() for ending in endings}
+            free = stem if number == 1 else f"{stem}-{number}"
+            written = {f"{free}{ending}".casefold() for ending in endings}
             if not written & taken:
                 break
         taken.update(written)
-        return found
+        return free
 
     about = out / f"{name(PREDICTIONS, ['.json'])}.json"
     numbers.clear()

@@ -62,21 +62,21 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         raise FileNotFoundError(f"no data set at {root}: name a folder with images/ and masks/, or with data.yaml")
     if (root / "data.yaml").is_file():
         return _read_polygons(root / "data.yaml", classes)
-    layout = next((pairs for pairs in LAYOUTS if (root / pairs[0][0]).is_dir()), None)
-    if layout is None:
+    folders = next((pairs for pairs in LAYOUTS if (root / pairs[0][0]).is_dir()), None)
+    if folders is None:
         raise FileNotFoundError(
             f"{root} has no images/train (with masks/train), images/training (with annotations/training) or data.yaml"
         )
-    train, val = (_pairs(root / images, root / masks) for images, masks in layout)
+    train, val = (_pairs(root / images, root / masks) for images, masks in folders)
     return Masks(classes or _names(root), train, val, polygons=False)
 
 
 def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
     (names, train), (_, val) = (read_pairs(file, split) for split in ("train", "val"))
-    found = (BACKGROUND, *names)
-    if classes and classes != found:
-        raise ValueError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(found)}")
-    return Masks(found, train, val, polygons=True)
+    known = (BACKGROUND, *names)
+    if classes and classes != known:
+        raise ValueError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(known)}")
+    return Masks(known, train, val, polygons=True)
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:

@@ -98,15 +98,15 @@ class Shards(IterableDataset[Any]):
             random.Random(words).shuffle(urls)  # the same for all
             rng = random.Random(f"{words} {part}")
             shuffled = webdataset.shuffle(self.shuffle, initial=self.shuffle, rng=rng)
-            found = False
+            readable = False
             for number, sample in enumerate(shuffled(self._raw(urls[part::parts]))):
                 # Crops depend on this alone: a run that goes on has drawn other numbers before.
                 seed_all(f"{words} {part} {number}")
                 decoded = self._decode(sample)
                 if decoded is not None:
-                    found = True
+                    readable = True
                     yield decoded
-            if not found:
+            if not readable:
                 raise ValueError(
                     f"no picture that can be read in {', '.join(urls[part::parts])[:200]}; check the shards"
                 )

@@ -109,24 +109,24 @@ def read_yolo(file: str | Path, split: str) -> Coco:
             images.append(image)
             continue
         images.append(image | {"width": width, "height": height})
-        found = _objects(labels, width, height, len(classes))
-        annotations += [{"image_id": number, **one} for one in found]
+        objects = _objects(labels, width, height, len(classes))
+        annotations += [{"image_id": number, **one} for one in objects]
     categories = [{"id": key, "name": name} for key, name in enumerate(classes)]
-    whole = {"images": images, "annotations": annotations, "categories": categories}
-    return from_content(whole, Path(), f"{file.parent.name} {split}")
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return from_content(content, Path(), f"{file.parent.name} {split}")
 
 
 def _listed(place: Path) -> list[Path]:
     """The images of a folder, or those that a text file lists."""
     if place.is_file():
-        found = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
+        listed = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
     elif place.is_dir():
-        found = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+        listed = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
     else:
         raise FileNotFoundError(f"no images at {place}; correct train and val in data.yaml")
-    if not found:
+    if not listed:
         raise FileNotFoundError(f"no images in {place}; expected one of {', '.join(sorted(SUFFIXES))}")
-    return found
+    return listed
 
 
 def _label_file(picture: Path) -> Path:
@@ -140,12 +140,12 @@ def _label_file(picture: Path) -> Path:
 
 def _objects(file: Path, width: int, height: int, classes: int) -> list[dict[str, Any]]:
     """The objects of a text file, in pixels: a class and a box (centre, size), or a class and a polygon, a line."""
-    found = []
+    listed = []
     for number, label, numbers in read_objects(file, classes):
         if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
             raise ValueError(f"{file}, line {number}: {len(numbers)} numbers; a box has 4 and a polygon 6, 8, 10, ...")
-        found.append({"category_id": label} | _shape(np.array(numbers), width, height))
-    return found
+        listed.append({"category_id": label} | _shape(np.array(numbers), width, height))
+    return listed
 
 
 def _shape(numbers: Any, width: int, height: int) -> dict[str, Any]:

@@ -5,25 +5,22 @@ Ultralytics layout: boxes and polygons of each digit's visible pixels, and singl
 """
 
 import json
-import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from dualvit.drawn.scenes import Sources, draw_scene, draw_single
+from dualvit.files import atomic_folder, read_json
 
 VERSION = 1  # of the pictures: raise it whenever the same seed gives other pixels
 MARKER = "dualvit-digits.json"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the content of a data set, as `write_digits` takes it and the marker keeps it."""
+class Scenes:
+    """The content of a data set of scenes, as `write_digits` takes it and the marker keeps it."""
 
     images: int
     size: int
@@ -31,30 +28,53 @@ class Settings:
     val_fraction: float
     version: int = VERSION
 
-    def counts(self) -> dict[str, int]:
-        """The number of pictures in each folder.
+    def __post_init__(self) -> None:
+        if self.images < 5:
+            raise ValueError(f"images is {self.images}, below 5; ask for 5 or more")
+        if self.size < 64 or self.size % 32:
+            nearest = max(64, 32 * round(self.size / 32))
+            raise ValueError(f"size is {self.size}, not a multiple of 32 from 64 on; try {nearest}")
+        _check(self.seed, self.val_fraction)
 
-        `classify` gets two for one, yet never less than one of each class.
-        """
-        val = min(max(round(self.images * self.val_fraction), 1), self.images - 1)
-        scenes = {"train": self.images - val, "val": val}
+    def counts(self) -> dict[str, int]:
+        """Return the number of pictures in each folder: `classify` has two per scene, and all classes at least once."""
+        scenes = _split(self.images, self.val_fraction, 1)
         singles = {f"classify/{split}": max(2 * count, 10) for split, count in scenes.items()}
         return {f"images/{split}": count for split, count in scenes.items()} | singles
 
 
 @dataclass(frozen=True)
-class SingleSettings:
-    """The same of `write_single_digits`; a set of the one kind is never taken for the other."""
+class Singles:
+    """The content of a data set of single digits; a set of the one kind is never taken for the other."""
 
     singles: int
     seed: int
     val_fraction: float
     version: int = VERSION
 
+    def __post_init__(self) -> None:
+        if self.singles < 20:
+            raise ValueError(
+                f"images is {self.singles}, below 20; ask for 20 or more, one per digit to train and validate"
+            )
+        _check(self.seed, self.val_fraction)
+
     def counts(self) -> dict[str, int]:
-        """The number of pictures in each folder, never less than one of each class."""
-        val = min(max(round(self.singles * self.val_fraction), 10), self.singles - 10)
-        return {"train": self.singles - val, "val": val}
+        """Return the number of pictures in each folder, all classes at least once."""
+        return _split(self.singles, self.val_fraction, 10)
+
+
+def _check(seed: int, val_fraction: float) -> None:
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction is {val_fraction}, not between 0 and 1; try 0.2")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, below 0; give 0 or more")
+
+
+def _split(images: int, val_fraction: float, least: int) -> dict[str, int]:
+    """Share pictures out to train and val, at least so many to each."""
+    val = min(max(round(images * val_fraction), least), images - least)
+    return {"train": images - val, "val": val}
 
 
 def write_digits(
@@ -88,14 +108,13 @@ def write_digits(
         ModuleNotFoundError: scikit-learn is not installed.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     data = write_digits(Path(folder) / "digits", images=5, size=64)
         ...     sorted(path.name for path in data.parent.iterdir())
         ['classify', 'data.yaml', 'dualvit-digits.json', 'images', 'labels']
     """
-    settings = Settings(images, size, seed, val_fraction)
-    _check(settings)
-    return _place(Path(root).resolve(), settings, progress) / "data.yaml"
+    return _place(Path(root).resolve(), Scenes(images, size, seed, val_fraction), progress) / "data.yaml"
 
 
 def write_single_digits(
@@ -122,58 +141,32 @@ def write_single_digits(
         ModuleNotFoundError: scikit-learn is not installed.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     data = write_single_digits(Path(folder) / "singles", images=20)
         ...     sorted(path.name for path in data.iterdir()), len(list(data.glob("val/*/*.png")))
         (['dualvit-digits.json', 'train', 'val'], 10)
     """
-    if images < 20:
-        raise ValueError(f"images is {images}, below 20; ask for 20 or more, one of each digit to train and validate")
-    settings = SingleSettings(images, seed, val_fraction)
-    _check_split(settings)
-    return _place(Path(root).resolve(), settings, progress)
+    return _place(Path(root).resolve(), Singles(images, seed, val_fraction), progress)
 
 
-def _place(place: Path, settings: Settings | SingleSettings, progress: Callable[[int, int], None] | None) -> Path:
+def _place(place: Path, settings: Scenes | Singles, progress: Callable[[int, int], None] | None) -> Path:
     """Write the data set of these settings in one go, unless it is there."""
     if _stands(place, settings):
         return place
-    sources = Sources()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as unfinished:
-        # One folder down, because the temporary one itself is closed to other users.
-        folder = Path(unfinished) / place.name
-        total = sum(settings.counts().values())
-        for done, _ in enumerate(_write(folder, settings, sources), 1):
-            if progress is not None:
-                progress(done, total)
-        try:
-            if place.is_dir():
-                place.rmdir()
-            folder.rename(place)
-        except OSError:  # another process may have written the same set meanwhile
-            if not _stands(place, settings):
-                raise
+    sources, total = Sources(), sum(settings.counts().values())
+    try:
+        with atomic_folder(place) as folder:
+            for done, _ in enumerate(_write(folder, settings, sources), 1):
+                if progress is not None:
+                    progress(done, total)
+    except OSError:  # another process may have written the same set meanwhile
+        if not _stands(place, settings):
+            raise
     return place
 
 
-def _check(settings: Settings) -> None:
-    if settings.images < 5:
-        raise ValueError(f"images is {settings.images}, below 5; ask for 5 or more")
-    if settings.size < 64 or settings.size % 32:
-        nearest = max(64, 32 * round(settings.size / 32))
-        raise ValueError(f"size is {settings.size}, not a multiple of 32 from 64 on; try {nearest}")
-    _check_split(settings)
-
-
-def _check_split(settings: Settings | SingleSettings) -> None:
-    if not 0 < settings.val_fraction < 1:
-        raise ValueError(f"val_fraction is {settings.val_fraction}, not between 0 and 1; try 0.2")
-    if settings.seed < 0:
-        raise ValueError(f"seed is {settings.seed}, below 0; give 0 or more")
-
-
-def _stands(root: Path, settings: Settings | SingleSettings) -> bool:
+def _stands(root: Path, settings: Scenes | Singles) -> bool:
     """Whether the very data set is there already; False where there is nothing.
 
     Raises:
@@ -183,34 +176,26 @@ def _stands(root: Path, settings: Settings | SingleSettings) -> bool:
         return False
     if not (root / MARKER).is_file():
         raise ValueError(f"{root} is not empty and holds no digits data set (no {MARKER}); name another folder")
-    found, wanted = _marker(root), asdict(settings)
-    if found != wanted:
-        other = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in wanted.items() if found.get(k) != v)
+    marked, wanted = read_json(root / MARKER) or {}, asdict(settings)
+    if marked != wanted:
+        other = ", ".join(f"{k} {marked.get(k)} instead of {v}" for k, v in wanted.items() if marked.get(k) != v)
         raise ValueError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
     for name, count in settings.counts().items():
         here = sum(1 for _ in (root / name).rglob("*.[jp][pn]g"))
         labels = sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt")) if name.startswith("images") else count
-        if min(here, labels) < count or (isinstance(settings, Settings) and not (root / "data.yaml").is_file()):
+        if min(here, labels) < count or (isinstance(settings, Scenes) and not (root / "data.yaml").is_file()):
             raise ValueError(
                 f"{root} is incomplete ({min(here, labels)} of {count} in {name}); delete it or name another folder"
             )
     return True
 
 
-def _marker(root: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((root / MARKER).read_text())
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {}
-
-
-def _write(root: Path, settings: Settings | SingleSettings, sources: Sources) -> Iterator[None]:
+def _write(root: Path, settings: Scenes | Singles, sources: Sources) -> Iterator[None]:
     """Write every file, with a stop after each picture."""
     for name, count in settings.counts().items():
         kind, _, split = name.rpartition("/")
         for index in range(count):
-            if kind == "images" and isinstance(settings, Settings):
+            if kind == "images" and isinstance(settings, Scenes):
                 scene = draw_scene(sources, settings.seed, split, index, settings.size)
                 target = root / f"{name}/{index:05}.jpg"
                 label = root / f"labels/{split}/{index:05}.txt"
@@ -222,47 +207,8 @@ def _write(root: Path, settings: Settings | SingleSettings, sources: Sources) ->
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(scene.image).save(target, quality=92)
             yield
-    if isinstance(settings, Settings):
+    if isinstance(settings, Scenes):
         names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
         # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
         (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
     (root / MARKER).write_text(json.dumps(asdict(settings)) + "\n")
-
-
-def pictures(root: Path, count: int = 8) -> Image.Image:
-    """Draw the first train pictures in rows of four, with their polygons and class names.
-
-    Args:
-        root: The folder that `write_digits` filled.
-        count: Pictures at most; at least 1.
-
-    Raises:
-        ValueError: a folder without the data set, or no pictures asked for.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     data = write_digits(Path(folder) / "digits", images=5, size=64)
-        ...     pictures(data.parent, count=4).size
-        (256, 64)
-    """
-    root = Path(root)
-    if count < 1:
-        raise ValueError(f"count is {count}, below 1; ask for 1 or more")
-    paths = sorted((root / "images/train").glob("*.jpg"))[:count]
-    if not (root / MARKER).is_file() or not paths:
-        raise ValueError(f"{root} holds no digits data set ({MARKER} and images/train); write one with write_digits")
-    size = Image.open(paths[0]).width
-    sheet = Image.new("RGB", (size * min(4, len(paths)), size * math.ceil(len(paths) / 4)))
-    for number, path in enumerate(paths):
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-        draw = ImageDraw.Draw(picture)
-        for row in (root / f"labels/train/{path.stem}.txt").read_text().splitlines():
-            name, *values = row.split()
-            points = (np.array(values, dtype=float).reshape(-1, 2) * size).tolist()
-            draw.polygon([tuple(point) for point in points], outline="white")
-            x, y = min(point[0] for point in points), max(min(point[1] for point in points) - 12, 0)
-            draw.rectangle((x, y, x + 9, y + 12), "black")
-            draw.text((x + 2, y), name, "white")
-        sheet.paste(picture, (number % 4 * size, number // 4 * size))
-    return sheet

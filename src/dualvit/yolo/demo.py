@@ -19,16 +19,20 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from torchvision.transforms.v2.functional import to_pil_image
 from ultralytics.utils import LOGGER
 
+from dualvit.data.masks import read_rgb
 from dualvit.drawn.digits import write_digits
+from dualvit.pictures import boxes
+from dualvit.pictures.captions import contact_sheet
 from dualvit.progress import shown
 from dualvit.yolo.model import YOLO
 
 CHECKPOINT = Path(__file__).parent / "assets" / "digits.safetensors"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
 AUGMENTATION = {"fliplr": 0.0, "mosaic": 0.0, "scale": 0.3}  # a mirrored 2 is no 2, a quarter of a picture no place
-PICTURES, ENLARGED = 8, 2  # how many, and how much larger than the network sees them, so that labels can be read
+PICTURES = 8
 
 
 def run(folder: Path, console: Console) -> dict[str, float]:
@@ -87,12 +91,14 @@ def train(model: YOLO, yaml: Path, folder: Path, progress: Progress) -> None:
 def predict(model: YOLO, images: list[Path], out: Path, progress: Progress) -> Path:
     """Draw what the model finds, one file a picture in `predictions`, and all in one; returns the latter."""
     task = progress.add_task("predict", total=len(images))
-    folder = out / "predictions"
+    folder, sheet, drawn = out / "predictions", out / "predictions.png", []
     folder.mkdir()
     for image in images:
-        draw(model, image).save(folder / f"{image.stem}.png")
+        drawn.append(draw(model, image))
+        drawn[-1].save(folder / f"{image.stem}.png")
         progress.advance(task)
-    return contact_sheet(sorted(folder.iterdir()), out / "predictions.png")
+    contact_sheet(drawn).save(sheet)
+    return sheet
 
 
 def accuracy(model: YOLO, yaml: Path) -> dict[str, float]:
@@ -106,11 +112,11 @@ def accuracy(model: YOLO, yaml: Path) -> dict[str, float]:
 
 
 def draw(model: YOLO, file: Path) -> Image.Image:
-    """A picture with what the model finds in it, enlarged; the network sees it in its own size."""
-    with Image.open(file) as picture:
-        large = picture.convert("RGB").resize([ENLARGED * side for side in picture.size], Image.Resampling.BICUBIC)
-    result = model.predict(large, imgsz=IMAGE_SIZE, conf=0.4, device="cpu", verbose=False)[0]
-    return Image.fromarray(result.plot(line_width=2, font_size=14)[..., ::-1])
+    """A picture with the objects that the model detects in it."""
+    image = read_rgb(file)
+    detected = model.predict(to_pil_image(image), imgsz=IMAGE_SIZE, conf=0.4, device="cpu", verbose=False)[0].boxes
+    objects = {"boxes": detected.xyxy, "labels": detected.cls.long(), "scores": detected.conf}
+    return boxes.draw(image, objects, [model.names[index] for index in range(len(model.names))])
 
 
 @contextmanager
@@ -143,15 +149,3 @@ def show_training(model: YOLO, progress: Progress, task: Any) -> None:
     model.add_callback("on_train_start", use_all_cores)
     model.add_callback("on_train_batch_end", on_batch)
     model.add_callback("on_fit_epoch_end", on_epoch)
-
-
-def contact_sheet(pictures: list[Path], target: Path, columns: int = 4) -> Path:
-    """Put equally large pictures side by side into one file."""
-    images = [Image.open(picture) for picture in pictures]
-    width, height = images[0].size
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * width, rows * height), "white")
-    for index, image in enumerate(images):
-        sheet.paste(image, (index % columns * width, index // columns * height))
-    sheet.save(target)
-    return target

@@ -109,7 +109,7 @@ class C2fMixer(nn.Module, metaclass=ParsesLike):
     Args:
         c1, c2: Input and output channels.
         n: Blocks.
-        mixer: A key of `dualvit.nn.mixers.MIXERS`.
+        mixer: A key of `dualvit.models.registry.MIXERS`.
         grid: Rows and columns of the semantic tokens; for "dual" alone.
         ratio: Hidden width of the pixels' feed-forward network over its channels.
         e: Channels inside over c2.

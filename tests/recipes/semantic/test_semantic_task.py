@@ -14,11 +14,11 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from dualvit.backbones.timm_model import full_names
 from dualvit.models import create_model
+from dualvit.pictures.palette import colours
 from dualvit.recipes.config import Network, plain
 from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
 from dualvit.recipes.semantic.config import Decoder
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.pictures import colours
 from dualvit.recipes.semantic.task import class_ious, pixel_loss
 from dualvit.weights import CheckpointError
 
@@ -46,7 +46,7 @@ def test_ten_steps_of_the_paper_s_recipes(small, tmp_path):
     content = json.loads((out / "a.json").read_text())
     assert sum(content["shares"].values()) == pytest.approx(1)
     assert content["shares"].get("wall", 0) == pytest.approx((mask == 0).mean())
-    assert Image.open(out / "a.overlay.png").width == 70
+    assert Image.open(out / "a.overlay.png").width == 256  # enlarged for its legend
 
 
 def test_the_paper_s_settings():
@@ -137,4 +137,4 @@ def test_checkpoints_of_the_backbone(tmp_path):
 
 
 def test_colours_differ():
-    assert len(set(map(tuple, colours(150).tolist()))) == 150
+    assert len(set(colours(150))) == 150

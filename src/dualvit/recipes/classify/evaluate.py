@@ -11,9 +11,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from dualvit.data.images import Sample, read_folders, read_split
 from dualvit.files import write_atomic, write_json
 from dualvit.locks import only_writer
+from dualvit.pictures.confusion import confusion
 from dualvit.provenance import environment
 from dualvit.recipes.classify.data import in_order
-from dualvit.recipes.classify.picture import confusion
 from dualvit.recipes.classify.source import Source, open_source
 from dualvit.recipes.loading import Skipped
 

@@ -15,9 +15,9 @@ from torchmetrics.classification import MulticlassAccuracy
 from dualvit.data.images import UnreadableError, open_rgb
 from dualvit.data.label_maps import crop
 from dualvit.data.listing import free_names, write_predictions
+from dualvit.pictures.captions import captioned
 from dualvit.recipes.classify.build import build_classifier
 from dualvit.recipes.classify.config import ClassifyRecipe
-from dualvit.recipes.classify.picture import captioned
 from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
 from dualvit.recipes.classify.transforms import eval_transform, normalisation
 from dualvit.recipes.task import Task

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dualvit.data.listing import free_names, write_predictions
+from dualvit.pictures.boxes import draw
 from dualvit.recipes.detect.config import DetectRecipe
 from dualvit.recipes.detect.data import DetectData, read_picture
-from dualvit.recipes.detect.draw import draw
 from dualvit.recipes.detect.evaluate import as_coco, average_precision, gathered
 from dualvit.recipes.detect.model import Detector
 from dualvit.recipes.loading import UnreadableError

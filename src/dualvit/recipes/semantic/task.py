@@ -12,10 +12,10 @@ from torchvision.transforms import v2
 from dualvit.data.images import UnreadableError
 from dualvit.data.listing import free_names, write_predictions
 from dualvit.data.masks import read_rgb
+from dualvit.pictures.masks import write_prediction
 from dualvit.recipes.semantic.config import SemanticRecipe
 from dualvit.recipes.semantic.data import ValidationTransform
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.pictures import write_prediction
 from dualvit.recipes.semantic.windows import slide
 from dualvit.recipes.task import Task
 

@@ -1,0 +1,60 @@
+"""Pictures with the boxes, masks and names of objects drawn into them."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import draw_bounding_boxes
+
+from dualvit.pictures.masks import BACKGROUND, overlay
+from dualvit.pictures.palette import Colour, colours, fitting, font, ink_on
+
+LONG = 800  # pixels; smaller pictures are enlarged towards it, so that names can be read
+
+
+def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str]) -> Image.Image:
+    """Draw the objects of a picture: masks where there are some, else boxes with names.
+
+    Args:
+        image: uint8 (3, H, W).
+        objects: boxes (N, 4), labels (N,), scores (N,); masks (N, 1, H, W) of probabilities, or none. The best first.
+        classes: Names of the labels.
+    """
+    factor = max(1, LONG // max(image.shape[1:]))
+    size = [factor * side for side in image.shape[1:]]
+    canvas = F.interpolate(image[None].float(), size, mode="bicubic").clamp(0, 255).byte()[0]
+    labels, boxes = objects["labels"].tolist(), objects["boxes"] * factor
+    if not labels:
+        return to_pil_image(canvas)
+    if "masks" in objects:
+        masks = F.interpolate(objects["masks"].float(), size, mode="bilinear")[:, 0] > 0.5
+        places = torch.where(masks.any(0), masks.int().argmax(0) + 1, 0)  # where objects overlap, the best one's
+        return to_pil_image(overlay(canvas, places, (BACKGROUND, *map(str, range(len(labels))))))
+    shades = [colours(len(classes))[label] for label in labels]
+    picture = to_pil_image(draw_bounding_boxes(canvas, boxes, colors=shades, width=2 + max(size) // 600))
+    names = [f"{classes[label]} {score:.2f}" for label, score in zip(labels, objects["scores"].tolist(), strict=True)]
+    _write_names(picture, boxes, names, shades)
+    return picture
+
+
+def _write_names(picture: Image.Image, boxes: Tensor, names: list[str], shades: list[Colour]) -> None:
+    """Write each name above its box, or into or below it where another name stands already."""
+    pen, letters = ImageDraw.Draw(picture), font(max(12, max(picture.size) // 64))
+    taken: list[tuple[float, float, float, float]] = []
+    for (x, y, _, bottom), name, shade in zip(boxes.tolist(), names, shades, strict=True):
+        name = fitting(name, letters, picture.width / 2)
+        width, height = round(letters.getlength(name)) + 6, round(letters.size) + 5
+        x = min(max(x, 0), max(picture.width - width, 0))
+        tops = [top for top in (y - height, bottom, y, bottom - height) if 0 <= top <= picture.height - height] or [0]
+        places = [(x, top, x + width, top + height) for top in tops]
+        place = next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+        taken.append(place)
+        pen.rectangle(place, fill=shade)
+        pen.text((place[0] + 3, place[1] + height / 2), name, fill=ink_on(shade), font=letters, anchor="lm")
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
