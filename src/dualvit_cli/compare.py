@@ -23,8 +23,8 @@ def compare(
 
     \b
     dualvit compare --template                 lists the templates
-    dualvit compare --template digits > my.yaml
-    dualvit compare my.yaml --set epochs=3
+    dualvit compare --template digits          prints one
+    dualvit compare digits --set epochs=3
     """
     if template:
         print(_template(experiment), end="")

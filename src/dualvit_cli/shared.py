@@ -71,7 +71,7 @@ class Command(TyperCommand):
         if rest and not strict and not context.resilient_parsing:
             if "--set" in options and "=" in rest[0]:
                 raise ValueError(f"{rest[0]!r} stands alone; write --set {rest[0]}")
-            context.fail(f"unexpected argument: {' '.join(rest)}")
+            context.fail(f"Got unexpected extra argument ({' '.join(rest)})")
         return rest
 
 
