@@ -36,11 +36,11 @@ START = "import sys; print('up', file=sys.stderr, flush=True); from dualvit_cli 
 def command(what: str, out: Path, data: Path, epochs: int) -> list[str]:
     """What is run, and run again, in the folder `out`."""
     if what == "recipe":
-        return [
-            "recipe", "fit", "laptop-classify", f"data.root={data}", "network.name=dualvit_n", "data.image_size=32",
-            "data.batch=10", "ema=0.8", "mix.mixup=0.8", f"schedule.epochs={epochs}", "trainer.accelerator=cpu",
-            "--out", str(out),
-        ]  # fmt: skip
+        changes = (
+            f"data.root={data}", "network.name=dualvit_n", "data.image_size=32", "data.batch=10", "ema=0.8",
+            "mix.mixup=0.8", f"schedule.epochs={epochs}", "trainer.accelerator=cpu",
+        )  # fmt: skip
+        return ["recipe", "fit", "laptop-classify", *(f"--set={change}" for change in changes), "--out", str(out)]
     detect = what == "yolo"
     settings = {
         "engine": "yolo" if detect else "recipe", "task": "detect" if detect else "classify",

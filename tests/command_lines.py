@@ -116,9 +116,9 @@ def _dualvit(words, whole):
     recipe = given.get("recipe")
     if recipe and not recipe.endswith(".yaml") and not PLACEHOLDER.fullmatch(recipe):
         require_known(load_recipe(recipe, [c for c in given["changes"] or () if "NAME" not in c]))
-    if path == ["compare"] and given.get("experiment"):
+    if path == ["compare"] and given.get("experiment") and not given["template"]:
         file = ROOT / given["experiment"]
-        experiment.load(file if file.is_file() else given["experiment"])
+        experiment.load(file if file.is_file() else given["experiment"], given["changes"] or ())
 
 
 def _yolo(words):

@@ -73,7 +73,7 @@ def test_digits_say_within_seconds_what_they_do(tmp_path):
 def test_a_bar_on_a_terminal():
     code = """
 import time
-from dualvit_cli.progress import working
+from dualvit_cli.shared import working
 with working("drawing") as report:
     report(3, 8)
     time.sleep(0.3)

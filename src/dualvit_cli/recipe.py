@@ -4,20 +4,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dualvit_cli.early import before_torch, keep_memory
-from dualvit_cli.progress import LIBRARIES, importing, working
+from dualvit_cli.shared import (
+    LIBRARIES,
+    Changes,
+    Command,
+    before_torch,
+    console,
+    importing,
+    keep_memory,
+    say,
+    working,
+)
 
 app = typer.Typer(
     no_args_is_help=True, help="The paper's recipes, and small ones: list, show, fit, validate, predict, export."
 )
-console = Console()
-Changes = Annotated[list[str] | None, typer.Argument(help="Settings that change, such as data.root=folder.")]
+RecipeName = Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")]
+Checkpoint = Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_recipes() -> None:
     """List the recipes that come with the package."""
     with before_torch():
@@ -35,7 +43,7 @@ def list_recipes() -> None:
         table.add_row(plain["recipe"], _published(plain.get("published", {})), plain.get("title", ""))
     console.print(table)
     say("\nThe paper's scores are in percent, those of Mask R-CNN of boxes / masks.")
-    say("dualvit recipe show NAME prints the settings; fit NAME data.root=FOLDER trains.")
+    say("dualvit recipe show NAME prints the settings; fit NAME --set data.root=FOLDER trains.")
 
 
 def _published(scores: dict[str, float]) -> str:
@@ -43,10 +51,8 @@ def _published(scores: dict[str, float]) -> str:
     return f"{' / '.join(map(str, scores.values()))} {list(scores)[-1]}" if scores else ""
 
 
-@app.command()
-def show(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")], changes: Changes = None
-) -> None:
+@app.command(cls=Command)
+def show(recipe: RecipeName, changes: Changes = None) -> None:
     """Print a recipe in full, defaults included, as YAML that `fit` takes."""
     import yaml  # type: ignore[import-untyped]
 
@@ -59,9 +65,9 @@ def show(
         print(yaml.safe_dump(plain(loaded), sort_keys=False, allow_unicode=True), end="")
 
 
-@app.command()
+@app.command(cls=Command)
 def fit(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")],
+    recipe: RecipeName,
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
 ) -> None:
@@ -89,27 +95,25 @@ def fit(
         )
 
 
-@app.command()
-def validate(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")], changes: Changes = None
-) -> None:
-    """Score a checkpoint on its validation data, or on those that data.root= names."""
+@app.command(cls=Command)
+def validate(checkpoint: Checkpoint, changes: Changes = None) -> None:
+    """Score a checkpoint on its validation data, or on the data set that --set data.root=FOLDER names."""
     _require(checkpoint)
     with working(f"validating {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.recipes.run import validate as run_validate
 
-        found = run_validate(checkpoint, changes or ())
-    for name, value in found.items():
+        scores = run_validate(checkpoint, changes or ())
+    for name, value in scores.items():
         say(f"{name} {value:.4f}")
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")],
+    checkpoint: Checkpoint,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option(help="Folder for predictions and pictures.")] = Path("runs/predict"),
 ) -> None:
-    """Write what a checkpoint says of images: JSON and pictures. Images that cannot be read are skipped, and listed."""
+    """Write predictions for images: JSON and pictures. Images that cannot be read are skipped, and listed."""
     _require(checkpoint)
     with working(f"predicting with {checkpoint}", bar=False, first=LIBRARIES):
         from dualvit.recipes.run import predict as run_predict
@@ -119,9 +123,9 @@ def predict(
     say(f"predictions in {out}")
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="best.ckpt or last.ckpt of a run.")],
+    checkpoint: Checkpoint,
     target: Annotated[Path, typer.Argument(help="Where the .safetensors file goes.")],
 ) -> None:
     """Write a checkpoint's backbone for timm (checkpoint_path=) and YOLO (weights=)."""
@@ -144,8 +148,3 @@ def _require(checkpoint: Path) -> None:
 
         require_run_checkpoint(checkpoint)
     keep_memory()
-
-
-def say(line: str) -> None:
-    """A line as it is: no colours by content, no line breaks."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -205,7 +205,7 @@ def test_an_experiment_that_comes_with_the_package(tmp_path, monkeypatch):
 
 def test_no_library_is_imported_to_read_an_experiment():
     code = (
-        "from dualvit_cli.early import before_torch\nimport sys\n"
+        "from dualvit_cli.shared import before_torch\nimport sys\n"
         "with before_torch():\n    from dualvit.compare.experiment import load, require\n    require(load('digits'))\n"
         "print([name for name in ('torch', 'timm', 'lightning', 'ultralytics') if name in sys.modules])"
     )

@@ -237,7 +237,7 @@ def test_a_run_that_began_with_pretrained_weights_goes_on(root, tmp_path, monkey
     """What is stored does not say so, and the same recipe is the same run; what cannot be stored is not trained."""
     kept = to_store(recipe(root, "network.options={pretrained: true, layer_scale: 0.1}"))
     assert kept["network"]["options"] == {"layer_scale": 0.1}
-    with pytest.raises(ValueError, match=r"pretrained_cfg_overlay.*give network.checkpoint=FILE"):
+    with pytest.raises(ValueError, match=r"pretrained_cfg_overlay.*give network.weights=FILE"):
         run.prepare(recipe(root, f"network.options={{pretrained_cfg_overlay: {{url: '{URL}'}}}}"), None)
 
 

@@ -41,7 +41,16 @@ def changes(root):
 
 
 def command(root, out, *more):
-    return ["-m", "dualvit", "recipe", "fit", "laptop-classify", *changes(root), *more, "--out", str(out)]
+    return [
+        "-m",
+        "dualvit",
+        "recipe",
+        "fit",
+        "laptop-classify",
+        *(f"--set={c}" for c in (*changes(root), *more)),
+        "--out",
+        str(out),
+    ]
 
 
 def start(*arguments):

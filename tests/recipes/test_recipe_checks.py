@@ -15,7 +15,7 @@ from timm.optim import list_optimizers
 from dualvit.recipes import checks
 
 RECIPE = "task: classify\nnetwork: {name: dualvit_n}\nschedule: {epochs: 1}\ndata: {root: .}\n"
-EXPERIMENT = "task: classify\ndata: digits\nepochs: 1\nmodels: [dualvit_n]\n"
+EXPERIMENT = "engine: recipe\ntask: classify\ndata: digits\nepochs: 1\nmodels: [dualvit_n]\n"
 CALLS = """
 import sys
 from dualvit_cli import main
@@ -46,39 +46,54 @@ FIT = "recipe|fit|laptop-classify"
 MISTAKES = [
     ("recipe|fit|laptop-clasify", "unknown recipe 'laptop-clasify'; did you mean laptop-classify"),
     ("recipe|show|laptop-clasify", "unknown recipe 'laptop-clasify'"),
-    (f"{FIT}|data.roto=x", "unknown setting 'roto'; did you mean root?"),
-    ("recipe|show|laptop-detect|head.chanels=8", "unknown setting 'chanels'; did you mean channels?"),
-    (f"{FIT}|token_labels.mapps=x", "unknown setting 'mapps'; did you mean maps?; token_labels has maps"),
-    (f"{FIT}|optimizer.lr=-1", "optimizer.lr is -1: input should be greater than 0"),
-    (f"{FIT}|optimizer.lr=fast", "optimizer.lr is 'fast'"),
-    (f"{FIT}|data.batch", "changes nothing; write key=value"),
-    (f"{FIT}|data.batch=[1", "is not valid YAML"),
+    (f"{FIT}|--set|data.roto=x", "unknown setting 'roto'; did you mean root?"),
+    ("recipe|show|laptop-detect|--set|head.chanels=8", "unknown setting 'chanels'; did you mean channels?"),
+    (f"{FIT}|--set|token_labels.mapps=x", "unknown setting 'mapps'; did you mean maps?; token_labels has maps"),
+    (f"{FIT}|--set|optimizer.lr=-1", "optimizer.lr is -1: input should be greater than 0"),
+    (f"{FIT}|--set|optimizer.lr=fast", "optimizer.lr is 'fast'"),
+    (f"{FIT}|--set|data.batch", "changes nothing; write key=value"),
+    (f"{FIT}|--set|data.batch=[1", "is not valid YAML"),
     (FIT, "data.root is missing; name the data set: data.root=folder"),
-    (f"{FIT}|data.root=", "data.root is"),
-    (f"{FIT}|data.root=absent", "no data set at absent; give data.root=FOLDER with train/CLASS/ and val/CLASS/"),
-    ("recipe|fit|laptop-detect|data.root=absent", "no data set at absent; give data.root=data.yaml"),
-    ("recipe|fit|laptop-semantic|data.root=absent", "no data set at absent; give data.root=FOLDER with images/"),
-    (f"{FIT}|data.root=.|network.name=dualvit_q", "unknown model 'dualvit_q'; did you mean dualvit_"),
-    ("recipe|show|laptop-detect|network.name=resnet1", "unknown model 'resnet1'; did you mean resnet1"),
-    (f"{FIT}|data.root=.|network.checkpoint=absent.pth", "no checkpoint at absent.pth"),
-    (f"{FIT}|data.root=.|optimizer.name=adamq", "unknown optimizer.name 'adamq'; did you mean adam"),
-    (f"{FIT}|data.root=.|trainer.device=2", "did you mean trainer.devices"),
-    (f"{FIT}|data.root=.|trainer.max_epochs=2", "trainer.max_epochs cannot be set: set schedule.epochs"),
-    (f"{FIT}|data.root=.|trainer.logger=mlflow", "trainer.logger is 'mlflow'; give csv, tensorboard, wandb or false"),
-    (f"{FIT}|data.root=.|trainer.strategy=fsdp|ema=0.9", "ema is 0.9, which sharded weights (fsdp) do not allow"),
-    ("recipe|fit|imagenet-s|data.root=.", "token_labels.maps is missing"),
-    ("recipe|fit|imagenet-s|data.root=.|token_labels.maps=absent", "no label maps in absent"),
-    (f"{FIT}|data.root=a-{{0..3}}.tar", "shards need data.samples"),
+    (f"{FIT}|--set|data.root=", "data.root is"),
+    (f"{FIT}|--set|data.root=absent", "no data set at absent; give data.root=FOLDER with train/CLASS/ and val/CLASS/"),
+    ("recipe|fit|laptop-detect|--set|data.root=absent", "no data set at absent; give data.root=data.yaml"),
+    ("recipe|fit|laptop-semantic|--set|data.root=absent", "no data set at absent; give data.root=FOLDER with images/"),
+    (f"{FIT}|--set|data.root=.|--set|network.name=dualvit_q", "unknown model 'dualvit_q'; did you mean dualvit_"),
+    ("recipe|show|laptop-detect|--set|network.name=resnet1", "unknown model 'resnet1'; did you mean resnet1"),
+    (f"{FIT}|--set|data.root=.|--set|network.weights=absent.pth", "no weights at absent.pth"),
+    (f"{FIT}|--set|data.root=.|--set|optimizer.name=adamq", "unknown optimizer.name 'adamq'; did you mean adam"),
+    (f"{FIT}|--set|data.root=.|--set|trainer.device=2", "did you mean trainer.devices"),
+    (f"{FIT}|--set|data.root=.|--set|trainer.max_epochs=2", "trainer.max_epochs cannot be set: set schedule.epochs"),
+    (
+        f"{FIT}|--set|data.root=.|--set|trainer.logger=mlflow",
+        "trainer.logger is 'mlflow'; give csv, tensorboard, wandb or false",
+    ),
+    (
+        f"{FIT}|--set|data.root=.|--set|trainer.strategy=fsdp|--set|ema=0.9",
+        "ema is 0.9, which sharded weights (fsdp) do not allow",
+    ),
+    ("recipe|fit|imagenet-s|--set|data.root=.", "token_labels.maps is missing"),
+    ("recipe|fit|imagenet-s|--set|data.root=.|--set|token_labels.maps=absent", "no label maps in absent"),
+    (f"{FIT}|--set|data.root=a-{{0..3}}.tar", "shards need data.samples"),
     ("recipe|fit|task.yaml", "unknown task 'clasify'"),
     ("recipe|fit|list.yaml", "list.yaml holds no settings"),
     ("recipe|fit|broken.yaml", "broken.yaml is not valid YAML"),
+    (f"{FIT}|data.root=.", "'data.root=.' stands alone; write --set data.root=."),
+    (f"{FIT}|--set|network.checkpoint=a.pth", "unknown setting 'checkpoint'; it is called weights"),
+    (f"{FIT}|--set|network.checkpointing=true", "unknown setting 'checkpointing'; it is called grad_checkpointing"),
+    ("bench|--models|dualvit_n|--sizes|224", "unknown option --sizes; it is called --image-size"),
+    ("bench|--models|dualvit_n|--checkpointing=all", "unknown option --checkpointing; it is called --grad-chec"),
+    ("compare", "no experiment is named; give a YAML file"),
+    ("compare|--template|digts", "unknown template 'digts'; did you mean digits?"),
+    ("compare|digits|epochs=3", "'epochs=3' stands alone; write --set epochs=3"),
+    ("compare|digits|--set|epoch=3", "unknown setting 'epoch'; did you mean epochs?"),
     ("recipe|validate|absent.ckpt", "no checkpoint at absent.ckpt"),
     ("recipe|predict|absent.ckpt|images", "no checkpoint at absent.ckpt"),
     ("recipe|export|absent.ckpt|a.safetensors", "no checkpoint at absent.ckpt"),
     ("bench|--models|dualvit_q", "unknown model 'dualvit_q'; did you mean dualvit_"),
-    ("bench|--models|dualvit_n|--sizes|big", "sizes is 'big'; give whole numbers"),
+    ("bench|--models|dualvit_n|--image-size|big", "image-size is 'big'; give whole numbers"),
     ("compare|absent.yaml", "no experiment at absent.yaml"),
-    ("compare|epoch.yaml", "unknown key 'epoch'; did you mean epochs?"),
+    ("compare|epoch.yaml", "neither epochs nor minutes is given"),
     ("compare|reference.yaml", "reference is 'resnet', no label of a model; give one of dualvit_n"),
     ("compare|data.yaml", "no data set at absent"),
     ("compare|detect.yaml", "no data set at absent.yaml"),
@@ -98,7 +113,7 @@ def answers(tmp_path_factory):
     }  # fmt: skip
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
-    lines = [*(line for line, _ in MISTAKES), "recipe|show|mine.yaml|trainer.devices=2", "recipe|list"]
+    lines = [*(line for line, _ in MISTAKES), "recipe|show|mine.yaml|--set|trainer.devices=2", "recipe|list"]
     found, out = told(lines, folder)
     assert not any(path.is_dir() for path in folder.iterdir())  # no empty run is left behind
     return dict(zip(lines, found, strict=True)), out

@@ -60,7 +60,7 @@ def test_killed_in_mid_epoch_the_same_command_goes_on(root, straight, tmp_path):
         "    return real(self, batch, index)\n"
         "C.training_step = step\n"
     )
-    arguments = ["recipe", "fit", "laptop-classify", *changes(root), "--out", str(out)]
+    arguments = ["recipe", "fit", "laptop-classify", *(f"--set={c}" for c in changes(root)), "--out", str(out)]
     code = f"import sys, torch; torch.set_num_threads(1); sys.argv[1:] = {arguments!r}\n"
     code += "{}from dualvit_cli import main; main()"
     with subprocess.Popen([sys.executable, "-c", code.format(slow)], stdout=subprocess.PIPE, text=True) as process:

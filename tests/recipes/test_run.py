@@ -18,7 +18,7 @@ import timm
 from tiny_runs import Stop, content, cut_at, recipe, require_equal
 
 from dualvit import archives
-from dualvit.files import read_json, read_yaml, whole
+from dualvit.files import atomic, read_json, read_yaml
 from dualvit.finite import NonFiniteLossError
 from dualvit.locks import only_writer
 from dualvit.recipes import run
@@ -112,7 +112,7 @@ def test_mistakes_are_one_line(root, straight, change, words):
         (["schedule.steps=5"], "schedule: epochs is 26 and steps 5; give exactly one of them, and null for the other"),
         (["task=detect"], "'task=detect': the task is the recipe's own"),
         (["schedul={epochs: 2}"], "unknown setting 'schedul'; did you mean schedule?"),
-        (["network.checkpoint=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
+        (["network.weights=a/best.ckpt"], "dualvit recipe export a/best.ckpt weights.safetensors"),
     ],
 )
 def test_settings_that_are_none_are_one_line(changes, words):
@@ -338,7 +338,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(root, tmp_path, monkeypatch):
 
 def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(Stop), whole(tmp_path / "a") as file:
+    with pytest.raises(Stop), atomic(tmp_path / "a") as file:
         file.write(b"new")
         raise Stop
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]

@@ -6,7 +6,8 @@ import pytest
 import ultralytics.nn.tasks as tasks
 from ultralytics.cfg import get_cfg
 
-from dualvit.yolo import YOLO, cli
+from dualvit.yolo import YOLO
+from dualvit_cli import yolo as cli
 
 
 class Fetched(Exception):

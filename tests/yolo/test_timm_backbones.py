@@ -19,9 +19,9 @@ from dualvit.backbones.timm_model import layer_ids, never_decayed
 from dualvit.weights import CheckpointError
 from dualvit.weights.match import full_names
 from dualvit.yolo import YOLO
-from dualvit.yolo.cli import run
 from dualvit.yolo.groups import backbone_of, layer_scales
 from dualvit.yolo.trainers import DetectionTrainer
+from dualvit_cli.yolo import run
 
 SETTINGS = {
     "imgsz": 64, "batch": 4, "epochs": 2, "device": "cpu", "workers": 0, "plots": False, "amp": False,

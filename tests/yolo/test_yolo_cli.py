@@ -9,8 +9,9 @@ import pytest
 import ultralytics.engine.results
 from ultralytics.utils import LOGGER, SETTINGS
 
-from dualvit.yolo import YOLO, cli
+from dualvit.yolo import YOLO
 from dualvit.yolo.patches import yaml_names
+from dualvit_cli import yolo as cli
 
 FRAMES = 12
 QUICK = ["imgsz=64", "device=cpu"]

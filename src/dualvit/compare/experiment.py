@@ -148,7 +148,7 @@ class Experiment:
         values = deepcopy(read(self.recipe or RECIPES[self.task]))
         # The recipe says how to train, and the experiment what, from which weights, and for how long.
         network = values.pop("network", {})
-        values["network"] = {k: v for k, v in network.items() if k not in ("name", "options", "weights", "checkpoint")}
+        values["network"] = {k: v for k, v in network.items() if k not in ("name", "options", "weights")}
         for path, value in changes.items():
             put(values, path, value)
         if entry:

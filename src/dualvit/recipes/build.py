@@ -25,7 +25,7 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
         model = create_model(network.name, **drop, **network.options, **kwargs)
     except TypeError as error:  # of an argument that the network does not have
         raise ValueError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
-    if network.checkpoint is not None:
-        load_backbone(model, network.checkpoint, model)
-    recompute_blocks(model, network.checkpointing)
+    if network.weights is not None:
+        load_backbone(model, network.weights, model)
+    recompute_blocks(model, network.grad_checkpointing)
     return model

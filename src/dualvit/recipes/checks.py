@@ -111,14 +111,14 @@ def require_files(recipe: "Recipe") -> None:
         ValueError: no data set is named.
         FileNotFoundError: the data set or the checkpoint to begin with is not there.
     """
-    root, checkpoint = recipe.data.root, recipe.network.checkpoint
+    root, weights = recipe.data.root, recipe.network.weights
     if not root:
         raise ValueError("data.root is missing; name the data set: data.root=folder")
     if not is_shards(root) and not Path(root).exists():
         raise FileNotFoundError(f"no data set at {root}; give {recipe.LAYOUT}")
-    if checkpoint is not None and not Path(checkpoint).is_file():
+    if weights is not None and not Path(weights).is_file():
         raise FileNotFoundError(
-            f"no checkpoint at {checkpoint}; network.checkpoint is the path of a .pth, .pth.tar or .safetensors file"
+            f"no weights at {weights}; network.weights is the path of a .pth, .pth.tar or .safetensors file"
         )
 
 
@@ -150,7 +150,9 @@ def require_run_checkpoint(checkpoint: Path) -> None:
 
 def model_names() -> set[str]:
     """The networks that timm and this package register."""
-    return set(re.findall(r"(?:^@register_model\s+def |entrypoint\(\")(\w+)", _models(), re.M))
+    text = _models()
+    ours = re.findall(r"^(\w+(?:, \w+)*) = entrypoints\(", text, re.M)
+    return {*re.findall(r"^@register_model\s+def (\w+)", text, re.M), *", ".join(ours).split(", ")}
 
 
 def trainer_settings() -> list[str]:

@@ -16,6 +16,7 @@ from dualvit.names import unknown_name
 FOLDER = Path(__file__).parent / "yaml"
 TASKS = ("classify", "detect", "semantic")
 CHECKED = ConfigDict(extra="forbid")
+RENAMED = {"checkpoint": "weights", "checkpointing": "grad_checkpointing"}
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -30,22 +31,22 @@ class Network:
     Attributes:
         name: Any name that timm knows, ours included.
         options: Further arguments of `timm.create_model`.
-        checkpoint: Weights to begin with; None trains from scratch.
+        weights: File of weights to begin with; None trains from scratch.
         drop_path: Probability that a block is left out, in the last one; the others have their share of it.
-        checkpointing: Recompute blocks in the backward pass, which takes less memory and more time: true, or
+        grad_checkpointing: Recompute blocks in the backward pass, which takes less memory and more time: true, or
             the stages in which, such as [0, 1], which hold most.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
+    weights: str | None = None
     drop_path: Share = 0.0
-    checkpointing: bool | tuple[int, ...] = False
+    grad_checkpointing: bool | tuple[int, ...] = False
 
     def __post_init__(self) -> None:
-        if self.checkpoint is not None and self.checkpoint.endswith(".ckpt"):
+        if self.weights is not None and self.weights.endswith(".ckpt"):
             raise ValueError(
-                f"checkpoint {self.checkpoint} is of a run; `dualvit recipe export {self.checkpoint} "
+                f"weights {self.weights} are a run's checkpoint; `dualvit recipe export {self.weights} "
                 "weights.safetensors` writes what a network begins with"
             )
 
@@ -245,6 +246,8 @@ def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
         kind = next(
             (one for one in get_args(kind) if hasattr(one, "__dataclass_fields__")), kind
         )  # of settings or None
+    if place[-1] in RENAMED:
+        return f"unknown setting {place[-1]!r}; it is called {RENAMED[str(place[-1])]}"
     known = [one.name for one in fields(kind)]
     noun = getattr(kind, "NOUN", kind.__name__)
     where = ".".join(map(str, place[:-1]))

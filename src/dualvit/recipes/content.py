@@ -85,7 +85,7 @@ def to_store(recipe: Recipe) -> dict[str, Any]:
     try:
         check_network(network["name"], network["options"], "network")
     except StoredError as error:
-        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.checkpoint=FILE") from None
+        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.weights=FILE") from None
     return values
 
 
@@ -109,7 +109,7 @@ def weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def stored_recipe(run: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's recipe as plain values, without other weights to begin with and without the machine it ran on."""
     recipe: dict[str, Any] = dict(run["recipe"])
-    recipe["network"] = recipe["network"] | {"checkpoint": None}  # these weights replace it
+    recipe["network"] = recipe["network"] | {"weights": None}  # these weights replace it
     trainer = recipe.get("trainer")
     recipe["trainer"] = {k: v for k, v in trainer.items() if k in OF_MACHINE} if isinstance(trainer, dict) else {}
     return recipe

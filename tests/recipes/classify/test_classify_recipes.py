@@ -148,7 +148,7 @@ def test_layer_decay_and_groups(root):
 def test_another_class_count_replaces_the_head(tmp_path, caplog):
     old = timm.create_model("dualvit_n", num_classes=3)
     save_file(old.state_dict(), tmp_path / "old.safetensors")
-    network = Network("dualvit_n", checkpoint=str(tmp_path / "old.safetensors"))
+    network = Network("dualvit_n", weights=str(tmp_path / "old.safetensors"))
     same = build_classifier(network, 3)
     assert torch.equal(same.head.weight, old.head.weight)
     with caplog.at_level("INFO"):
@@ -164,7 +164,7 @@ def test_other_mismatches_are_errors(tmp_path):
     del state["norm.weight"]
     save_file(state, tmp_path / "part.safetensors")
     with pytest.raises(ValueError, match=r"weights do not match.*missing: norm.weight"):
-        build_classifier(Network("dualvit_n", checkpoint=str(tmp_path / "part.safetensors")), 7)
+        build_classifier(Network("dualvit_n", weights=str(tmp_path / "part.safetensors")), 7)
 
 
 # ---- teachers

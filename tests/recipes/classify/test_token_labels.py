@@ -41,7 +41,7 @@ def plain_forward(network, images, box):
     pixels, semantics = mixed, network.seed(mixed)
     for stage in network.stages:
         pixels, semantics = stage(pixels, semantics)
-    features = network.collect(pixels, semantics)
+    features = network.finish(pixels, semantics)
     tokens = network.aux_head(features[:, 1:])
     back = tokens.clone()
     for index in range(len(tokens)):

@@ -50,7 +50,7 @@ def test_any_timm_backbone(name, small):
 def test_backbone_begins_with_a_checkpoint(small, tmp_path):
     model = dualvit.create_model("dualvit_n")
     torch.save(model.state_dict(), tmp_path / "n.pth")
-    task, _ = made("mask-rcnn", small, f"network.checkpoint={tmp_path / 'n.pth'}")
+    task, _ = made("mask-rcnn", small, f"network.weights={tmp_path / 'n.pth'}")
     own, source = task.backbone().state_dict(), model.state_dict()
     names = full_names(task.backbone(), model)
     assert len(own) == len(names) > 200

@@ -125,7 +125,7 @@ def test_checkpoints_of_the_backbone(tmp_path):
     """All keys, or an error: nothing is left as it was at random."""
     whole = create_model("dualvit_n")
     save_file(whole.state_dict(), tmp_path / "n.safetensors")
-    network = Segmenter(Network("dualvit_n", checkpoint=str(tmp_path / "n.safetensors")), SMALL, 3)
+    network = Segmenter(Network("dualvit_n", weights=str(tmp_path / "n.safetensors")), SMALL, 3)
     features = network.upernet.encoder.model
     names = full_names(features, whole)
     assert all(torch.equal(value, whole.state_dict()[names[name]]) for name, value in features.state_dict().items())
@@ -133,7 +133,7 @@ def test_checkpoints_of_the_backbone(tmp_path):
     del state[next(name for name in state if name.startswith("stages.1"))]
     save_file(state, tmp_path / "part.safetensors")
     with pytest.raises(CheckpointError, match="1 missing"):
-        Segmenter(Network("dualvit_n", checkpoint=str(tmp_path / "part.safetensors")), SMALL, 3)
+        Segmenter(Network("dualvit_n", weights=str(tmp_path / "part.safetensors")), SMALL, 3)
 
 
 def test_colours_differ():

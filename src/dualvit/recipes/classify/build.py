@@ -21,9 +21,9 @@ def build_classifier(network: Network, classes: int) -> nn.Module:
     Raises:
         ValueError: an unknown name, or weights of another network.
     """
-    model = build_network(replace(network, checkpoint=None), num_classes=classes)
-    if network.checkpoint is not None:
-        line = begin_with(model, network.checkpoint)
+    model = build_network(replace(network, weights=None), num_classes=classes)
+    if network.weights is not None:
+        line = begin_with(model, network.weights)
         if line:
             rank_zero_info(line)
     return model

@@ -58,7 +58,7 @@ def open_source(
         return Source(model, task.network.to(device).eval(), task.classes, transform)
     if weights is None:
         raise ValueError(f"model {model} has no weights here, and none are downloaded; give --weights, or a checkpoint")
-    network = build_network(Network(model, checkpoint=str(weights)), num_classes=len(classes) if classes else 0)
+    network = build_network(Network(model, weights=str(weights)), num_classes=len(classes) if classes else 0)
     crop_pct = float(network.pretrained_cfg.get("crop_pct", 0.875))  # type: ignore[union-attr, operator]
     transform = eval_transform(size or 224, crop_pct, *normalisation(network))
     return Source(model, network.to(device).eval(), None, transform)

@@ -43,9 +43,9 @@ class Pyramid(nn.Module):
         options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
         self.plan: BackbonePlan = plan_backbone(network.name, options, strides)
         self.body = self.plan.build()
-        if network.checkpoint is not None:
-            load_backbone(self.body, network.checkpoint, self.plan.full_network())
-        recompute_blocks(self.body, network.checkpointing)
+        if network.weights is not None:
+            load_backbone(self.body, network.weights, self.plan.full_network())
+        recompute_blocks(self.body, network.grad_checkpointing)
         self.fpn = FeaturePyramidNetwork(self.plan.channels, channels, coarser(self.plan.channels[-1]), norm)
         self.out_channels = channels
 

@@ -43,9 +43,9 @@ class Segmenter(nn.Module):
             f"tu-{network.name}", encoder_weights=None, decoder_channels=decoder.channels, classes=classes, **options
         )
         features = self.upernet.encoder.model
-        if network.checkpoint is not None:
-            load_backbone(features, network.checkpoint, whole)
-        recompute_blocks(features, network.checkpointing)
+        if network.weights is not None:
+            load_backbone(features, network.weights, whole)
+        recompute_blocks(features, network.grad_checkpointing)
         self.dropout = nn.Dropout2d(decoder.dropout)
         self.auxiliary = auxiliary_head(info.channels()[-2], decoder, classes) if decoder.auxiliary else None
         self.exempt = never_decayed(features, whole)

@@ -1,16 +1,12 @@
-"""`dualvit yolo ...`: Ultralytics' own command line, on our YOLO class."""
+"""The command `dualvit yolo`: Ultralytics' own command line, on our YOLO class."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # comes with ultralytics
+import typer
 
-from dualvit.files import read_yaml
-from dualvit.yolo.checks import require_given
-from dualvit.yolo.model import YOLO
-from dualvit.yolo.patches import runs_here
-from dualvit.yolo.yaml import OPTIONS
+from dualvit_cli.shared import importing, keep_memory
 
 NEEDED = {  # what Ultralytics would fill in by itself, with a model, data or pictures that nobody named
     "train": ("model", "data"),
@@ -21,6 +17,68 @@ NEEDED = {  # what Ultralytics would fill in by itself, with a model, data or pi
     "benchmark": ("model", "data"),
 }
 FLAGS = ("half", "int8", "nms", "end2end")  # bare words that newer versions take besides their settings
+RENAMED = {"backbone_weights": "weights"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command(
+        context_settings={
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "help_option_names": ["-h", "--help"],
+        },
+        options_metavar="TASK MODE model=... data=... key=value",
+    )(yolo)
+
+
+def yolo(context: typer.Context) -> None:
+    """The Ultralytics command line with Dual-ViT registered.
+
+    \b
+    TASK  detect, segment, classify, pose or obb
+    MODE  train, val, predict, track or export
+
+    Models besides Ultralytics' own:
+
+    \b
+    yolov8n-dualvit.yaml        also s m l x, and -seg -cls -pose -obb
+    yolov8n-timm.yaml           on any timm backbone, likewise
+    yolov8n-c2fdual.yaml        dual blocks in the stock backbone
+    yolov8n-c2fdual-neck.yaml   dual blocks in the stock neck
+    best.pt, best.safetensors   what training and save_weights wrote
+
+    Options besides Ultralytics' own, for models on a timm backbone:
+
+    \b
+    backbone=NAME           any timm model with maps at strides 8, 16 and 32
+    backbone_args=MAPPING   its options, such as "{mixer: outlook}"
+    weights=FILE            the backbone's checkpoint; every key must match
+    backbone_lr=FACTOR      the backbone's learning rate is this share of
+                            the other layers', in (0, 1]
+    layer_decay=FACTOR      each layer's learning rate is this share of
+                            that of the layer above, in (0, 1]
+    drop_path_rate=RATE     probability that the backbone's last block is
+                            left out of a training step; earlier ones less
+
+    Examples:
+
+    \b
+    dualvit yolo detect train model=yolov8n-dualvit.yaml data=data.yaml
+    dualvit yolo segment train model=yolov8n-timm-seg.yaml data=data.yaml \\
+        backbone=convnext_atto epochs=100 imgsz=640
+    dualvit yolo detect predict model=best.pt source=images
+
+    Ultralytics' own help: dualvit yolo help. Its settings: dualvit yolo cfg.
+    """
+    if not context.args:
+        print(context.get_help())
+        return
+    with importing():
+        import dualvit.yolo  # noqa: F401  # and Ultralytics with it
+
+    keep_memory()
+    run(context.args)
 
 
 def run(arguments: list[str]) -> None:
@@ -35,16 +93,22 @@ def run(arguments: list[str]) -> None:
     import ultralytics.engine.model
     from ultralytics.cfg import merge_equals_args
 
+    from dualvit.yolo.model import YOLO
+    from dualvit.yolo.patches import runs_here
+    from dualvit.yolo.yaml import OPTIONS
+
     options: dict[str, Any] = {}
     rest = []
     for argument in arguments:
         key, _, value = argument.lstrip("-").partition("=")
         if key in OPTIONS:
             options[key] = _parse(key, value)
+        elif key in RENAMED:
+            raise ValueError(f"unknown setting {key!r}; it is called {RENAMED[key]}")
         else:
             rest.append(argument)
-    mode, given = _read(merge_equals_args(list(rest)))
-    if mode == "val" and "data" not in given:
+    mode, settings = _read(merge_equals_args(list(rest)))
+    if mode == "val" and "data" not in settings:
         rest.append("data=None")  # older versions would take coco8 here, and not what the checkpoint was trained on
 
     class ConfiguredYOLO(YOLO):
@@ -76,47 +140,53 @@ def run(arguments: list[str]) -> None:
 
 
 def _read(arguments: list[str]) -> tuple[str, set[str]]:
-    """The mode, empty for commands such as `settings`, and the names of what is given.
+    """Return the mode, empty for commands such as `settings`, and the names of all settings.
 
     Raises:
-        ValueError: no mode, or something is missing that it needs.
+        ValueError: no mode, or it needs a setting that is missing.
     """
     from ultralytics.cfg import DEFAULT_CFG_DICT, MODES, TASKS, check_dict_alignment
 
-    given: dict[str, str] = {}
+    from dualvit.files import read_yaml
+    from dualvit.yolo.checks import require_given
+
+    settings: dict[str, str] = {}
     other = False
     for word in arguments:
         name, equals, value = word.removeprefix("--").removesuffix(",").partition("=")
         if equals and name == "cfg" and Path(value).is_file():
             held = read_yaml(Path(value)).items()
-            given = {key: str(content) for key, content in held if content is not None} | given
+            settings = {key: str(content) for key, content in held if content is not None} | settings
         elif equals:
-            given[name] = value
+            settings[name] = value
         elif name in TASKS or name in MODES:
-            given["task" if name in TASKS else "mode"] = name
+            settings["task" if name in TASKS else "mode"] = name
         else:
             other |= not isinstance(DEFAULT_CFG_DICT.get(name), bool) and name not in FLAGS
-            given[name] = "True"
-    mode, task = given.get("mode", ""), given.get("task", "detect")
+            settings[name] = "True"
+    mode, task = settings.get("mode", ""), settings.get("task", "detect")
     if other:  # `settings` and the like, or a mistake that Ultralytics names
-        return mode, set(given)
+        return mode, set(settings)
     if not mode:
         raise ValueError(
             f"what is to be done is not given; name one of {', '.join(NEEDED)}, such as: "
             "dualvit yolo detect train model=yolov8n-dualvit.yaml data=data.yaml"
         )
-    resumed = given.get("resume", "False").lower() not in ("false", "none")
-    missing = [name for name in NEEDED.get(mode, ()) if name not in given and not (name == "data" and resumed)]
+    resumed = settings.get("resume", "False").lower() not in ("false", "none")
+    missing = [name for name in NEEDED.get(mode, ()) if name not in settings and not (name == "data" and resumed)]
     if missing:  # or mistyped
-        check_dict_alignment({**DEFAULT_CFG_DICT, **dict.fromkeys(FLAGS)}, given)
+        check_dict_alignment({**DEFAULT_CFG_DICT, **dict.fromkeys(FLAGS)}, settings)
     require_given(mode, task, missing)
-    return mode, set(given)
+    return mode, set(settings)
 
 
 def _parse(key: str, value: str) -> Any:
+    """Return the value of one of our options."""
     if key in ("backbone", "weights"):
         return value
     if key == "backbone_args":
+        import yaml  # type: ignore[import-untyped]  # comes with ultralytics
+
         try:
             return yaml.safe_load(value)
         except yaml.YAMLError:

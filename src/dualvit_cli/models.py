@@ -1,0 +1,69 @@
+"""The commands on networks and their weights: `dualvit models` and `dualvit convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dualvit_cli.shared import LIBRARIES, Command, console, importing, say, working
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an app."""
+    app.command(cls=Command)(models)
+    app.command(cls=Command)(convert)
+
+
+def models() -> None:
+    """List the networks and YOLO files that this package adds.
+
+    Semantics are the few tokens that stand for the whole picture; the mixers "dual" exchange them with the pixels.
+    """
+    with importing():
+        from dualvit.meta import on_meta
+
+        from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
+
+    table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
+    notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}
+    entries = [(family, *entry) for family in (dual_vit, *notes) for entry in family.CONFIGS.items()]
+    for family, name, shape in entries:
+        with on_meta():
+            parameters = sum(p.numel() for p in create_model(name).parameters())
+        grid = getattr(shape, "semantic_grid", None)
+        semantics = f"dual, {grid[0]}x{grid[1]}" if grid else "dual, 1 per 28x28"
+        table.add_row(
+            name,
+            f"{parameters / 1e6:.1f} M",
+            " ".join(map(str, shape.dims)),
+            " ".join(map(str, shape.depths)),
+            notes.get(family, semantics),
+        )
+    console.print(table)
+    console.print(yolo_table())
+
+
+def yolo_table() -> Table:
+    """Return the YOLO files and the purpose that the first line of each says; Ultralytics need not be installed."""
+    import dualvit
+
+    table = Table("YOLO file, n s m l x", "what for", box=None, header_style="bold")
+    for file in sorted((Path(dualvit.__file__).parent / "yolo" / "cfg").glob("*.yaml")):
+        purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 ").split(":")[0]
+        table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), purpose)
+    return table
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Published checkpoint: .pth, .pth.tar or .safetensors.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+) -> None:
+    """Convert a checkpoint to safetensors in this package's names, and report its keys."""
+    with working(f"converting {source}", first=LIBRARIES):
+        from dualvit.weights import convert as convert_checkpoint
+
+        report, name, digest = convert_checkpoint(source, target)
+    console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
+    say(f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}")
+    say(f"sha256 {digest}  {target}")
