@@ -26,6 +26,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=10 src
 
 test: .venv/installed .venv/oldest lint
 	$(BIN)/python -m pytest
