@@ -5,6 +5,7 @@ Importing this package registers its models with timm. It imports torch and timm
 
 from typing import TYPE_CHECKING, Any
 
+from dualvit.errors import DualViTError
 from dualvit.fast import fuse
 from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 from dualvit.models.dual_vit import DualViT, DualViTConfig
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from dualvit.yolo import YOLO
 
 __version__ = "0.1.0"
-__all__ = ["YOLO", "DualViT", "DualViTConfig", "__version__", "create_model", "fuse", "list_models"]
+__all__ = ["YOLO", "DualViT", "DualViTConfig", "DualViTError", "__version__", "create_model", "fuse", "list_models"]
 
 
 def list_models() -> list[str]:

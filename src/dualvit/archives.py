@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from dualvit.errors import InputError
 from dualvit.files import cannot
 
 # The digest is the archive's comment, whose length precedes it: an archive without one ends in a length of 0.
@@ -18,7 +19,7 @@ SEALED, BARE = 22 + hashlib.sha256().digest_size, 22  # bytes from the last reco
 LAST_RECORD = b"PK\x05\x06"
 
 
-class DamagedError(ValueError):
+class DamagedError(InputError):
     """A file that does not hold the bytes that were written."""
 
 
@@ -83,7 +84,7 @@ def load(path: Path, **options: Any) -> Any:
         if any(word in line.lower() for word in ("memory", "allocate", "mmap")):
             raise cannot("read", path, MemoryError()) from None
         if isinstance(error, pickle.UnpicklingError):  # its text speaks of torch's settings
-            raise ValueError(f"{path} holds more than numbers, texts and tensors; name another file") from None
+            raise InputError(f"{path} holds more than numbers, texts and tensors; name another file") from None
         # Without a digest, torch may stumble over what no checksum covers.
         raise (ValueError if sealed else DamagedError)(f"{path} is damaged or no checkpoint ({line})") from None
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import yaml  # type: ignore[import-untyped]
 
+from dualvit.errors import AccessError, InputError
+
 LIMITS = {  # of the system: no file is to blame
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the limit of open files (ulimit -n)",
@@ -39,7 +41,7 @@ def cannot(act: str, path: object, error: OSError | MemoryError) -> OSError:
     number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
     reason = os.strerror(number) if number else str(error)
     remedy = "make it readable" if act == "read" else "give another place"
-    answer = OSError(f"cannot {act} {path}: {reason}; {LIMITS.get(number, remedy)}")
+    answer = AccessError(f"cannot {act} {path}: {reason}; {LIMITS.get(number, remedy)}")
     answer.errno = number or None  # not by the constructor, which would put it into the text
     return answer
 
@@ -128,7 +130,7 @@ def parse_yaml(text: str, where: object) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not valid YAML: {error}") from None
+        raise InputError(f"{where} is not valid YAML: {error}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text(), path)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
+        raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings; it needs lines such as `task: classify`")
+        raise InputError(f"{path} holds no settings; it needs lines such as `task: classify`")
     return content

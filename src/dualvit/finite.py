@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dualvit.errors import DualViTError
 
-class NonFiniteLossError(FloatingPointError):
+
+class NonFiniteLossError(DualViTError, FloatingPointError):
     """The loss became NaN or infinite; the message names the first module that produced it."""
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from dualvit.errors import StateError
 from dualvit.files import cannot
 
 _held: set[IO[str]] = set()
@@ -36,7 +37,7 @@ def only_writer(folder: Path, command: str) -> Iterator[None]:
             other = (folder / ".lock").read_text().strip()
         except (OSError, ValueError):
             other = ""
-        raise RuntimeError(f"{other or 'another command'} is at work in {folder}; wait for it, or give another place")
+        raise StateError(f"{other or 'another command'} is at work in {folder}; wait for it, or give another place")
     with file:
         _held.add(file)
         try:

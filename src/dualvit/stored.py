@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
+from dualvit.errors import InputError
 from dualvit.meta import on_meta
 
 LARGEST = 65536  # a channel, a grid, a number of blocks
@@ -30,7 +31,7 @@ SOURCES = (
 )  # how timm's options begin that say where weights are
 
 
-class StoredError(ValueError):
+class StoredError(InputError):
     """A stored setting that is not let through; the message is one line."""
 
 

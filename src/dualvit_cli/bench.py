@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dualvit.errors import InputError
 from dualvit_cli.shared import before_torch, console, importing, say, working
 
 
@@ -74,7 +75,7 @@ def numbers(name: str, text: str) -> list[int]:
     """
     words = split(text)
     if not words or not all(word.isdigit() for word in words):
-        raise ValueError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
+        raise InputError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
     return [int(word) for word in words]
 
 

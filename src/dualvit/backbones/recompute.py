@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from dualvit.errors import InputError
 from dualvit.models.contract import Backbone
 
 
@@ -31,7 +32,7 @@ def recompute_blocks(network: nn.Module, stages: bool | Sequence[int]) -> None:
             return
         if callable(switch := getattr(part, "set_grad_checkpointing", None)):
             if stages is not True:
-                raise ValueError(f"{type(part).__name__} cannot recompute by stage; give true for all of its blocks")
+                raise InputError(f"{type(part).__name__} cannot recompute by stage; give true for all of its blocks")
             switch(True)
             return
-    raise ValueError(f"{type(network).__name__} cannot recompute its blocks; leave grad_checkpointing out")
+    raise InputError(f"{type(network).__name__} cannot recompute its blocks; leave grad_checkpointing out")

@@ -16,6 +16,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.weights.match import full_names
@@ -81,11 +82,11 @@ def plan_backbone(name: str, options: dict[str, Any] | None = None, strides: tup
         (128, 256, 512)
     """
     for key in sorted(set(options or {}) & set(RESERVED)):
-        raise ValueError(f"backbone option {key!r} cannot be set: {RESERVED[key]}")
+        raise InputError(f"backbone option {key!r} cannot be set: {RESERVED[key]}")
     try:
         return _plan(name, json.dumps(options or {}, sort_keys=True), strides)
     except TypeError:
-        raise ValueError(
+        raise InputError(
             f"backbone options {options} do not fit a YAML; give numbers, strings, lists, mappings"
         ) from None
 
@@ -100,7 +101,7 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> BackbonePlan:
     }
     if missing := [stride for stride in strides if stride not in levels]:
         needed = f"{', '.join(map(str, strides[:-1]))} and {strides[-1]}"
-        raise ValueError(
+        raise InputError(
             f"timm model {name!r} has no map at stride {missing[0]}; a detector needs strides {needed}: {FITTING}"
         )
     indices, channels = zip(*(levels[stride] for stride in strides), strict=True)
@@ -114,7 +115,7 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> BackbonePlan:
             refusal = refusal or " ".join(str(error).split()) or type(error).__name__
             continue
         return BackbonePlan(name, indices, channels, orders == {True}, plan_options)
-    raise ValueError(
+    raise InputError(
         f"timm model {name!r} does not take images of any size ({refusal[:160]}); a detector needs all multiples "
         f"of 32: {FITTING}"
     )
@@ -128,10 +129,10 @@ def _on_meta(name: str, options: dict[str, Any], **kwargs: Any) -> nn.Module:
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument.*?'(\w+)'", str(error))
         if unknown is None:
-            raise ValueError(f"timm cannot build {name!r} with {options} ({error})") from None
-        raise ValueError(f"timm model {name!r} does not take the option {unknown[1]!r}; leave it out") from None
+            raise InputError(f"timm cannot build {name!r} with {options} ({error})") from None
+        raise InputError(f"timm model {name!r} does not take the option {unknown[1]!r}; leave it out") from None
     except (RuntimeError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"timm builds no feature extractor from {name!r} ({' '.join(str(error).split())[:160]}); a detector needs "
             f"maps at strides 8, 16 and 32: {FITTING}"
         ) from None
@@ -148,7 +149,7 @@ def _channels_last(
         return False
     if shapes == [(1, *grid, c) for c, grid in zip(channels, grids, strict=True)]:
         return True
-    raise ValueError(f"maps of a {size[0]}x{size[1]} image have shapes {shapes}")
+    raise InputError(f"maps of a {size[0]}x{size[1]} image have shapes {shapes}")
 
 
 def layer_ids(features: nn.Module, full: nn.Module) -> dict[str, int]:
@@ -161,7 +162,7 @@ def layer_ids(features: nn.Module, full: nn.Module) -> dict[str, int]:
     try:
         groups = group_parameters(full, full.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError):
-        raise ValueError(
+        raise InputError(
             f"layer_decay: timm knows no layers of {config['architecture']!r} (no group_matcher); use backbone_lr"
         ) from None
     names = full_names(features, full)

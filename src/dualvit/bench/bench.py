@@ -25,6 +25,7 @@ from dualvit.bench.machine import is_out_of_memory, memory_guard, probe
 from dualvit.bench.networks import Detector, bench_network, parse_model
 from dualvit.bench.precision import DTYPES, prepare, relative_error
 from dualvit.bench.results import BenchResult, BenchSettings, Latency, Measurement, growths
+from dualvit.errors import InputError
 from dualvit.provenance import environment
 
 MIN_ROUNDS = 2
@@ -107,25 +108,25 @@ def bench(
 def check(settings: BenchSettings) -> None:
     """Raise ValueError for what cannot be measured, before anything is built."""
     if not settings.models:
-        raise ValueError("no models; name some, such as dualvit_s,swin_tiny_patch4_window7_224")
+        raise InputError("no models; name some, such as dualvit_s,swin_tiny_patch4_window7_224")
     for name, least in (("batch", 1), ("rounds", MIN_ROUNDS)):  # quartiles need two
         if getattr(settings, name) < least:
-            raise ValueError(f"{name} is {getattr(settings, name)}; give {least} or more")
+            raise InputError(f"{name} is {getattr(settings, name)}; give {least} or more")
     for size in settings.image_size:
         if size < 32 or size % 32:
             nearest = max(32, 32 * round(size / 32))
-            raise ValueError(f"image_size is {size}; sides must be multiples of 32, such as {nearest}")
+            raise InputError(f"image_size is {size}; sides must be multiples of 32, such as {nearest}")
     for dtype in settings.dtypes:
         if dtype not in DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; give {', '.join(DTYPES)}")
+            raise InputError(f"dtype is {dtype!r}; give {', '.join(DTYPES)}")
         if settings.train and not DTYPES[dtype].trains:
-            raise ValueError(f"dtype {dtype} is for inference; leave it out, or measure without training")
+            raise InputError(f"dtype {dtype} is for inference; leave it out, or measure without training")
     try:
         torch.empty(1, device=settings.device)
     except (RuntimeError, AssertionError) as error:
         have = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
         reason = " ".join(str(error).split("\n")[0].split())
-        raise ValueError(f"device {settings.device!r} is not here ({reason}); this machine has {have}") from None
+        raise InputError(f"device {settings.device!r} is not here ({reason}); this machine has {have}") from None
     for model in settings.models:
         parse_model(model)
 

@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from timm.layers import LayerScale
 from torch import nn
 
+from dualvit.errors import InputError
 from dualvit.fast import accelerate
 from dualvit.models import create_model
 from dualvit.names import unknown_name
@@ -33,12 +34,12 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals or not value:
-            raise ValueError(f"model {text!r} has the option {pair!r}; write name:option=value")
+            raise InputError(f"model {text!r} has the option {pair!r}; write name:option=value")
         sides = value.split("x")
         grid = len(sides) == 2 and all(side.isdigit() for side in sides)
         options[key] = tuple(map(int, sides)) if grid else yaml.safe_load(value)
     if not name.endswith((".yaml", ".yml")) and not timm.is_model(name.split(".", 1)[0]):
-        raise ValueError(unknown_name("model", name, timm.list_models()))
+        raise InputError(unknown_name("model", name, timm.list_models()))
     return name, options
 
 
@@ -52,7 +53,7 @@ def bench_network(text: str, size: int, features: bool, detector: Detector | Non
     torch.manual_seed(0)
     if name.endswith((".yaml", ".yml")):
         if detector is None:
-            raise ValueError(f"{name} is an Ultralytics YAML, and no detector builds it here; name a timm model")
+            raise InputError(f"{name} is an Ultralytics YAML, and no detector builds it here; name a timm model")
         return detector(name, options)
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dualvit.errors import StateError
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -64,7 +66,7 @@ def int8_linears(network: nn.Module) -> nn.Module:
         RuntimeError: the model is on another device.
     """
     if next(network.parameters()).device.type != "cpu":
-        raise RuntimeError("int8 runs on the CPU alone; leave it out on a GPU")
+        raise StateError("int8 runs on the CPU alone; leave it out on a GPU")
     from torch.ao.quantization import quantize_dynamic
 
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dualvit.compare.experiment import Entry, Experiment, require_data
+from dualvit.errors import InputError, MissingExtraError
 from dualvit.recipes.progress import Listener, Row
 
 NEEDS = {  # of each engine and task: modules, beside those of the report, and the extra that brings them
@@ -108,7 +109,7 @@ def require(experiment: Experiment) -> None:
     modules, extra = NEEDS[experiment.engine, experiment.task]
     for name in (*modules, *OF_REPORT):
         if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(
+            raise MissingExtraError(
                 f"comparing models in task {experiment.task} needs {name}; install dualvit[{extra}]"
             )
 
@@ -121,7 +122,7 @@ def import_modules(experiment: Experiment) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            raise ValueError(f"imports names {name!r}: {error}; give modules beside the working directory") from None
+            raise InputError(f"imports names {name!r}: {error}; give modules beside the working directory") from None
 
 
 def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | None = None) -> DataSet:
@@ -158,4 +159,4 @@ def check_models(experiment: Experiment, data: DataSet) -> None:
                 engine(experiment, entry, data.path).network(data.classes).eval()(image)
         except Exception as error:
             line = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"model {entry.label!r} at {experiment.image_size} pixels: {line}") from error
+            raise InputError(f"model {entry.label!r} at {experiment.image_size} pixels: {line}") from error

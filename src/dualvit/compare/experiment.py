@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.compare.settings import YoloSettings
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import read_yaml
 from dualvit.recipes.checks import require_known, require_model
 from dualvit.recipes.config import CHECKED, apply, of_its_task, read, typed
@@ -194,14 +195,14 @@ def load(path: str | Path, changes: Iterable[str] = ()) -> Experiment:
         path = TEMPLATES / f"{path}.yaml"
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in TEMPLATES.glob("*.yaml")))
-        raise FileNotFoundError(f"no experiment at {path}; give a YAML file, or one that comes with dualvit: {shipped}")
+        raise MissingFileError(f"no experiment at {path}; give a YAML file, or one that comes with dualvit: {shipped}")
     raw = {"output": str(Path("runs") / "compare" / path.stem)} | read_yaml(path)
     try:
         for change in changes:
             apply(raw, change)
         return parse(raw)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def require(experiment: Experiment) -> None:
@@ -226,7 +227,7 @@ def require_data(experiment: Experiment) -> None:
         FileNotFoundError: it is not.
     """
     if experiment.data != "digits" and not Path(experiment.data).exists():
-        raise FileNotFoundError(f"no data set at {experiment.data}; give {_NEEDED['data']}")
+        raise MissingFileError(f"no data set at {experiment.data}; give {_NEEDED['data']}")
 
 
 def parse(raw: Mapping[str, Any]) -> Experiment:
@@ -241,13 +242,13 @@ def parse(raw: Mapping[str, Any]) -> Experiment:
     for key in (key for key in values if key in RENAMED):
         name = RENAMED[key][engine == "yolo"]
         remedy = f"it is called {name}, and stands in `settings`" if name else f"engine {engine} has none; remove it"
-        raise ValueError(f"unknown setting {key!r}; {remedy}")
+        raise InputError(f"unknown setting {key!r}; {remedy}")
     if ("epochs" in values) == ("minutes" in values):
         state = "both epochs and minutes are" if "epochs" in values else "neither epochs nor minutes is"
-        raise ValueError(f"{state} given; give exactly one: equal epochs, or equal wall-clock time")
+        raise InputError(f"{state} given; give exactly one: equal epochs, or equal wall-clock time")
     for key in ("data", "models"):
         if not values.get(key):
-            raise ValueError(f"{key} is missing; give {_NEEDED[key]}")
+            raise InputError(f"{key} is missing; give {_NEEDED[key]}")
     if values["data"] == "digits":
         values = {"images": 1000 if values["task"] == "classify" else 400} | values
     values = _sizes(values) | values
@@ -272,11 +273,11 @@ def _engine(engine: Any, task: Any) -> str:
     """The engine that is said, or the only one that has the task."""
     able = [one for one, has in METRICS if has == task]
     if not able:
-        raise ValueError(f"task is {task!r}; give {', '.join(dict.fromkeys(has for _, has in METRICS))}")
+        raise InputError(f"task is {task!r}; give {', '.join(dict.fromkeys(has for _, has in METRICS))}")
     if engine is None and len(able) > 1:
-        raise ValueError(f"engine is missing, and {' and '.join(able)} have task {task}; give one: engine: {able[0]}")
+        raise InputError(f"engine is missing, and {' and '.join(able)} have task {task}; give one: engine: {able[0]}")
     if engine is not None and engine not in able:
-        raise ValueError(f"engine is {engine!r}, and task {task} is one of {' and '.join(able)}; give that engine")
+        raise InputError(f"engine is {engine!r}, and task {task} is one of {' and '.join(able)}; give that engine")
     return engine or able[0]
 
 
@@ -284,24 +285,24 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     """Image size and batch as the recipe has them."""
     if values["engine"] == "yolo":
         if values.get("recipe") is not None:
-            raise ValueError("recipe is for engine: recipe; give Ultralytics' settings in `settings`")
+            raise InputError("recipe is for engine: recipe; give Ultralytics' settings in `settings`")
         return YOLO_SIZES
     name = values.get("recipe") or RECIPES[values["task"]]
     recipe = of_its_task(read(str(name)))
     if recipe.task != values["task"]:
-        raise ValueError(f"recipe {name} is of task {recipe.task}, and the task is {values['task']}; give another")
+        raise InputError(f"recipe {name} is of task {recipe.task}, and the task is {values['task']}; give another")
     sides = getattr(recipe.data, "sides", (recipe.data.image_size,))
     return {"recipe": name, "image_size": sides[-1], "batch": recipe.data.batch}
 
 
 def _settings(raw: Any, place: str, task: str) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
-        raise ValueError(f"{place} is {raw!r}; give a mapping, such as {{optimizer.lr: 1e-3}}")
+        raise InputError(f"{place} is {raw!r}; give a mapping, such as {{optimizer.lr: 1e-3}}")
     settings = flat(raw)
     known = SAID_ABOVE | ({"data.short_side": "image_size"} if task == "detect" else {})
     for name in settings:
         if name in known:
-            raise ValueError(f"{place} holds {name}, which is the experiment's own; give it as `{known[name]}`")
+            raise InputError(f"{place} holds {name}, which is the experiment's own; give it as `{known[name]}`")
     return settings
 
 
@@ -331,12 +332,12 @@ def put(values: dict[str, Any], path: str, value: Any) -> None:
 def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
     """The models; labels default to names, and if options follow, to names with options."""
     if not isinstance(raw, list | tuple):
-        raise ValueError(f"models is {raw!r}; give a list of names")
+        raise InputError(f"models is {raw!r}; give a list of names")
     entries = []
     for item in raw:
         item = {"name": item} if isinstance(item, str) else item
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-            raise ValueError(f"models holds {item!r}; give a name, or {{name: ..., options}}")
+            raise InputError(f"models holds {item!r}; give a name, or {{name: ..., options}}")
         settings = _settings(item.get("settings", {}), f"settings of model {item['name']!r}", task)
         options = {key: value for key, value in item.items() if key not in ("name", "label", "settings")}
         words = [Path(item["name"]).stem if item["name"].endswith(".yaml") else item["name"]]
@@ -345,14 +346,14 @@ def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
     slugs = [entry.slug for entry in entries]
     for entry in entries:
         if any(unicodedata.category(sign) in UNPRINTED for sign in entry.label):
-            raise ValueError(
+            raise InputError(
                 f"the label {entry.label!r} holds a line break or a control character; give another `label`"
             )
         if len(entry.slug.encode()) > LONGEST:
             size = f"{len(entry.slug.encode())} bytes as a folder's name, and at most {LONGEST} are allowed"
-            raise ValueError(f"the label {entry.label[:40]!r}... has {size}; give a shorter `label`")
+            raise InputError(f"the label {entry.label[:40]!r}... has {size}; give a shorter `label`")
         if not entry.slug.strip(".-") or slugs.count(entry.slug) > 1:
-            raise ValueError(f"the label {entry.label!r} is empty or given twice; give each model its own `label`")
+            raise InputError(f"the label {entry.label!r} is empty or given twice; give each model its own `label`")
     return tuple(entries)
 
 
@@ -361,23 +362,23 @@ def _check(experiment: Experiment) -> None:
     for key in ("seeds", "imports"):
         values = getattr(experiment, key)
         if len(set(values)) < len(values):
-            raise ValueError(f"{key} is {list(values)}; give different ones")
+            raise InputError(f"{key} is {list(values)}; give different ones")
     if experiment.images is not None and experiment.data != "digits":
-        raise ValueError("images is for data: digits; remove it")
+        raise InputError("images is for data: digits; remove it")
     if experiment.engine == "yolo" and experiment.image_size % 32:
         nearest = max(64, 32 * round(experiment.image_size / 32))
-        raise ValueError(f"image_size is {experiment.image_size}; YOLO needs a multiple of 32, such as {nearest}")
+        raise InputError(f"image_size is {experiment.image_size}; YOLO needs a multiple of 32, such as {nearest}")
     if not re.fullmatch(r"auto|cpu|cuda|\d+(,\d+)*", experiment.device):
-        raise ValueError(f'device is {experiment.device!r}; give auto, cpu, cuda, or numbers of GPUs such as "0,1"')
+        raise InputError(f'device is {experiment.device!r}; give auto, cpu, cuda, or numbers of GPUs such as "0,1"')
     labels = [entry.label for entry in experiment.models]
     if experiment.reference is not None and experiment.reference not in labels:
-        raise ValueError(f"reference is {experiment.reference!r}, no label of a model; give one of {', '.join(labels)}")
+        raise InputError(f"reference is {experiment.reference!r}, no label of a model; give one of {', '.join(labels)}")
     for entry in experiment.models:
         if experiment.engine == "recipe" and entry.name.endswith((".yaml", ".yml")):
-            raise ValueError(f"model {entry.name} is Ultralytics'; give a timm name, or engine: yolo")
+            raise InputError(f"model {entry.name} is Ultralytics'; give a timm name, or engine: yolo")
         try:
             values = experiment.training(entry)
             if experiment.engine == "recipe":
                 of_its_task(values)
         except ValueError as error:
-            raise ValueError(f"model {entry.label!r}: {error}" if entry.settings else str(error)) from None
+            raise InputError(f"model {entry.label!r}: {error}" if entry.settings else str(error)) from None

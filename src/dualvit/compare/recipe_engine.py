@@ -7,6 +7,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from dualvit.errors import InputError
 from dualvit.names import is_shards
 from dualvit.recipes.config import Recipe, kind, of_its_task
 from dualvit.recipes.progress import Listener, Row, clock
@@ -37,7 +38,7 @@ class RecipeEngine:
     def counts(self) -> tuple[int, int, int]:
         """Return how many classes the data set has, and how many pictures to train on and to validate on."""
         if is_shards(self.recipe.data.root):
-            raise ValueError(f"data is {self.recipe.data.root}; a comparison needs a folder of pictures")
+            raise InputError(f"data is {self.recipe.data.root}; a comparison needs a folder of pictures")
         data = kind(self.recipe.task).DataType(self.recipe, None)
         return len(data.classes), len(data.train_data()), len(data.val_data())
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationErro
 from pydantic.dataclasses import dataclass
 
 from dualvit.bench.results import Latency
+from dualvit.errors import InputError
 from dualvit.files import cannot
 
 STORED = ConfigDict(extra="ignore", strict=True)  # further keys may come with other versions
@@ -126,4 +127,4 @@ def read(kind: type[Kind], path: Path, remedy: str = "delete it, and run the com
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         words = f"{place}: {first['msg'].lower()}" if place else first["msg"].lower()
-        raise ValueError(f"{path} is not what dualvit compare wrote ({words[:160]}); {remedy}") from None
+        raise InputError(f"{path} is not what dualvit compare wrote ({words[:160]}); {remedy}") from None

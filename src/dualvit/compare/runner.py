@@ -25,6 +25,7 @@ from dualvit.compare.experiment import Entry, Experiment, load
 from dualvit.compare.processes import failure, preload, spawn, stop
 from dualvit.compare.results import Costs, Kept, Progress, Result, read
 from dualvit.compare.screen import Screen
+from dualvit.errors import InputError, StateError
 from dualvit.files import write_json
 from dualvit.locks import only_writer
 from dualvit.progress import LIBRARIES, working
@@ -69,13 +70,13 @@ class Cell:
             return None
         for key in ("label", "name"):
             if getattr(result, key) != getattr(self.entry, key):
-                raise ValueError(
+                raise InputError(
                     f"{file} is of another cell: its {key} is not {getattr(self.entry, key)!r}; move it away"
                 )
         if (result.seed, result.metric) != (self.seed, self.metric):
-            raise ValueError(f"{file} is of another cell: not of seed {self.seed} and {self.metric}; move it away")
+            raise InputError(f"{file} is of another cell: not of seed {self.seed} and {self.metric}; move it away")
         if any(not isinstance(row.get(key), int | float) for row in result.epochs for key in ("epoch", self.metric)):
-            raise ValueError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
+            raise InputError(f"{file} has an epoch without its number or its {self.metric}; delete it, and run again")
         return result
 
     def progress(self) -> Progress:
@@ -162,7 +163,7 @@ def find_slots(experiment: Experiment) -> list[Slot]:
         return [Slot(None, max(1, cores() // experiment.jobs))] * experiment.jobs
     numbers = {"auto": list(range(count)), "cuda": [0]}.get(wanted) or [int(n) for n in wanted.split(",")]
     if not count or max(numbers) >= count:
-        raise ValueError(f"device is {experiment.device!r}, but torch sees {count} GPUs; give cpu, or numbers below")
+        raise InputError(f"device is {experiment.device!r}, but torch sees {count} GPUs; give cpu, or numbers below")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     threads = max(1, cores() // (len(numbers) * experiment.jobs))
@@ -193,7 +194,7 @@ def same_settings(experiment: Experiment, data: DataSet) -> None:
             if old.models.get(label, model) != model
         ]
         if changes:
-            raise ValueError(
+            raise InputError(
                 f"the results in {experiment.output} are of other settings ({'; '.join(changes)}); "
                 "set them back, name another `output`, or delete that folder"
             )
@@ -222,7 +223,7 @@ def measure_cost(experiment: Experiment, data: DataSet, labels: list[str], slot:
             stop([process])
     costs = None if process.exitcode else read(Costs, folder / "cost.json")
     if costs is None:
-        raise RuntimeError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
+        raise StateError(f"measuring the cost failed: {failure(folder, process.exitcode)}")
     return costs
 
 

@@ -18,6 +18,7 @@ from dualvit.bench.results import Latency
 from dualvit.compare.engine import Place, engine, import_modules
 from dualvit.compare.experiment import parse
 from dualvit.compare.results import Cost, Costs, Progress, Result, read
+from dualvit.errors import InputError
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
 from dualvit.provenance import environment
@@ -57,7 +58,7 @@ def run_cell(folder: Path) -> None:
     """Train what `cell.json` in the folder says, and leave `result.json`."""
     spec = read_json(folder / "cell.json")
     if spec is None:
-        raise ValueError(f"{folder} holds no cell.json")
+        raise InputError(f"{folder} holds no cell.json")
     experiment = parse(spec["experiment"])
     import_modules(experiment)
     entry = next(model for model in experiment.models if model.label == spec["model"])
@@ -70,7 +71,7 @@ def run_cell(folder: Path) -> None:
     known = [row for row in epochs if row[metric] == row[metric]]
     if not known or known[-1] is not epochs[-1]:
         state = f"its last {metric} is no number" if epochs else "no epoch was completed"
-        raise ValueError(f"{state}; give " + ("validation data with every class" if epochs else "more time"))
+        raise InputError(f"{state}; give " + ("validation data with every class" if epochs else "more time"))
     best = max(known, key=lambda row: row[metric])
     result = Result(
         label=entry.label, name=entry.name, options=dict(entry.options), seed=place.seed, metric=metric,

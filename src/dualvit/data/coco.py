@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dualvit.errors import AccessError, InputError, MissingFileError
+
 Segmentation = list[list[float]] | dict[str, Any]  # polygons, or run lengths
 SMALLEST = 1e-3  # pixels; a box with a shorter side holds nothing
 
@@ -71,13 +73,13 @@ def read_coco(file: str | Path, folder: str | Path) -> Coco:
     """
     file, folder = Path(file), Path(folder)
     if not file.is_file():
-        raise FileNotFoundError(f"no annotations at {file}; give data.root, data.train_json and data.val_json")
+        raise MissingFileError(f"no annotations at {file}; give data.root, data.train_json and data.val_json")
     if not folder.is_dir():
-        raise FileNotFoundError(f"no images at {folder}; give data.root, data.train_images and data.val_images")
+        raise MissingFileError(f"no images at {folder}; give data.root, data.train_images and data.val_images")
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from None
+        raise InputError(f"{file} is not valid JSON: {error}") from None
     return from_content(content, folder, str(file))
 
 
@@ -105,13 +107,13 @@ def from_content(content: Any, folder: Path, name: str) -> Coco:
         sizes = {key: (int(image["width"]), int(image["height"])) for key, image in images.items()}
         names = {key: str(image["file_name"]) for key, image in images.items()}
     except KeyError as error:
-        raise ValueError(f"{name} is not in COCO's format: {error} is missing") from None
+        raise InputError(f"{name} is not in COCO's format: {error} is missing") from None
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not in COCO's format: {error}") from None
+        raise InputError(f"{name} is not in COCO's format: {error}") from None
     if not ids or not images:
-        raise ValueError(f"{name} has {len(images)} images and {len(ids)} categories; a data set needs both")
+        raise InputError(f"{name} has {len(images)} images and {len(ids)} categories; a data set needs both")
     if len(set(ids)) < len(ids):
-        raise ValueError(f"{name}: two categories have the same id")
+        raise InputError(f"{name}: two categories have the same id")
     by_image: dict[int, list[dict[str, Any]]] = {key: [] for key in images}
     for one in annotations:
         _check(one, sizes, ids, name)
@@ -144,17 +146,17 @@ def _check(annotation: dict[str, Any], sizes: dict[int, tuple[int, int]], ids: t
     where = f"{name}: annotation {annotation['id']}"
     size = sizes.get(annotation["image_id"])
     if size is None:
-        raise ValueError(f"{where} is of image {annotation['image_id']}, which is not among its images")
+        raise InputError(f"{where} is of image {annotation['image_id']}, which is not among its images")
     if annotation["category_id"] not in ids:
-        raise ValueError(f"{where} is of category {annotation['category_id']}, and the categories are {ids}")
+        raise InputError(f"{where} is of category {annotation['category_id']}, and the categories are {ids}")
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict) and tuple(segmentation["size"]) != size[::-1]:
         height, width = segmentation["size"]
-        raise ValueError(
+        raise InputError(
             f"{where} has a mask of {width}x{height} pixels, and its image has {size[0]}x{size[1]}; make them equal"
         )
     if isinstance(segmentation, list) and any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        raise ValueError(f"{where} has a polygon of fewer than three points, or of half a point; correct or remove it")
+        raise InputError(f"{where} has a polygon of fewer than three points, or of half a point; correct or remove it")
 
 
 def _picture(
@@ -218,4 +220,4 @@ def size_of(file: Path) -> tuple[int, int]:
         with Image.open(file) as image:
             return image.size
     except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
-        raise OSError(f"{file} has no format that Pillow knows") from None
+        raise AccessError(f"{file} has no format that Pillow knows") from None

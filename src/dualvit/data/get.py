@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from dualvit.data.public import SOURCES, Archive, Source
+from dualvit.errors import InputError
 from dualvit.files import atomic_folder, cannot, read_json, write_json
 from dualvit.names import unknown_name
 
@@ -45,7 +46,7 @@ def get(
         OSError: the source cannot be reached, or the disk cannot be written.
     """
     if name not in SOURCES:
-        raise ValueError(f"{unknown_name('data set', name, SOURCES)}; there are {', '.join(SOURCES)}")
+        raise InputError(f"{unknown_name('data set', name, SOURCES)}; there are {', '.join(SOURCES)}")
     source, out = SOURCES[name], out.resolve()
     answer = (out / "data.yaml" if source.classes else out), source.pictures
     record = out.with_name(f"{out.name}.source.json")
@@ -53,7 +54,7 @@ def get(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if known.get("name") == name and answer[0].exists():
             return answer
-        raise ValueError(f"{out} is not empty, and holds no {name} that `dualvit data get` wrote; give another --out")
+        raise InputError(f"{out} is not empty, and holds no {name} that `dualvit data get` wrote; give another --out")
     url = source.url
     if base := mirror or os.environ.get(MIRROR):
         url = base.rstrip("/") + urllib.parse.urlsplit(url).path
@@ -62,7 +63,7 @@ def get(
         with tempfile.TemporaryFile(dir=out.parent) as file:
             digest, size = fetch(url, file, progress)
             if known.get("url") == source.url and known.get("sha256") != digest:
-                raise ValueError(
+                raise InputError(
                     f"the archive at {url} has sha256 {digest}, and {record} says {known.get('sha256')}; "
                     f"delete {record.name} to accept the new archive"
                 )
@@ -133,11 +134,11 @@ def convert(file: IO[bytes], source: Source, url: str, folder: Path) -> None:
             if "LICENSE" in archive.infos:
                 (folder / "LICENSE").write_bytes(archive.read("LICENSE"))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"the archive at {url} is damaged or no zip file: {error}; fetch it again") from None
+        raise InputError(f"the archive at {url} is damaged or no zip file: {error}; fetch it again") from None
     except ValueError as error:
-        raise ValueError(f"the archive at {url} is not the expected one: {error}") from None
+        raise InputError(f"the archive at {url} is not the expected one: {error}") from None
     if len(written) != source.pictures:
-        raise ValueError(
+        raise InputError(
             f"the archive at {url} is not the expected one: {len(written)} pictures instead of {source.pictures}"
         )
     if source.classes:

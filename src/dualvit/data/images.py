@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import at_limit, cannot
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -21,7 +22,7 @@ MEMORY = 2 << 30  # bytes of decoded pictures that are kept; beyond it they are 
 Sample = tuple[Path, int]
 
 
-class UnreadableError(ValueError):
+class UnreadableError(InputError):
     """A file of the data set cannot be read; the message names it and says why."""
 
 
@@ -49,18 +50,18 @@ def read_folders(root: str | Path) -> ImageFolders:
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"no data set at {root}: name a folder with train/CLASS/ and val/CLASS/, or digits")
+        raise MissingFileError(f"no data set at {root}: name a folder with train/CLASS/ and val/CLASS/, or digits")
     by_class = {split: _by_class(root / split) for split in ("train", "val")}
     for split, classes in by_class.items():
         if not any(classes.values()):
-            raise FileNotFoundError(f"no images in {root / split}: expected {split}/CLASS/picture.jpg")
+            raise MissingFileError(f"no images in {root / split}: expected {split}/CLASS/picture.jpg")
     names = tuple(sorted(name for name, files in by_class["train"].items() if files))
     val = {name for name, files in by_class["val"].items() if files}
     for odd, here, there in ((val.difference(names), "val", "train"), (set(names) - val, "train", "val")):
         if odd:
-            raise ValueError(f"{root}: class {min(odd)!r} is in {here} but not in {there}; give both the same folders")
+            raise InputError(f"{root}: class {min(odd)!r} is in {here} but not in {there}; give both the same folders")
     if len(names) < 2:
-        raise ValueError(f"{root}: only one class, {names[0]!r}; a classifier needs two or more")
+        raise InputError(f"{root}: only one class, {names[0]!r}; a classifier needs two or more")
     samples = {
         split: tuple((file, label) for label, name in enumerate(names) for file in classes.get(name, []))
         for split, classes in by_class.items()
@@ -85,11 +86,11 @@ def read_split(root: str | Path, classes: Sequence[str] | None = None) -> tuple[
     folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
     by_class = {name: files for name, files in _by_class(folder).items() if files}
     if not by_class:
-        raise FileNotFoundError(f"no images in {folder}: expected {folder}/CLASS/picture.jpg")
+        raise MissingFileError(f"no images in {folder}: expected {folder}/CLASS/picture.jpg")
     names = tuple(sorted(by_class) if classes is None else classes)
     odd = sorted(set(by_class).difference(names))
     if odd:
-        raise ValueError(f"{folder}: class {odd[0]!r} is none of the model's {len(names)}; rename or remove the folder")
+        raise InputError(f"{folder}: class {odd[0]!r} is none of the model's {len(names)}; rename or remove the folder")
     return names, tuple((file, label) for label, name in enumerate(names) for file in by_class.get(name, []))
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from dualvit.data.images import UnreadableError
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import at_limit, read_json, write_atomic, write_json
 
 INDEX = "maps.json"
@@ -40,13 +41,13 @@ class LabelMaps:
     def __post_init__(self) -> None:
         index = read_json(self.folder / INDEX)
         if index is None:
-            raise FileNotFoundError(f"no label maps in {self.folder}: `dualvit token-labels MODEL DATA OUT` makes them")
+            raise MissingFileError(f"no label maps in {self.folder}: `dualvit token-labels MODEL DATA OUT` makes them")
         names, shape = index.get("classes"), index.get("shape")
         numbers = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
         if not (
             isinstance(names, list) and all(isinstance(name, str) for name in names) and (numbers or shape is None)
         ):
-            raise ValueError(
+            raise InputError(
                 f"{self.folder / INDEX} is not what `dualvit token-labels` wrote: its classes are no list of names, or "
                 "its shape is not three numbers; make the label maps again"
             )
@@ -54,7 +55,7 @@ class LabelMaps:
         theirs = tuple(names)
         if theirs != self.classes:
             odd = next((a for a, b in zip(theirs, self.classes, strict=False) if a != b), "")
-            raise ValueError(
+            raise InputError(
                 f"label maps in {self.folder} have {len(theirs)} classes and the data set {len(self.classes)}"
                 + (f" (theirs has {odd[:60]!r})" if odd else "")
                 + "; make them with a teacher of the data set's own classes"
@@ -70,7 +71,7 @@ class LabelMaps:
         """
         path = place(self.folder, self.root, file)
         if not path.is_file():
-            raise FileNotFoundError(f"no label map of {file} at {path}; run `dualvit token-labels` on this data set")
+            raise MissingFileError(f"no label map of {file} at {path}; run `dualvit token-labels` on this data set")
         try:
             maps = safetensors.torch.load_file(path)
             scores, classes = maps["scores"], maps["classes"]
@@ -79,7 +80,7 @@ class LabelMaps:
                 raise
             raise UnreadableError(f"cannot read the label map {path}: {error}; make it again") from None
         if why := self._misfit(scores, classes):
-            raise ValueError(f"{path} does not fit: {why}; make the label maps again")
+            raise InputError(f"{path} does not fit: {why}; make the label maps again")
         return scores, classes.long()
 
     def _misfit(self, scores: Tensor, classes: Tensor) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
+from dualvit.errors import MissingFileError
 from dualvit.files import read_json, write_json
 
 PREDICTIONS = "predictions"  # .json: what `recipe predict` answered, and which pictures it wrote
@@ -27,13 +28,13 @@ def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
     written = _written(out) if out is not None else set()
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"no image or folder at {path}")
+            raise MissingFileError(f"no image or folder at {path}")
         inside = (
             sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         )
         files += [file for file in inside if file == path or file.resolve() not in written]
     if not files:
-        raise FileNotFoundError(f"no images in {', '.join(map(str, paths))}; they end in {', '.join(sorted(SUFFIXES))}")
+        raise MissingFileError(f"no images in {', '.join(map(str, paths))}; they end in {', '.join(sorted(SUFFIXES))}")
     return list(dict.fromkeys(files))
 
 

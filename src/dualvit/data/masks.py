@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from dualvit.data.images import SUFFIXES, open_rgb
 from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
+from dualvit.errors import AccessError, InputError, MissingFileError
 from dualvit.files import at_limit, cannot
 
 BACKGROUND = "background"
@@ -59,12 +60,12 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
     if root.suffix in (".yaml", ".yml") and root.is_file():
         return _read_polygons(root, classes)
     if not root.is_dir():
-        raise FileNotFoundError(f"no data set at {root}: name a folder with images/ and masks/, or with data.yaml")
+        raise MissingFileError(f"no data set at {root}: name a folder with images/ and masks/, or with data.yaml")
     if (root / "data.yaml").is_file():
         return _read_polygons(root / "data.yaml", classes)
     folders = next((pairs for pairs in LAYOUTS if (root / pairs[0][0]).is_dir()), None)
     if folders is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} has no images/train (with masks/train), images/training (with annotations/training) or data.yaml"
         )
     train, val = (_pairs(root / images, root / masks) for images, masks in folders)
@@ -75,18 +76,18 @@ def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
     (names, train), (_, val) = (read_pairs(file, split) for split in ("train", "val"))
     known = (BACKGROUND, *names)
     if classes and classes != known:
-        raise ValueError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(known)}")
+        raise InputError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(known)}")
     return Masks(known, train, val, polygons=True)
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
     files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES) if images.is_dir() else []
     if not files:
-        raise FileNotFoundError(f"no images in {images}; expected {images.name}/picture.jpg")
+        raise MissingFileError(f"no images in {images}; expected {images.name}/picture.jpg")
     pairs = tuple((file, masks / file.relative_to(images).with_suffix(".png")) for file in files)
     missing = [(file, mask) for file, mask in pairs if not mask.is_file()]
     for file, mask in missing[:1]:
-        raise FileNotFoundError(f"{file} has no mask {mask} ({len(missing)} of {len(files)} images have none)")
+        raise MissingFileError(f"{file} has no mask {mask} ({len(missing)} of {len(files)} images have none)")
     return pairs
 
 
@@ -96,7 +97,7 @@ def _names(root: Path) -> tuple[str, ...]:
     if (root / "objectInfo150.txt").is_file():
         rows = (root / "objectInfo150.txt").read_text().splitlines()[1:]
         return tuple(row.split("\t")[-1].split(",")[0].strip() for row in rows if row.strip())
-    raise ValueError(f"{root} names no classes; give data.classes=[wall,sky], or a file classes.txt with one a line")
+    raise InputError(f"{root} names no classes; give data.classes=[wall,sky], or a file classes.txt with one a line")
 
 
 def read_rgb(file: Path) -> Tensor:
@@ -129,18 +130,18 @@ def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, redu
     except (*UNREADABLE, MemoryError) as error:
         if at_limit(error):
             raise cannot("read", file, error) from None  # type: ignore[arg-type]
-        raise OSError(f"cannot read the mask {file}: {error}") from None
+        raise AccessError(f"cannot read the mask {file}: {error}") from None
     if mode not in MODES:
-        raise ValueError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")
+        raise InputError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")
     if values.shape != size:
         (height, width), (mask_height, mask_width) = size, values.shape
-        raise ValueError(f"the mask {file} is {mask_width}x{mask_height}, and its image {width}x{height}; make it fit")
+        raise InputError(f"the mask {file} is {mask_width}x{mask_height}, and its image {width}x{height}; make it fit")
     first = int(reduce_zero)
     valid = values != ignore
     if reduce_zero:
         valid &= values != 0
     if valid.any() and (highest := int(values[valid].max())) >= classes + first:
-        raise ValueError(
+        raise InputError(
             f"the mask {file} has index {highest}, and the {classes} classes are {first} to {classes - 1 + first}; "
             f"give data.classes all of them, or {ignore} to pixels without a class"
         )
@@ -172,7 +173,7 @@ def _polygons(file: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
     for number, label, points in read_objects(file, classes - 1):
         if len(points) < 6 or len(points) % 2:
             kind = ", which is a box" if len(points) == 4 else ""
-            raise ValueError(
+            raise InputError(
                 f"{file}, line {number} has {len(points)} coordinates{kind}; a polygon needs three points of two"
             )
         yield label, points
@@ -190,6 +191,6 @@ def require_polygons(samples: tuple[Pair, ...], classes: int) -> None:
         ValueError: the first that holds something is malformed, or holds boxes.
     """
     if not any(True for _, file in samples for _ in _polygons(file, classes)):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"none of the {len(samples)} images has a polygon; {samples[0][0]} has its own in {samples[0][1]}"
         )

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dualvit.data.images import open_rgb
+from dualvit.errors import InputError, MissingExtraError
 
 LONGEST = 640  # pixels of the longer side of a photograph of raccoons
 EVERY = 5  # of the hand signs of a class, each fifth validates
@@ -56,9 +57,9 @@ class Archive:
         for info in infos:
             path = PurePosixPath(info.filename.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-                raise ValueError(f"it holds {info.filename!r}, a path out of the archive; use another source")
+                raise InputError(f"it holds {info.filename!r}, a path out of the archive; use another source")
             if info.file_size > LARGEST:
-                raise ValueError(f"it holds {info.filename!r} of {info.file_size} bytes, over {LARGEST}; use another")
+                raise InputError(f"it holds {info.filename!r} of {info.file_size} bytes, over {LARGEST}; use another")
         parts = [PurePosixPath(info.filename).parts for info in infos]
         skipped = 1 if len({path[0] for path in parts if path}) == 1 else 0
         self.infos = {"/".join(path[skipped:]): info for path, info in zip(parts, infos, strict=True)}
@@ -74,7 +75,7 @@ class Archive:
             ValueError: there is none.
         """
         if name not in self.infos:
-            raise ValueError(f"it holds no {name}; the source may have changed")
+            raise InputError(f"it holds no {name}; the source may have changed")
         return self.zipped.read(self.infos[name])
 
 
@@ -101,7 +102,7 @@ def boxes(content: bytes, classes: tuple[str, ...], name: str) -> list[str]:
             numbers = " ".join(f"{value / side:.6f}" for value, side in zip(shares, sides, strict=True))
             rows.append(f"{classes.index(thing.findtext('name', ''))} {numbers}")
     except (ET.ParseError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"its {name} is no annotation of {', '.join(classes)}: {error}") from None
+        raise InputError(f"its {name} is no annotation of {', '.join(classes)}: {error}") from None
     return rows
 
 
@@ -126,7 +127,7 @@ def outline(mask: np.ndarray[Any, Any]) -> list[tuple[float, float]]:
     try:
         from contourpy import contour_generator
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("outlines need contourpy, which comes with dualvit[recipes]; install it") from None
+        raise MissingExtraError("outlines need contourpy, which comes with dualvit[recipes]; install it") from None
     contours = contour_generator(z=np.pad(mask.astype(float), 1))
     for level in (1 - 1e-6, 0.5):  # through the centres; a line of single pixels has an area by its edges alone
         lines = [np.round(np.asarray(line, float)[:-1], 3) for line in contours.lines(level)]

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.errors import InputError, OptionError
 from dualvit.names import is_shards as is_shards
 from dualvit.seeds import seed_all
 
@@ -23,10 +24,10 @@ def read_classes(file: str) -> tuple[str, ...]:
         ValueError: no file, or fewer than two names.
     """
     if not file or not Path(file).is_file():
-        raise ValueError(f"data.classes is {file!r}; shards need a text file with the name of each class in a line")
+        raise InputError(f"data.classes is {file!r}; shards need a text file with the name of each class in a line")
     names = tuple(line.strip() for line in Path(file).read_text().splitlines() if line.strip())
     if len(names) < 2:
-        raise ValueError(f"{file} has {len(names)} classes; a classifier needs two or more")
+        raise InputError(f"{file} has {len(names)} classes; a classifier needs two or more")
     return names
 
 
@@ -67,7 +68,7 @@ class Shards(IterableDataset[Any]):
         self.samples, self.shuffle, self.skip, self.epoch = samples, shuffle, skip, 0
         self.rank, self.world = place
         if samples is not None and self.batches() < 1:
-            raise ValueError(f"data.samples is {samples}; a batch of all processes has {batch * self.world}")
+            raise InputError(f"data.samples is {samples}; a batch of all processes has {batch * self.world}")
 
     def batches(self) -> int:
         """Batches of this process in an epoch of training."""
@@ -81,7 +82,7 @@ class Shards(IterableDataset[Any]):
             yield from self._decoded(self.urls[part::parts])
             return
         if len(self.urls) < parts:
-            raise ValueError(
+            raise InputError(
                 f"{len(self.urls)} shards for {parts} readers (processes times data.workers); "
                 f"give data.workers={len(self.urls) // self.world}, or more shards"
             )
@@ -107,7 +108,7 @@ class Shards(IterableDataset[Any]):
                     readable = True
                     yield decoded
             if not readable:
-                raise ValueError(
+                raise InputError(
                     f"no picture that can be read in {', '.join(urls[part::parts])[:200]}; check the shards"
                 )
             turn += 1
@@ -118,7 +119,7 @@ class Shards(IterableDataset[Any]):
         try:
             yield from webdataset.tarfile_samples({"url": url} for url in urls)
         except Exception as error:  # of tar files, of HTTP, of a pipe's command
-            raise ValueError(
+            raise InputError(
                 f"cannot read shards {', '.join(urls)[:200]}: {error}; check data.root and data.val"
             ) from None
 
@@ -131,10 +132,10 @@ class Shards(IterableDataset[Any]):
         name = next((name for name in PICTURES if name in sample), None)
         if name is None or "cls" not in sample:
             has = ", ".join(sorted(key for key in sample if not key.startswith("__")))
-            raise ValueError(f"{where} has {has}; a sample needs a picture (jpg, png, ...) and cls")
+            raise InputError(f"{where} has {has}; a sample needs a picture (jpg, png, ...) and cls")
         text = sample["cls"].decode(errors="replace").strip()
         if not text.isdecimal() or int(text) >= self.classes:
-            raise ValueError(f"{where} has class {text!r}; data.classes names {self.classes}, numbered from 0")
+            raise InputError(f"{where} has class {text!r}; data.classes names {self.classes}, numbered from 0")
         try:
             return self.transform(open_rgb(BytesIO(sample[name]), where)), int(text)
         except UnreadableError as error:
@@ -160,7 +161,7 @@ class ShardLoader(DataLoader[Any]):
 
     def __len__(self) -> int:
         if self.dataset.samples is None:  # type: ignore[attr-defined]
-            raise TypeError("how many pictures shards hold is known once they are read")
+            raise OptionError("how many pictures shards hold is known once they are read")
         return int(self.dataset.batches())  # type: ignore[attr-defined]
 
     def __iter__(self) -> Any:

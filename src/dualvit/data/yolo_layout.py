@@ -9,6 +9,7 @@ import numpy as np
 
 from dualvit.data.coco import Coco, from_content, size_of
 from dualvit.data.images import SUFFIXES
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import at_limit, read_yaml
 
 Pair = tuple[Path, Path]
@@ -30,10 +31,10 @@ def read_pairs(file: str | Path, split: str) -> tuple[tuple[str, ...], tuple[Pai
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"no data set at {file}; name a data.yaml, or a folder that has one")
+        raise MissingFileError(f"no data set at {file}; name a data.yaml, or a folder that has one")
     content = read_yaml(file)
     if not content.get(split):
-        raise ValueError(f"{file} has no {split}; it needs train, val and names")
+        raise InputError(f"{file} has no {split}; it needs train, val and names")
     root = file.parent / content.get("path", "")
     places = content[split] if isinstance(content[split], list) else [content[split]]
     pictures = [picture for place in places for picture in _listed(root / str(place))]
@@ -45,19 +46,19 @@ def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if not names and isinstance(count, int) and count > 0:
         names = [f"class_{index}" for index in range(count)]  # Ultralytics' names
     if not names:
-        raise ValueError(f"{file} has no names; it needs train, val and names, such as names: [cell]")
+        raise InputError(f"{file} has no names; it needs train, val and names, such as names: [cell]")
     if isinstance(names, dict):
         try:
             named = {int(key): name for key, name in names.items()}
         except (TypeError, ValueError):
             named = {}
         if sorted(named) != list(range(len(names))):
-            raise ValueError(f"{file} has names for {', '.join(map(str, names))}; number them 0 to {len(names) - 1}")
+            raise InputError(f"{file} has names for {', '.join(map(str, names))}; number them 0 to {len(names) - 1}")
         names = [named[index] for index in range(len(names))]
     if not isinstance(names, list):
-        raise ValueError(f"{file} has names {names!r}; give a list of classes, such as names: [cell]")
+        raise InputError(f"{file} has names {names!r}; give a list of classes, such as names: [cell]")
     if count is not None and count != len(names):
-        raise ValueError(f"{file} has nc {count} and {len(names)} names; make them equal, or leave nc out")
+        raise InputError(f"{file} has nc {count} and {len(names)} names; make them equal, or leave nc out")
     return tuple(map(str, names))
 
 
@@ -75,12 +76,12 @@ def read_objects(file: Path, classes: int) -> Iterator[tuple[int, int, list[floa
         try:
             label, *numbers = map(float, line.split())
         except ValueError:
-            raise ValueError(f"{where} is no polygon or box: {line[:60]!r} is not made of numbers") from None
+            raise InputError(f"{where} is no polygon or box: {line[:60]!r} is not made of numbers") from None
         if not 0 <= label < classes or label != int(label):
-            raise ValueError(f"{where} has class {label:g}; data.yaml names 0 to {classes - 1}")
+            raise InputError(f"{where} has class {label:g}; data.yaml names 0 to {classes - 1}")
         for value in numbers:
             if not math.isfinite(value) or abs(value) > FAR:
-                raise ValueError(f"{where} has the coordinate {value:g}; give shares of width and height, 0 to 1")
+                raise InputError(f"{where} has the coordinate {value:g}; give shares of width and height, 0 to 1")
         yield number, int(label), numbers
 
 
@@ -123,9 +124,9 @@ def _listed(place: Path) -> list[Path]:
     elif place.is_dir():
         listed = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
     else:
-        raise FileNotFoundError(f"no images at {place}; correct train and val in data.yaml")
+        raise MissingFileError(f"no images at {place}; correct train and val in data.yaml")
     if not listed:
-        raise FileNotFoundError(f"no images in {place}; expected one of {', '.join(sorted(SUFFIXES))}")
+        raise MissingFileError(f"no images in {place}; expected one of {', '.join(sorted(SUFFIXES))}")
     return listed
 
 
@@ -143,7 +144,7 @@ def _objects(file: Path, width: int, height: int, classes: int) -> list[dict[str
     listed = []
     for number, label, numbers in read_objects(file, classes):
         if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-            raise ValueError(f"{file}, line {number}: {len(numbers)} numbers; a box has 4 and a polygon 6, 8, 10, ...")
+            raise InputError(f"{file}, line {number}: {len(numbers)} numbers; a box has 4 and a polygon 6, 8, 10, ...")
         listed.append({"category_id": label} | _shape(np.array(numbers), width, height))
     return listed
 

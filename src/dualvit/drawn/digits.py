@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from dualvit.drawn.scenes import Sources, draw_scene, draw_single
+from dualvit.errors import InputError
 from dualvit.files import atomic_folder, read_json
 
 VERSION = 1  # of the pictures: raise it whenever the same seed gives other pixels
@@ -30,10 +31,10 @@ class Scenes:
 
     def __post_init__(self) -> None:
         if self.images < 5:
-            raise ValueError(f"images is {self.images}, below 5; ask for 5 or more")
+            raise InputError(f"images is {self.images}, below 5; ask for 5 or more")
         if self.size < 64 or self.size % 32:
             nearest = max(64, 32 * round(self.size / 32))
-            raise ValueError(f"size is {self.size}, not a multiple of 32 from 64 on; try {nearest}")
+            raise InputError(f"size is {self.size}, not a multiple of 32 from 64 on; try {nearest}")
         _check(self.seed, self.val_fraction)
 
     def counts(self) -> dict[str, int]:
@@ -54,7 +55,7 @@ class Singles:
 
     def __post_init__(self) -> None:
         if self.singles < 20:
-            raise ValueError(
+            raise InputError(
                 f"images is {self.singles}, below 20; ask for 20 or more, one per digit to train and validate"
             )
         _check(self.seed, self.val_fraction)
@@ -66,9 +67,9 @@ class Singles:
 
 def _check(seed: int, val_fraction: float) -> None:
     if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction is {val_fraction}, not between 0 and 1; try 0.2")
+        raise InputError(f"val_fraction is {val_fraction}, not between 0 and 1; try 0.2")
     if seed < 0:
-        raise ValueError(f"seed is {seed}, below 0; give 0 or more")
+        raise InputError(f"seed is {seed}, below 0; give 0 or more")
 
 
 def _split(images: int, val_fraction: float, least: int) -> dict[str, int]:
@@ -175,16 +176,16 @@ def _stands(root: Path, settings: Scenes | Singles) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / MARKER).is_file():
-        raise ValueError(f"{root} is not empty and holds no digits data set (no {MARKER}); name another folder")
+        raise InputError(f"{root} is not empty and holds no digits data set (no {MARKER}); name another folder")
     marked, wanted = read_json(root / MARKER) or {}, asdict(settings)
     if marked != wanted:
         other = ", ".join(f"{k} {marked.get(k)} instead of {v}" for k, v in wanted.items() if marked.get(k) != v)
-        raise ValueError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
+        raise InputError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
     for name, count in settings.counts().items():
         here = sum(1 for _ in (root / name).rglob("*.[jp][pn]g"))
         labels = sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt")) if name.startswith("images") else count
         if min(here, labels) < count or (isinstance(settings, Scenes) and not (root / "data.yaml").is_file()):
-            raise ValueError(
+            raise InputError(
                 f"{root} is incomplete ({min(here, labels)} of {count} in {name}); delete it or name another folder"
             )
     return True

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from dualvit.errors import MissingExtraError
+
 SPLITS = ("train", "val")
 SOURCE_VAL_FRACTION = 0.2  # of the source digits; apart from `val_fraction`, so that a picture never depends on it
 MIN_VISIBLE = 0.55  # of a digit's own pixels
@@ -73,7 +75,7 @@ class Sources:
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError:
-            raise ModuleNotFoundError("the digits data set needs scikit-learn; install dualvit[data]") from None
+            raise MissingExtraError("the digits data set needs scikit-learn; install dualvit[data]") from None
         digits = load_digits()
         self.images: Floats = digits.images.astype(np.float32)
         rng = np.random.default_rng(4)  # one split for all seeds: a model trained on one is tested fairly on another

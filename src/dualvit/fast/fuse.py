@@ -9,6 +9,7 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dualvit.errors import InputError
 from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens, few_pay
 from dualvit.fast.packed import pack
 from dualvit.fast.sliced import SlicedConvFFN
@@ -71,7 +72,7 @@ def fuse(model: nn.Module) -> nn.Module:
         True
     """
     if model.training:
-        raise ValueError("fuse() is for inference and the model is in training mode; call eval() first")
+        raise InputError("fuse() is for inference and the model is in training mode; call eval() first")
     accelerate(model)
     for module in list(model.modules()):
         if fold.dispatch(type(module)) is not fold.dispatch(object):

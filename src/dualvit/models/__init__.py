@@ -5,6 +5,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from dualvit.errors import InputError
 from dualvit.names import unknown_name
 
 
@@ -21,7 +22,7 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
         ValueError: there is no model of that name.
     """
     if not timm.is_model(name.split(".", 1)[0]):
-        raise ValueError(unknown_name("model", name, timm.list_models()))
+        raise InputError(unknown_name("model", name, timm.list_models()))
     return timm.create_model(name, **kwargs)
 
 

@@ -16,6 +16,8 @@ from timm.models import build_model_with_cfg, register_model, register_notrace_f
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
+
 _logger = logging.getLogger(__name__)
 
 STRIDE = 32  # of the last stage; image sides are multiples of it
@@ -26,11 +28,11 @@ EVEN = (STRIDE, 112)  # or of 112: whole 28x28 cells, and whole pixels down to s
 def check_image(image: Tensor, multiples: tuple[int, ...] = EVEN) -> Tensor:
     """Return `image` if it is (B, C, H, W) with sides that are multiples of 32 or 112; else raise ValueError."""
     if image.ndim != 4:
-        raise ValueError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
+        raise InputError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
     for side in image.shape[2:]:
         if side == 0 or all(side % multiple for multiple in multiples):
             size, known = f"{image.shape[2]}x{image.shape[3]}", " or ".join(map(str, multiples))
-            raise ValueError(f"image size {size}: sides must be multiples of {known}; resize or pad them")
+            raise InputError(f"image size {size}: sides must be multiples of {known}; resize or pad them")
     return image
 
 
@@ -124,7 +126,7 @@ class Backbone(nn.Module):
             intermediates_only: Return the list of maps alone, without `forward_features`' output.
         """
         if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
+            raise InputError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
         take, last = feature_take_indices(len(self.stages), indices)
         maps: list[Tensor] = []
         pixels, semantics = self.begin(check_image(x, self.multiples))
@@ -168,7 +170,7 @@ class Backbone(nn.Module):
         if global_pool is not None:
             if global_pool not in self.pools:
                 known = " or ".join(map(repr, self.pools))
-                raise ValueError(f"global_pool {global_pool!r} is unknown; use {known}")
+                raise InputError(f"global_pool {global_pool!r} is unknown; use {known}")
             self.global_pool = global_pool
         reference = self.norm.weight if isinstance(self.norm, nn.LayerNorm) else next(self.parameters())
         self.num_classes = num_classes
@@ -217,7 +219,7 @@ class Backbone(nn.Module):
         """
         for index in stages or ():
             if not 0 <= index < len(self.stages):
-                raise ValueError(f"there is no stage {index} to recompute; give 0 to {len(self.stages) - 1}")
+                raise InputError(f"there is no stage {index} to recompute; give 0 to {len(self.stages) - 1}")
         for index, stage in enumerate(self.stages.children()):
             stage.grad_checkpointing = enable and (stages is None or index in stages)  # type: ignore[assignment]
 
@@ -250,7 +252,7 @@ def block_shapes(config: Any, head_dim: int, ffn_ratios: Sequence[Sequence[int]]
     number, scale = itertools.count(), getattr(config, "layer_scale", None)
     for stage, (dim, ratios) in enumerate(zip(config.dims, ffn_ratios, strict=True)):
         if dim % head_dim:
-            raise ValueError(f"stage {stage + 1} has {dim} channels; give a multiple of {head_dim}")
+            raise InputError(f"stage {stage + 1} has {dim} channels; give a multiple of {head_dim}")
         yield [
             BlockShape(stage, next(number), dim, dim // head_dim, dim * ratio, rate, scale)
             for rate, ratio in zip(rates[stage], itertools.cycle(ratios), strict=False)

@@ -21,6 +21,7 @@ from timm.layers import DropPath, LayerScale, trunc_normal_
 from timm.models import checkpoint, generate_default_cfgs, register_notrace_function
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.models.contract import Backbone, BlockShape, block_shapes, check_image, entrypoints, pretrained_cfg
 from dualvit.models.published import DUAL_VIT
 
@@ -424,9 +425,9 @@ class DualViTConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dual_stages <= 4:
-            raise ValueError(f"dual_stages is {self.dual_stages}; give 0 to 4 of the four stages")
+            raise InputError(f"dual_stages is {self.dual_stages}; give 0 to 4 of the four stages")
         if self.key_grid is not None and self.dual_stages == 4:
-            raise ValueError("key_grid is for merge blocks, and dual_stages=4 leaves none; give fewer, or leave it out")
+            raise InputError("key_grid is for merge blocks, and dual_stages=4 leaves none; give fewer, or leave it out")
 
 
 _SMALL = {  # of N and T, made for real-time detectors and short runs

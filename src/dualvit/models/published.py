@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
+
 PUBLISHED_MARK = "patch_embed1.conv.0.weight"  # only Dual-ViT's published layout has it
 
 _RENAMES = (
@@ -100,7 +102,7 @@ class Layout:
         for name, own in module.state_dict().items():
             given = state_dict.get(prefix + name)
             if isinstance(given, Tensor) and given.shape != own.shape:
-                raise ValueError(
+                raise InputError(
                     f"checkpoint of another model: {name} is {tuple(given.shape)} there and {tuple(own.shape)} here; "
                     "build the model that the checkpoint was made with (`dualvit convert` names it)"
                 )

@@ -21,6 +21,7 @@ from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 import dualvit.models.mixers  # noqa: F401  (registers them)
+from dualvit.errors import InputError
 from dualvit.models.contract import block_shapes, entrypoints, pretrained_cfg
 from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
 from dualvit.models.dual_vit import HEAD_DIM, DualViT, DualViTConfig, Stage
@@ -72,7 +73,7 @@ class Pyramid(DualViT):
         own = find_mixer(config.mixer).options
         for option in options:
             if readers := [name for name, entry in MIXERS.items() if option in entry.options and option not in own]:
-                raise ValueError(
+                raise InputError(
                     f"{option} has no effect with mixer={config.mixer!r}; leave it out, or give mixer={readers[0]!r}"
                 )
 

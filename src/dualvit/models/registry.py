@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import DualViTConfig
 from dualvit.names import unknown_name
@@ -70,7 +71,7 @@ def register_mixer(name: str, entry: Mixer) -> None:
 def find_mixer(name: str) -> Mixer:
     """Return a mixer's entry; raise ValueError with the nearest names if there is none."""
     if name not in MIXERS:
-        raise ValueError(unknown_name("mixer", name, MIXERS) + f" (there are {', '.join(MIXERS)})")
+        raise InputError(unknown_name("mixer", name, MIXERS) + f" (there are {', '.join(MIXERS)})")
     return MIXERS[name]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from dualvit.backbones.recompute import recompute_blocks
+from dualvit.errors import InputError
 from dualvit.models import create_model
 from dualvit.recipes.config import Network
 from dualvit.weights import load_backbone
@@ -24,7 +25,7 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
         drop = {"drop_path_rate": network.drop_path} if network.drop_path else {}  # not every network takes it
         model = create_model(network.name, **drop, **network.options, **kwargs)
     except TypeError as error:  # of an argument that the network does not have
-        raise ValueError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
+        raise InputError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
     if network.weights is not None:
         load_backbone(model, network.weights, model)
     recompute_blocks(model, network.grad_checkpointing)

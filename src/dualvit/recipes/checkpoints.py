@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit import archives
 from dualvit.archives import DamagedError
+from dualvit.errors import AccessError, InputError, MissingFileError
 from dualvit.files import atomic
 from dualvit.recipes.config import Recipe
 from dualvit.recipes.content import check_run, check_states, to_store
@@ -32,7 +33,7 @@ class WholeFiles(TorchCheckpointIO):
                 archives.save(checkpoint, file)
         except OSError as error:
             kept = "the previous one is whole; make room" if path.exists() else "make room"
-            raise OSError(
+            raise AccessError(
                 f"cannot write {path}: {error.strerror or error}; {kept}, and the same command goes on"
             ) from None
 
@@ -67,9 +68,9 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
     try:
         content = archives.load(checkpoint)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt") from None
+        raise MissingFileError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt") from None
     if not isinstance(content, dict) or "dualvit" not in content:
-        raise ValueError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
+        raise InputError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
     check_run(content, str(checkpoint))
     return content
 
@@ -111,15 +112,15 @@ def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path)
     remedy = f"give another --out, or go on with what {checkpoint} began with"
     before, now = content["recipe"], to_store(recipe)
     if before["task"] != now["task"]:  # whose settings are others throughout
-        raise ValueError(f"task was {before['task']} and is {now['task']}; {remedy}")
+        raise InputError(f"task was {before['task']} and is {now['task']}; {remedy}")
     for name, old, new in _differences(before, now):
         if not name.startswith(FREE):
-            raise ValueError(f"{name} was {old} and is {new}; {remedy}")
+            raise InputError(f"{name} was {old} and is {new}; {remedy}")
     if tuple(content["classes"]) != tuple(classes):
         first, second = (
             f"{len(names)} ({', '.join(names[:5])})" for names in (list(content["classes"]), list(classes))
         )
-        raise ValueError(f"the classes of {recipe.data.root} were {first} and are {second}; {remedy}")
+        raise InputError(f"the classes of {recipe.data.root} were {first} and are {second}; {remedy}")
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:

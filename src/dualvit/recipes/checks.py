@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dualvit.errors import InputError, MissingFileError
 from dualvit.names import is_shards, unknown_name
 
 if TYPE_CHECKING:  # it needs dualvit[recipes], and names of models are checked without that too
@@ -48,7 +49,7 @@ def require_model(name: str) -> None:
         ValueError: it does not, with the nearest names.
     """
     if not _stands_in(_models(), name.split(".", 1)[0]):
-        raise ValueError(unknown_name("model", name, model_names()))
+        raise InputError(unknown_name("model", name, model_names()))
 
 
 def require_optimizer(name: str) -> None:
@@ -60,7 +61,7 @@ def require_optimizer(name: str) -> None:
     text = _installed("timm", "optim/*.py")
     if not _stands_in(text, name):
         known = re.findall(r"name='(\w+)'", text)
-        raise ValueError(f"{unknown_name('optimizer.name', name, known)}; timm's are allowed")
+        raise InputError(f"{unknown_name('optimizer.name', name, known)}; timm's are allowed")
 
 
 def require_trainer(recipe: "Recipe", known: Iterable[str]) -> None:
@@ -76,9 +77,9 @@ def require_trainer(recipe: "Recipe", known: Iterable[str]) -> None:
     known = [f"trainer.{name}" for name in known]
     for name in recipe.trainer:
         if name in OURS:
-            raise ValueError(f"trainer.{name} cannot be set: {OURS[name]}")
+            raise InputError(f"trainer.{name} cannot be set: {OURS[name]}")
         if f"trainer.{name}" not in known:
-            raise ValueError(unknown_name("setting", f"trainer.{name}", known))
+            raise InputError(unknown_name("setting", f"trainer.{name}", known))
     require_logger(recipe.trainer.get("logger", "csv"))
     if not str(recipe.trainer.get("strategy", "")).startswith("fsdp"):
         return
@@ -86,7 +87,7 @@ def require_trainer(recipe: "Recipe", known: Iterable[str]) -> None:
     for name, value, off in (("ema", recipe.ema, None), ("optimizer.clip", recipe.optimizer.clip, 0)):
         if value:
             remedy = f"give {name}={'null' if off is None else off}, or trainer.strategy=ddp"
-            raise ValueError(f"{name} is {value:g}, which sharded weights (fsdp) do not allow; {remedy}")
+            raise InputError(f"{name} is {value:g}, which sharded weights (fsdp) do not allow; {remedy}")
 
 
 def require_logger(name: Any) -> None:
@@ -98,10 +99,10 @@ def require_logger(name: Any) -> None:
     if name is False:
         return
     if name not in LOGGERS:
-        raise ValueError(f"trainer.logger is {name!r}; give {', '.join(LOGGERS)} or false")
+        raise InputError(f"trainer.logger is {name!r}; give {', '.join(LOGGERS)} or false")
     package = LOGGERS[name]
     if package and not find_spec(package):
-        raise ValueError(f"trainer.logger={name} needs {package}: pip install {package}, or trainer.logger=csv")
+        raise InputError(f"trainer.logger={name} needs {package}: pip install {package}, or trainer.logger=csv")
 
 
 def require_files(recipe: "Recipe") -> None:
@@ -113,11 +114,11 @@ def require_files(recipe: "Recipe") -> None:
     """
     root, weights = recipe.data.root, recipe.network.weights
     if not root:
-        raise ValueError("data.root is missing; name the data set: data.root=folder")
+        raise InputError("data.root is missing; name the data set: data.root=folder")
     if not is_shards(root) and not Path(root).exists():
-        raise FileNotFoundError(f"no data set at {root}; give {recipe.LAYOUT}")
+        raise MissingFileError(f"no data set at {root}; give {recipe.LAYOUT}")
     if weights is not None and not Path(weights).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no weights at {weights}; network.weights is the path of a .pth, .pth.tar or .safetensors file"
         )
 
@@ -133,9 +134,9 @@ def require_maps(recipe: "Recipe") -> None:
         return
     made = "`dualvit token-labels MODEL DATA OUT` makes"
     if not labels.maps:
-        raise ValueError(f"token_labels.maps is missing; {made} the folder")
+        raise InputError(f"token_labels.maps is missing; {made} the folder")
     if not Path(labels.maps).is_dir():
-        raise FileNotFoundError(f"no label maps in {labels.maps}: {made} them")
+        raise MissingFileError(f"no label maps in {labels.maps}: {made} them")
 
 
 def require_run_checkpoint(checkpoint: Path) -> None:
@@ -145,7 +146,7 @@ def require_run_checkpoint(checkpoint: Path) -> None:
         FileNotFoundError: there is none.
     """
     if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
+        raise MissingFileError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt")
 
 
 def model_names() -> set[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import parse_yaml, read_yaml
 from dualvit.names import unknown_name
 
@@ -45,7 +46,7 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.weights.endswith(".ckpt"):
-            raise ValueError(
+            raise InputError(
                 f"weights {self.weights} are a run's checkpoint; `dualvit recipe export {self.weights} "
                 "weights.safetensors` writes what a network begins with"
             )
@@ -109,9 +110,9 @@ class Schedule:
         said = [name for name, value in lengths.items() if value is not None] or ["epochs", "steps"]
         if len(said) > 1:
             words = f"{said[0]} is {lengths[said[0]]} and {said[1]} {lengths[said[1]]}"
-            raise ValueError(f"{words}; give exactly one of them, and null for the other")
+            raise InputError(f"{words}; give exactly one of them, and null for the other")
         if self.minutes is not None and (self.shape == "multistep" or self.cooldown_epochs):
-            raise ValueError(f"minutes is {self.minutes:g}, which has no milestones and no cooldown; give epochs")
+            raise InputError(f"minutes is {self.minutes:g}, which has no milestones and no cooldown; give epochs")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -186,7 +187,7 @@ def read(name: str, changes: Iterable[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{unknown_name('recipe', name, names())}; `dualvit recipe list` shows all")
+        raise MissingFileError(f"{unknown_name('recipe', name, names())}; `dualvit recipe list` shows all")
     plain = read_yaml(path)
     for change in changes:
         apply(plain, change)
@@ -198,14 +199,14 @@ def apply(plain: dict[str, Any], change: str) -> None:
     path, sign, text = change.partition("=")
     *parents, last = path.strip().split(".")
     if path.strip() == "task":
-        raise ValueError(f"{change!r}: the task is the recipe's own; `dualvit recipe list` shows those of each task")
+        raise InputError(f"{change!r}: the task is the recipe's own; `dualvit recipe list` shows those of each task")
     if not sign or not last:
-        raise ValueError(f"{change!r} changes nothing; write key=value, such as data.batch=32")
+        raise InputError(f"{change!r} changes nothing; write key=value, such as data.batch=32")
     inner = plain
     for parent in parents:
         inner = inner.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise ValueError(f"{change!r}: {parent} is a value, and has no {last}")
+            raise InputError(f"{change!r}: {parent} is a value, and has no {last}")
     inner[last] = parse_yaml(text, change)
 
 
@@ -221,7 +222,7 @@ def typed(kind: type[Any], plain: Mapping[str, Any]) -> Any:
         found = error.errors()
         # What is missing is often what was misspelt.
         first = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
-        raise ValueError(_mistake(kind, first)) from None
+        raise InputError(_mistake(kind, first)) from None
 
 
 def _mistake(kind: type[Any], error: Any) -> str:
@@ -257,7 +258,7 @@ def _unknown(kind: Any, place: tuple[int | str, ...]) -> str:
 def kind(task: Any) -> ModuleType:
     """The package of a task: RecipeType, DataType, TaskType."""
     if task not in TASKS:
-        raise ValueError(f"{unknown_name('task', str(task), TASKS)}; give {', '.join(TASKS)}")
+        raise InputError(f"{unknown_name('task', str(task), TASKS)}; give {', '.join(TASKS)}")
     return importlib.import_module(f"dualvit.recipes.{task}")
 
 

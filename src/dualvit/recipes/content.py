@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from dualvit.data.shards import is_shards
+from dualvit.errors import InputError
 from dualvit.recipes.config import CHECKED, Recipe, plain
 from dualvit.stored import StoredError, check_classes, check_network, check_weights
 
@@ -47,7 +48,7 @@ class Run:
     def __post_init__(self) -> None:
         for row in self.history:
             if not {"epoch", "step"} <= set(row):
-                raise ValueError("a row of it has no epoch or no step")
+                raise InputError("a row of it has no epoch or no step")
 
 
 def check_run(content: Any, where: str) -> None:
@@ -66,11 +67,11 @@ def check_run(content: Any, where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, ("dualvit", *first["loc"])))
-        raise ValueError(
+        raise InputError(
             f"{where} is no checkpoint of a recipe: {place}: {first['msg'].lower()}; name another"
         ) from None
     except StoredError as error:
-        raise ValueError(f"{where} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
+        raise InputError(f"{where} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
 
 
 def to_store(recipe: Recipe) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def to_store(recipe: Recipe) -> dict[str, Any]:
     try:
         check_network(network["name"], network["options"], "network")
     except StoredError as error:
-        raise ValueError(f"{error}, so no checkpoint of it could be opened; give network.weights=FILE") from None
+        raise InputError(f"{error}, so no checkpoint of it could be opened; give network.weights=FILE") from None
     return values
 
 
@@ -131,12 +132,12 @@ def require_own_data(recipe: Recipe, changes: Iterable[str], where: Path) -> Non
     if is_shards(root):
         missing = [key for key in ("data.val", "data.classes") if key not in given]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"{where} was trained on shards, and those that it names are not opened; "
                 f"give {' and '.join(f'{key}=...' for key in missing)}"
             )
     elif "data.root" not in given and ("://" in root or PureWindowsPath(root).drive.startswith(("\\\\", "//"))):
-        raise ValueError(f"{where} names {root!r}, which is on another machine and is not opened; give data.root=...")
+        raise InputError(f"{where} names {root!r}, which is on another machine and is not opened; give data.root=...")
 
 
 def check_states(content: Any, where: str) -> None:
@@ -148,21 +149,21 @@ def check_states(content: Any, where: str) -> None:
     remedy = "move it away and begin anew, or give another folder"
     for key, kind in OF_LIGHTNING.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), kind):
-            raise ValueError(f"{where} is no checkpoint of a run: it has no {key}; {remedy}")
+            raise InputError(f"{where} is no checkpoint of a run: it has no {key}; {remedy}")
     try:
         weights_of(content)
     except StoredError as error:
-        raise ValueError(f"{where} is no checkpoint of a run: {error}; {remedy}") from None
+        raise InputError(f"{where} is no checkpoint of a run: {error}; {remedy}") from None
     fit_loop = content["loops"].get("fit_loop")
     if not content["optimizer_states"] or not isinstance(fit_loop, dict) or "epoch_progress" not in fit_loop:
-        raise ValueError(f"{where} is no checkpoint of a run: it has no optimizer, or no epochs; {remedy}")
+        raise InputError(f"{where} is no checkpoint of a run: it has no optimizer, or no epochs; {remedy}")
     for state in content["callbacks"].values():
         if not isinstance(state, dict):
-            raise ValueError(f"{where} is no checkpoint of a run: a callback's state is no mapping; {remedy}")
+            raise InputError(f"{where} is no checkpoint of a run: a callback's state is no mapping; {remedy}")
         folder = state.get("dirpath")
         for path in (path for key in PATHS for path in _paths(state.get(key, ""))):
             if path and str(path) not in {str(Path(str(folder)) / name) for name in KEPT}:
-                raise ValueError(f"{where} names {str(path)[:80]!r}, which is no checkpoint of its run; {remedy}")
+                raise InputError(f"{where} names {str(path)[:80]!r}, which is no checkpoint of its run; {remedy}")
 
 
 def _paths(value: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dualvit.data.images import UnreadableError
+from dualvit.errors import InputError
 from dualvit.recipes.config import Recipe
 from dualvit.seeds import seed_all
 
@@ -98,7 +99,7 @@ class Skipped:
         if line in known:
             return
         if self.file is None or len(known) >= self.limit:
-            raise ValueError(
+            raise InputError(
                 f"{line}; {len(known)} others could not be read either, and data.unreadable allows {self.limit}"
             )
         with self.file.open("a") as out:  # one short write, which processes cannot tear apart
@@ -152,7 +153,7 @@ class TaskData(lightning.LightningDataModule):
         parts = self._world() * (self.trainer.accumulate_grad_batches if self.trainer else 1)
         if self.recipe.data.batch % parts:
             nearest = max(1, round(self.recipe.data.batch / parts)) * parts
-            raise ValueError(
+            raise InputError(
                 f"data.batch is {self.recipe.data.batch}, and processes times accumulated batches are {parts}; "
                 f"give a multiple, such as {nearest}"
             )

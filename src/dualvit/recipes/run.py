@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from dualvit.data.listing import image_files, why_unreadable
+from dualvit.errors import InputError
 from dualvit.files import cannot, write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.meta import on_meta
@@ -66,7 +67,7 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
         if resume is None or task.begun or not (isinstance(error, StoredError) or _of_libraries(error)):
             raise
         line = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ValueError(
+        raise InputError(
             f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
         ) from None
     if trainer.is_global_zero:
@@ -118,7 +119,7 @@ def one_line() -> Iterator[None]:
         text = str(error)
         if "Original Traceback" not in text:
             raise
-        raise ValueError(text.strip().splitlines()[-1].partition(": ")[2]) from None
+        raise InputError(text.strip().splitlines()[-1].partition(": ")[2]) from None
 
 
 def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
@@ -142,7 +143,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
     try:
         of_its_task(values)
     except ValueError as error:
-        raise ValueError(f"{checkpoint} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
+        raise InputError(f"{checkpoint} was not opened: {error}; name a checkpoint of `dualvit recipe fit`") from None
     for change in changes:
         apply(values, change)
     recipe, classes = of_its_task(values), tuple(content["dualvit"]["classes"])
@@ -155,7 +156,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
         task.load_state_dict(content["state_dict"])
     except Exception as error:  # of a network that was given what it does not take
         line = " ".join(str(error).split())[:240] or type(error).__name__
-        raise ValueError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
+        raise InputError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()
 
 
@@ -170,7 +171,7 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
     with quiet(), one_line(), tempfile.TemporaryDirectory() as folder:
         data = kind(task.recipe.task).DataType(task.recipe, Path(folder))
         if data.classes != task.classes:
-            raise ValueError(
+            raise InputError(
                 f"{task.recipe.data.root} has classes {', '.join(data.classes[:5])}, ... and {checkpoint} "
                 f"{', '.join(task.classes[:5])}, ...; give the data set that it was trained for"
             )
@@ -207,7 +208,7 @@ def _predict(task: Task, files: list[Path], out: Path) -> Iterator[str]:
     for reason in filter(None, reasons.values()):
         yield f"skipped: {reason}"
     if not good:
-        raise ValueError(f"none of the {len(files)} images can be read")
+        raise InputError(f"none of the {len(files)} images can be read")
     with torch.inference_mode():
         yield from task.predict(good, out)
 
@@ -224,7 +225,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
         ValueError: the target does not end in .safetensors.
     """
     if target.suffix != ".safetensors":
-        raise ValueError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+        raise InputError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
     _require_writable(target.parent)
     task = load(checkpoint)
     network, own = task.recipe.network, task.backbone()

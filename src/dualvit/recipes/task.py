@@ -15,6 +15,7 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRSchedu
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.fast import accelerate
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
 from dualvit.names import unknown_name
@@ -82,7 +83,7 @@ class Task(lightning.LightningModule):
         settings = self.recipe.optimizer
         lr = settings.lr * (self.recipe.data.batch / settings.lr_batch if settings.lr_batch else 1)
         if settings.name not in list_optimizers():
-            raise ValueError(f"{unknown_name('optimizer.name', settings.name, list_optimizers())}; timm's are allowed")
+            raise InputError(f"{unknown_name('optimizer.name', settings.name, list_optimizers())}; timm's are allowed")
         optimizer = create_optimizer_v2(
             self.groups(settings.weight_decay), settings.name, lr=lr, weight_decay=settings.weight_decay,
             layer_decay=settings.layer_decay, eps=settings.eps,
@@ -94,7 +95,7 @@ class Task(lightning.LightningModule):
     def on_train_start(self) -> None:
         self.begun = True
         if self.images_before not in (None, self.images()):
-            raise ValueError(
+            raise InputError(
                 f"{self.recipe.data.root} had {self.images_before} images to train on when this run began, and has "
                 f"{self.images()}; give the same data, or another --out"
             )
@@ -103,7 +104,7 @@ class Task(lightning.LightningModule):
             length = (
                 f"{self.epochs()} epochs: nothing" if self.epochs() else "an end in any epoch: its last one perhaps not"
             )
-            raise ValueError(
+            raise InputError(
                 f"trainer.check_val_every_n_epoch is {every}, and the run has {length} would be validated; give less"
             )
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
+from dualvit.errors import InputError
 from dualvit.recipes.checkpoints import WholeFiles, keepers
 from dualvit.recipes.checks import require_logger, require_trainer
 from dualvit.recipes.config import Recipe
@@ -77,7 +78,7 @@ def make_trainer(
         )
     except TypeError as error:  # Lightning compares and counts before it looks at what kind of value it was given
         given = ", ".join(f"trainer.{name}={value!r}" for name, value in asked.items())
-        raise ValueError(f"Lightning cannot take one of {given}: {error}") from None
+        raise InputError(f"Lightning cannot take one of {given}: {error}") from None
 
 
 def _callbacks(recipe: Recipe, out: Path, metric: str, listener: Listener | None) -> list[Callback]:

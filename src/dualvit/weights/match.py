@@ -13,6 +13,7 @@ import torch
 from timm.models import model_entrypoint
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import dual_vit, pvt, region_vit
 from dualvit.weights.read import CheckpointError, read_checkpoint
@@ -120,7 +121,7 @@ def full_names(features: nn.Module, full: nn.Module) -> dict[str, str]:
         candidates = (name, f"{stages.get(first, first)}.{rest}", rest)
         names[name] = next((candidate for candidate in candidates if candidate in known), "")
         if not names[name]:
-            raise ValueError(f"{name} of the feature extractor is not in timm's {type(full).__name__}")
+            raise InputError(f"{name} of the feature extractor is not in timm's {type(full).__name__}")
     return names
 
 

@@ -14,6 +14,7 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor
 
+from dualvit.errors import InputError
 from dualvit.files import at_limit, cannot
 from dualvit.models import pvt, region_vit
 from dualvit.models.published import DUAL_VIT
@@ -24,7 +25,7 @@ _SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMPY_SCALARS = [_SCALAR, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used; the message is one line with the remedy."""
 
 

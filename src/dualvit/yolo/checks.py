@@ -14,6 +14,7 @@ from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, SETTINGS
 from ultralytics.utils.checks import check_file, check_yolov5u_filename
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 
+from dualvit.errors import InputError, MissingFileError
 from dualvit.yolo.patches import yaml_names
 
 SUFFIXES = {"segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}  # of YAML names
@@ -47,7 +48,7 @@ def require_given(mode: str, task: str, missing: Iterable[str]) -> None:
         line += f"; for {task} there are {', '.join(ours)} (scales n s m l x), and checkpoints such as best.pt"
     if "data" in names:
         line += "; a small data set is made by: dualvit data digits FOLDER"
-    raise ValueError(line)
+    raise InputError(line)
 
 
 def _task_of(name: str) -> str:
@@ -69,7 +70,7 @@ def require_checkpoint(weights: str | Path) -> None:
         name = str(check_yolov5u_filename(path.name, verbose=False))  # yolov5n.pt is yolov5nu.pt by now
         if name in GITHUB_ASSETS_NAMES or name in GITHUB_ASSETS_STEMS:
             return
-    raise FileNotFoundError(f"no checkpoint at {weights}; {_remedy(path)}")
+    raise MissingFileError(f"no checkpoint at {weights}; {_remedy(path)}")
 
 
 def require_teacher(weights: Any) -> None:
@@ -80,12 +81,12 @@ def require_teacher(weights: Any) -> None:
         FileNotFoundError: no such checkpoint.
     """
     if "distill_model" not in DEFAULT_CFG_DICT:
-        raise ValueError(f"distill_model needs a newer Ultralytics than {__version__}; leave it out, or update it")
+        raise InputError(f"distill_model needs a newer Ultralytics than {__version__}; leave it out, or update it")
     if not isinstance(weights, str | Path):
         return
     require_checkpoint(weights)
     if Path(weights).suffix != ".pt":
-        raise ValueError(f"distill_model={weights}: Ultralytics opens a teacher from a .pt file alone; give one")
+        raise InputError(f"distill_model={weights}: Ultralytics opens a teacher from a .pt file alone; give one")
 
 
 def _remedy(path: Path) -> str:
@@ -113,15 +114,15 @@ def require_data(data: str | Path, task: str) -> None:
         described = path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.y*ml")))
         labelled = described or all((path / name).is_dir() for name in ("images", "labels"))
         if task == "classify" and labelled and not (path / "train").is_dir():
-            raise ValueError(f"data {data} is for detection and its like; task classify needs {classes}")
+            raise InputError(f"data {data} is for detection and its like; task classify needs {classes}")
         if task != "classify" and path.is_dir() and not described:
-            raise ValueError(f"data {data} is a folder without a data.yaml, which task {task} needs; give its path")
+            raise InputError(f"data {data} is a folder without a data.yaml, which task {task} needs; give its path")
         return
     if task == "classify":
         if len(path.parts) > 1 and not (DATASETS_DIR / path).exists():
-            raise FileNotFoundError(f"no data set at {data}; give {classes}")
+            raise MissingFileError(f"no data set at {data}; give {classes}")
     elif not check_file(str(data), download=False, hard=False):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no data set at {data}; give the path of a data.yaml, or make one with: dualvit data digits FOLDER"
         )
 
@@ -138,7 +139,7 @@ def one_line(data: str | Path) -> Iterator[None]:
         yield
     except (RuntimeError, FileNotFoundError) as error:
         lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data {data}: {lines[0] if lines else error}; make its folders, or correct `path`, `train` and `val` in it"
         ) from error
 
@@ -158,7 +159,7 @@ def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str
     """
     shape = data.get("kpt_shape")
     if task == "pose" and not shape:
-        raise ValueError(
+        raise InputError(
             f"data {name} has no kpt_shape, so its labels hold no keypoints, and task pose needs them; "
             "add it, such as kpt_shape: [17, 3], or use task detect"
         )
@@ -175,18 +176,18 @@ def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str
         empty = False
         if task in OUTLINES and numbers & {5, posed}:
             kind = "boxes" if 5 in numbers else "keypoints"
-            raise ValueError(
+            raise InputError(
                 f"data {name}: its labels are {kind}, and task {task} needs {OUTLINES[task]}; the first is {file}; "
                 f"use task {'detect' if kind == 'boxes' else 'pose'}, or label outlines"
             )
         if task == "pose" and numbers != {posed}:
-            raise ValueError(
+            raise InputError(
                 f"data {name}: a line of {file} has {min(numbers - {posed})} numbers, and with kpt_shape {shape} "
                 f"task pose needs {posed}: class x y width height, and the keypoints; correct it, or use task detect"
             )
         if not every:
             break
     if empty and split == "train":
-        raise ValueError(
+        raise InputError(
             f"data {name}: none of its {len(files)} images to train on has a label; the first is expected at {files[0]}"
         )

@@ -17,6 +17,7 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
 from dualvit import archives
+from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.groups import unwrap
@@ -48,7 +49,7 @@ def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
     else:
         model = YOLO(NECKS[task], backbone=name, backbone_args=dict(options))
     if model.task != task:
-        raise ValueError(f"{name} is a model for {model.task}, and the task is {task}")
+        raise InputError(f"{name} is a model for {model.task}, and the task is {task}")
     return model
 
 
@@ -128,16 +129,16 @@ def read_data(path: str | Path) -> tuple[int, int, int]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no data set at {path}; name an Ultralytics data.yaml, or digits")
+        raise MissingFileError(f"no data set at {path}; name an Ultralytics data.yaml, or digits")
     try:
         data = check_det_dataset(str(path.resolve()), autodownload=False)
     except (FileNotFoundError, RuntimeError, SyntaxError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise FileNotFoundError(f"data {path}: {lines[0]}; correct `path`, `train` and `val` in it") from None
+        raise MissingFileError(f"data {path}: {lines[0]}; correct `path`, `train` and `val` in it") from None
     train, val = (sum(map(_pictures, _listed(data[split]))) for split in ("train", "val"))
     for split, count in (("train", train), ("val", val)):
         if not count:
-            raise FileNotFoundError(f"data {path}: no images in {data[split]}; correct `{split}` in it")
+            raise MissingFileError(f"data {path}: no images in {data[split]}; correct `{split}` in it")
     return int(data["nc"]), train, val
 
 
@@ -184,12 +185,12 @@ def read_state(file: Path) -> dict[str, Any] | None:
     kinds |= dict.fromkeys(("optimizer", "model", "ema", "stopper"), dict) | {"best_fitness": (float, type(None))}
     whole_state = isinstance(state, dict) and all(isinstance(state.get(key, ...), kind) for key, kind in kinds.items())
     if not whole_state or any(not _is_row(row) for row in state["history"]):
-        raise ValueError(f"{file} is no state of a cell; delete it, and the cell begins anew")
+        raise InputError(f"{file} is no state of a cell; delete it, and the cell begins anew")
     for part in ("model", "ema"):
         try:
             check_weights(state[part])
         except (StoredError, AttributeError):
-            raise ValueError(f"{file} holds weights that are no numbers; delete it, and the cell begins anew") from None
+            raise InputError(f"{file} holds weights that are no numbers; delete it, and the cell begins anew") from None
     return state
 
 
@@ -230,7 +231,7 @@ def restore(trainer: Any, state: dict[str, Any], where: Path) -> None:
         )  # fmt: skip
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         line = " ".join(str(error).split())[:160]
-        raise ValueError(f"{where} does not fit this model ({line}); delete it, and the cell begins anew") from None
+        raise InputError(f"{where} does not fit this model ({line}); delete it, and the cell begins anew") from None
     trainer.scheduler.last_epoch = trainer.start_epoch - 1
 
 

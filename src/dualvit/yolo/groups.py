@@ -7,6 +7,7 @@ from torch import nn
 from ultralytics.utils import LOGGER
 
 from dualvit.backbones.timm_model import layer_ids, never_decayed
+from dualvit.errors import InputError
 from dualvit.yolo.rows import TimmBackbone, transformer_parts
 
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
@@ -106,7 +107,7 @@ def layer_scales(
         return {}
     for name, value in (("layer_decay", layer_decay), ("backbone_lr", backbone_lr)):
         if value is not None and not (math.isfinite(value) and 0 < value <= 1):
-            raise ValueError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
+            raise InputError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
     features = backbone.model
     if layer_decay:
         layers = layer_ids(features, backbone.full_network() if whole is None else whole)

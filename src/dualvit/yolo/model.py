@@ -9,6 +9,7 @@ import ultralytics
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from dualvit.errors import InputError, OptionError
 from dualvit.files import read_yaml
 from dualvit.yolo import predict, trainers
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
@@ -78,7 +79,7 @@ class YOLO(ultralytics.YOLO):
         if other:
             name = next(iter(other))
             hint = "it is called weights" if name == "backbone_weights" else f"it takes {', '.join(OPTIONS)}"
-            raise TypeError(f"YOLO() has no option {name!r}; {hint}")
+            raise OptionError(f"YOLO() has no option {name!r}; {hint}")
         values = (backbone, backbone_args, weights and str(Path(weights).resolve()), backbone_lr, layer_decay)
         options = zip(OPTIONS, (*values, drop_path_rate), strict=True)
         self._options: dict[str, Any] = {name: value for name, value in options if value is not None}
@@ -95,7 +96,7 @@ class YOLO(ultralytics.YOLO):
     def _load(self, weights: str, task: str | None = None) -> None:
         fixed = [key for key in self._options if key not in TRAINING_OPTIONS]
         if fixed:
-            raise ValueError(f"{fixed[0]} is for a build from YAML; {weights} has its backbone already, leave it out")
+            raise InputError(f"{fixed[0]} is for a build from YAML; {weights} has its backbone already, leave it out")
         if Path(weights).suffix == ".safetensors":
             self._load_bundle(weights)
         else:
@@ -142,7 +143,7 @@ class YOLO(ultralytics.YOLO):
             ValueError: the path does not end in .safetensors.
         """
         if Path(path).suffix != ".safetensors":
-            raise ValueError(f"cannot write {path}: end its name in .safetensors")
+            raise InputError(f"cannot write {path}: end its name in .safetensors")
         return write_bundle(unwrap(self.model), path, half)
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
@@ -165,7 +166,7 @@ class YOLO(ultralytics.YOLO):
             require_teacher(kwargs["distill_model"])
         if not self._train_data(kwargs):
             if kwargs.get("resume") is True and self.ckpt:
-                raise ValueError(f"{self.ckpt_path} has nothing to resume; give data= to train on from its weights")
+                raise InputError(f"{self.ckpt_path} has nothing to resume; give data= to train on from its weights")
             require_given("train", self.task, ["data"])
         if not self.ckpt:  # a start from YAML: trainers know it by name alone
             os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)

@@ -37,6 +37,7 @@ import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
 
+from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
@@ -68,7 +69,7 @@ def register(*modules: type) -> None:
     for module in modules:
         present = vars(tasks).get(module.__name__)
         if present is not None and present is not module:
-            raise RuntimeError(
+            raise StateError(
                 f"ultralytics {ultralytics.__version__} already has a module named {module.__name__!r}; "
                 "use a version that dualvit supports"
             )
@@ -119,12 +120,12 @@ def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
         d: dict[str, Any] = stock(shipped or path)
     except FileNotFoundError:
         if len(Path(path).parts) > 1:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"no model YAML at {path}; the package has its own by name alone, such as yolov8n-dualvit.yaml"
             ) from None
         stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
         names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
-        raise FileNotFoundError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
+        raise MissingFileError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
     if shipped:
         d |= {"scale": tasks.guess_model_scale(path), "yaml_file": str(path)}
     if like := d.pop("like", None):
@@ -192,10 +193,10 @@ def _read_cache(path: str | Path) -> Any:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             if read(file)[0] != ():
-                raise ValueError("it is no single object")
+                raise InputError("it is no single object")
             return _Plain(file).load().item()
     except Exception:  # unpickling raises many kinds
-        raise FileNotFoundError(f"no cache that is plain at {path}") from None
+        raise MissingFileError(f"no cache that is plain at {path}") from None
 
 
 def _check_settings(
@@ -276,7 +277,7 @@ def _self_test() -> None:
     except Exception as error:
         found = (f"{type(error).__name__}: {error}",)  # type: ignore[assignment]
     if found != ((1, 128, 4, 4), 2, [8, 16, 32]):
-        raise RuntimeError(
+        raise StateError(
             f"ultralytics {ultralytics.__version__} parses dualvit's rows wrongly ({found}); "
             "install a version from 8.2.103 on, below 9"
         )

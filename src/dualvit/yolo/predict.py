@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from ultralytics.models import yolo
 
+from dualvit.errors import InputError
+
 
 class DualPredictor:
     """Mixin in front of a stock predictor."""
@@ -21,7 +23,7 @@ class DualPredictor:
         if floating:
             bad = [i for i, image in enumerate(batch) if not bool(torch.isfinite(image).all())]
             if bad:
-                raise ValueError(f"image {bad[0]} of the batch holds NaN or infinite values; give finite ones, 0 to 1")
+                raise InputError(f"image {bad[0]} of the batch holds NaN or infinite values; give finite ones, 0 to 1")
         return batch
 
 

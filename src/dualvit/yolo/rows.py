@@ -14,6 +14,7 @@ from ultralytics.nn.modules.conv import Conv
 
 import dualvit.models.mixers  # noqa: F401  (registers them)
 from dualvit.backbones.timm_model import as_maps, plan_backbone
+from dualvit.errors import InputError
 from dualvit.fast import accelerate
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import DualViTConfig
@@ -64,7 +65,7 @@ class TimmBackbone(nn.Module):
         self.out_of_place = tuple(m for m in self.model.modules() if getattr(m, "inplace", None) is False)
         dropped = [getattr(module, "drop_prob", None) or 0.0 for module in self.model.modules()]
         if options.get("drop_path_rate") and not any(dropped):
-            raise ValueError(f"timm model {name!r} has no drop path; leave drop_path_rate out")
+            raise InputError(f"timm model {name!r} has no drop path; leave drop_path_rate out")
 
     def forward(self, image: Tensor) -> list[Tensor]:
         # Opening a checkpoint, and older versions also a build, set `inplace` on every module that has it.

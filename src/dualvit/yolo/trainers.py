@@ -24,6 +24,7 @@ from ultralytics.models import yolo
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
+from dualvit.errors import InputError
 from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
 from dualvit.weights import load_backbone
@@ -39,7 +40,7 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
     """Load a checkpoint into the backbone of a YOLO model, all keys or an error; returns the report."""
     backbone = backbone_of(model)
     if backbone is None:
-        raise ValueError("weights is given, but the model YAML has no TimmBackbone row")
+        raise InputError("weights is given, but the model YAML has no TimmBackbone row")
     report = load_backbone(backbone.model, path, backbone.full_network())
     LOGGER.info(f"backbone weights: {report}")
     return str(report)
@@ -62,7 +63,7 @@ class DualTrainer:
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
         if isinstance(weights, nn.Module) and is_fused(weights):
-            raise ValueError("this model was fused for inference and cannot be trained any more; open its file again")
+            raise InputError("this model was fused for inference and cannot be trained any more; open its file again")
         bundle = None
         if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
             cfg = json.loads(os.environ[YAML_ENV])
@@ -116,7 +117,7 @@ class DualTrainer:
             listed = files if self.args.fraction == 1 else kept
         lost = sorted(set(map(str, listed)) - set(map(str, kept)))
         if lost:
-            raise ValueError(
+            raise InputError(
                 f"{len(lost)} of {len(listed)} {mode} images or their labels cannot be read: {', '.join(lost[:3])}"
                 f"{', ...' if len(lost) > 3 else ''}; repair or remove them"
             )

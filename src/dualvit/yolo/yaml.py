@@ -12,6 +12,7 @@ import copy
 from typing import Any
 
 from dualvit.backbones.timm_model import plan_backbone
+from dualvit.errors import InputError
 
 OPTIONS = ("backbone", "backbone_args", "weights", "backbone_lr", "layer_decay", "drop_path_rate")
 
@@ -26,11 +27,11 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """
     d = copy.deepcopy(d)
     if "backbone_weights" in d:
-        raise ValueError(f"backbone_weights in {d.get('yaml_file', 'this YAML')} is called weights; rename it")
+        raise InputError(f"backbone_weights in {d.get('yaml_file', 'this YAML')} is called weights; rename it")
     args, own = d.pop("backbone_args", None), _mapping(options.get("backbone_args"))
     if "head" in d and not d.get("backbone"):
         if not options.get("backbone"):
-            raise ValueError(
+            raise InputError(
                 f"{d.get('yaml_file', 'this YAML')} needs backbone=NAME, a timm model, such as backbone=convnext_atto"
             )
         d["backbone"] = options["backbone"]
@@ -39,7 +40,7 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         d["backbone"] = [[-1, 1, "TimmBackbone", [spec]], *([0, 1, "FeatureMap", [level]] for level in range(3))]
     rows = [row[3][0] for row in d.get("backbone") or [] if row[2] == "TimmBackbone"]
     if (options or args) and not rows:
-        raise ValueError(
+        raise InputError(
             f"{next(iter(options), 'backbone_args')} is for models on a timm backbone, which "
             f"{d.get('yaml_file', 'this YAML')} is not; use yolov8n-timm.yaml or yolov8n-dualvit.yaml"
         )
@@ -53,7 +54,7 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 def _mapping(args: Any) -> dict[str, Any]:
     if args is not None and not isinstance(args, dict):
-        raise ValueError(f"backbone_args={args!r} is no mapping; give one such as {{drop_rate: 0.1}}")
+        raise InputError(f"backbone_args={args!r} is no mapping; give one such as {{drop_rate: 0.1}}")
     return args or {}
 
 
@@ -70,7 +71,7 @@ def fill_rows(d: dict[str, Any], ch: int) -> dict[str, Any]:
             if isinstance(spec["name"], dict):
                 scale = d.get("scale") or next(iter(spec["name"]))
                 if scale not in spec["name"]:
-                    raise ValueError(f"the YAML's backbone has no scale {scale!r}; it has {', '.join(spec['name'])}")
+                    raise InputError(f"the YAML's backbone has no scale {scale!r}; it has {', '.join(spec['name'])}")
                 spec["name"] = spec["name"][scale]
             if d.get("drop_path_rate") is not None:
                 spec["drop_path_rate"] = d["drop_path_rate"]

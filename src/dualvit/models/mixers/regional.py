@@ -6,6 +6,7 @@ from timm.layers import DropPath, trunc_normal_
 from timm.models import register_notrace_function
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import EPS, ConvFFN, SelfAttention
 from dualvit.models.mixers.block import scale
@@ -152,9 +153,9 @@ def check_regions(regions: Tensor | None, pixels: Tensor, window: int) -> Tensor
     """Return the regional tokens if there is one for each window; else raise ValueError."""
     rows, columns = -(-pixels.shape[1] // window), -(-pixels.shape[2] // window)
     if regions is None:
-        raise ValueError(f"regional attention needs regional tokens; give (B, {rows}, {columns}, C)")
+        raise InputError(f"regional attention needs regional tokens; give (B, {rows}, {columns}, C)")
     if regions.shape[1] != rows or regions.shape[2] != columns:
-        raise ValueError(
+        raise InputError(
             f"{regions.shape[1]}x{regions.shape[2]} regional tokens for {rows}x{columns} windows; give one each"
         )
     return regions

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from dualvit.errors import InputError
 from dualvit.names import is_shards
 from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Positive, Recipe, Share
 
@@ -105,18 +106,18 @@ class ClassifyRecipe(Recipe):
 
     def __post_init__(self) -> None:
         if self.mixes and self.data.batch % 2:
-            raise ValueError(f"mixup pairs pictures, and data.batch is {self.data.batch}; give an even one")
+            raise InputError(f"mixup pairs pictures, and data.batch is {self.data.batch}; give an even one")
         sharded = is_shards(self.data.root)
         if sharded and (self.data.samples is None or not self.data.val):
-            raise ValueError("shards need data.samples (pictures in an epoch) and data.val (shards to validate on)")
+            raise InputError("shards need data.samples (pictures in an epoch) and data.val (shards to validate on)")
         if self.token_labels is None:
             return
         if sharded:
-            raise ValueError("token labels need a folder with train/CLASS/ as data.root; shards have no label maps")
+            raise InputError("token labels need a folder with train/CLASS/ as data.root; shards have no label maps")
         if self.mixes:
-            raise ValueError("token labels bring MixToken; set mix.mixup=0 and mix.cutmix=0")
+            raise InputError("token labels bring MixToken; set mix.mixup=0 and mix.cutmix=0")
         if self.data.image_size % 32:
-            raise ValueError(f"data.image_size is {self.data.image_size}; token labels need a multiple of 32")
+            raise InputError(f"data.image_size is {self.data.image_size}; token labels need a multiple of 32")
 
     @property
     def mixes(self) -> bool:

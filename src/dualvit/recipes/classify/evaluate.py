@@ -9,6 +9,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from dualvit.data.images import Sample, read_folders, read_split
+from dualvit.errors import InputError
 from dualvit.files import write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.pictures.confusion import confusion
@@ -143,7 +144,7 @@ def probe(
         train = features(source, split.train, batch, workers, device, skipped, progress)
         val = features(source, split.val, batch, workers, device, skipped, progress)
         if neighbours > len(train[0]):
-            raise ValueError(
+            raise InputError(
                 f"--neighbours is {neighbours}, and there are {len(train[0])} training pictures; give fewer"
             )
         nearest = KNeighborsClassifier(neighbours, metric="cosine", weights="distance").fit(*train)

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from dualvit.errors import InputError
 from dualvit.recipes.build import build_network
 from dualvit.recipes.classify.task import Classify
 from dualvit.recipes.classify.transforms import eval_transform, normalisation
@@ -49,15 +50,15 @@ def open_source(
     path = Path(model)
     if path.suffix == ".ckpt" or path.is_file():
         if weights is not None:
-            raise ValueError(f"{model} has weights of its own; leave --weights out")
+            raise InputError(f"{model} has weights of its own; leave --weights out")
         task = load(path)
         if not isinstance(task, Classify):
-            raise ValueError(f"{model} is a checkpoint of {task.recipe.task}; give one of a classifier")
+            raise InputError(f"{model} is a checkpoint of {task.recipe.task}; give one of a classifier")
         data = task.recipe.data
         transform = eval_transform(size or data.image_size, data.crop_pct, *normalisation(task.network))
         return Source(model, task.network.to(device).eval(), task.classes, transform)
     if weights is None:
-        raise ValueError(f"model {model} has no weights here, and none are downloaded; give --weights, or a checkpoint")
+        raise InputError(f"model {model} has no weights here, and none are downloaded; give --weights, or a checkpoint")
     network = build_network(Network(model, weights=str(weights)), num_classes=len(classes) if classes else 0)
     crop_pct = float(network.pretrained_cfg.get("crop_pct", 0.875))  # type: ignore[union-attr, operator]
     transform = eval_transform(size or 224, crop_pct, *normalisation(network))

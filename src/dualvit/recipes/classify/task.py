@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from dualvit.data.images import UnreadableError, open_rgb
 from dualvit.data.label_maps import crop
 from dualvit.data.listing import free_names, write_predictions
+from dualvit.errors import InputError
 from dualvit.pictures.captions import captioned
 from dualvit.recipes.classify.build import build_classifier
 from dualvit.recipes.classify.config import ClassifyRecipe
@@ -54,7 +55,7 @@ class Classify(Task):
         if self.mixup is None:
             return {"class": F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)}
         if len(images) % 2:
-            raise ValueError(f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even one")
+            raise InputError(f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even one")
         mixed, target = self.mixup(images.clone(), labels)  # it works in place, and a NaN's culprit needs the original
         return {"class": self.soft(self.network(mixed), target)}
 

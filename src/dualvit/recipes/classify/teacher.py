@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dualvit.data.images import read_folders
 from dualvit.data.label_maps import INDEX, compact, place, write_index, write_map
+from dualvit.errors import InputError
 from dualvit.locks import only_writer
 from dualvit.models.contract import Backbone
 from dualvit.provenance import environment
@@ -47,7 +48,7 @@ def token_scores(network: Any, images: Tensor) -> Tensor:
         if side * side == tokens.shape[1]:
             grid = tokens.unflatten(1, (side, side))
             return _each(network, grid, lambda flat: flat[:, None].expand(-1, prefix + 1, -1))
-    raise ValueError(
+    raise InputError(
         f"a {type(network).__name__} has features {tuple(features.shape)}, which are no map; take another teacher"
     )
 
@@ -94,7 +95,7 @@ def write_maps(
     found = read_folders(data)
     source = open_source(model, weights, found.classes, size, device)
     if source.classes is not None and source.classes != found.classes:
-        raise ValueError(
+        raise InputError(
             f"{model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
             f"{len(found.classes)} ({', '.join(found.classes[:3])}, ...); take a teacher of these classes"
         )

@@ -7,6 +7,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dualvit.errors import InputError
+
 Box = tuple[int, int, int, int]
 UNIT = 8  # pixels of the stem's map on a side of a token of the last stage
 
@@ -104,7 +106,7 @@ def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 def check_network(network: nn.Module, name: str) -> None:
     """Raise ValueError unless the network has the token-labelling head, and a stem to mix at."""
     if getattr(network, "aux_head", None) is None or not hasattr(network, "stem"):
-        raise ValueError(
+        raise InputError(
             f"network {name} has no token-labelling head; take dualvit_n, _t, _s, _b or _l without "
             "network.options.token_label=false, or leave token_labels out"
         )

@@ -10,6 +10,7 @@ from timm.data import create_transform
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
+from dualvit.errors import InputError
 from dualvit.recipes.classify.config import Augment
 
 
@@ -45,7 +46,7 @@ class TrainTransform:
                 re_prob=augment.erasing, re_mode="pixel", mean=mean, std=std,
             )  # fmt: skip
         except (AssertionError, KeyError, ValueError) as error:  # timm asserts what its notation allows
-            raise ValueError(
+            raise InputError(
                 f"augment.auto is {augment.auto!r}, which timm cannot read ({error}); "
                 "write it like rand-m9-mstd0.5-inc1, or leave it empty"
             ) from None

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from dualvit.errors import InputError
 from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Recipe, Share
 
 Side = Annotated[int, Field(ge=32)]
@@ -71,9 +72,9 @@ class DetectData(Data):
 
     def __post_init__(self) -> None:
         if self.image_size != Data.image_size:
-            raise ValueError("pictures of detectors are no squares; give short_side and long_side, not image_size")
+            raise InputError("pictures of detectors are no squares; give short_side and long_side, not image_size")
         if max(self.sides) > self.long_side:
-            raise ValueError(f"short_side is {max(self.sides)} and long_side {self.long_side}; give a larger long_side")
+            raise InputError(f"short_side is {max(self.sides)} and long_side {self.long_side}; give a larger long_side")
 
     @property
     def sides(self) -> tuple[int, ...]:

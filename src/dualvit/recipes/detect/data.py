@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from dualvit.data.coco import Coco, Picture, decode, read_coco
 from dualvit.data.images import open_rgb
 from dualvit.data.yolo_layout import read_yolo
+from dualvit.errors import InputError
 from dualvit.recipes.detect.config import Augment, DetectRecipe
 from dualvit.recipes.detect.config import DetectData as Settings
 from dualvit.recipes.loading import TaskData, UnreadableError
@@ -39,7 +40,7 @@ class DetectData(TaskData):
             differing = set(zip(self.val.category_ids, self.val.classes, strict=True)) ^ set(
                 zip(self.category_ids, self.classes, strict=True)
             )
-            raise ValueError(
+            raise InputError(
                 f"{self.train.name} and {self.val.name} have different categories, such as {min(differing)}; "
                 "give both the same ids and names"
             )
@@ -48,7 +49,7 @@ class DetectData(TaskData):
 
     def train_data(self) -> Dataset[Sample]:
         if not len(_labels(self.train)):
-            raise ValueError(
+            raise InputError(
                 f"{self.train.name}: none of its {len(self.train.pictures)} images has an object to learn from; "
                 "give its annotations, or label files where data.yaml leads to"
             )
@@ -110,7 +111,7 @@ class Objects(Dataset[Sample]):
         self.found, self.masks, self.transform = found, masks, transform
         bare = [picture for picture in found.pictures if masks and None in picture.segments]
         if bare:
-            raise ValueError(
+            raise InputError(
                 f"{found.name}: an object in {bare[0].file.name} has a box and no mask; "
                 "Mask R-CNN needs masks: give such a data set, or detector=retinanet"
             )

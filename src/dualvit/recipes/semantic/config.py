@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from dualvit.errors import InputError
 from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Positive, Recipe, Share
 
 STEP = 32  # sides that the network takes are multiples of it
@@ -36,11 +37,11 @@ class SemanticData(Data):
     def __post_init__(self) -> None:
         if self.image_size % STEP:
             nearest = max(round(self.image_size / STEP), 1) * STEP
-            raise ValueError(f"image_size {self.image_size} is no multiple of {STEP}; give {nearest}")
+            raise InputError(f"image_size {self.image_size} is no multiple of {STEP}; give {nearest}")
         if self.stride is not None and self.stride > self.image_size:
-            raise ValueError(f"stride {self.stride} leaves gaps between windows of {self.image_size}; give less")
+            raise InputError(f"stride {self.stride} leaves gaps between windows of {self.image_size}; give less")
         if self.classes and self.ignore_index < len(self.classes):
-            raise ValueError(f"ignore_index {self.ignore_index} is the index of a class; give 255")
+            raise InputError(f"ignore_index {self.ignore_index} is the index of a class; give 255")
 
     def window_stride(self) -> int:
         """Pixels between windows."""
@@ -65,7 +66,7 @@ class Augment:
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale goes from {self.scale[0]:g} down to {self.scale[1]:g}; give the smaller one first")
+            raise InputError(f"scale goes from {self.scale[0]:g} down to {self.scale[1]:g}; give the smaller one first")
 
 
 @dataclass(frozen=True, config=CHECKED)

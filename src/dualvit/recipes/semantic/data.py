@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from dualvit.data.masks import Masks, draw_polygons, read_mask, read_masks, read_rgb, require_polygons
 from dualvit.data.yolo_layout import Pair
+from dualvit.errors import InputError
 from dualvit.files import at_limit
 from dualvit.recipes.loading import TaskData, UnreadableError
 from dualvit.recipes.semantic.config import Augment, SemanticData, SemanticRecipe
@@ -74,7 +75,7 @@ class SemanticModule(TaskData):
         self.found = read_masks(recipe.data.root, recipe.data.classes)
         self.classes = self.found.classes
         if recipe.data.ignore_index < len(self.classes):
-            raise ValueError(
+            raise InputError(
                 f"data.ignore_index is {recipe.data.ignore_index}, which is class "
                 f"{self.classes[recipe.data.ignore_index]!r}; give {max(255, len(self.classes))}"
             )

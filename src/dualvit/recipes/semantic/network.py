@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dualvit.backbones.recompute import recompute_blocks
 from dualvit.backbones.timm_model import never_decayed
+from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.recipes.config import Network
@@ -38,7 +39,7 @@ class Segmenter(nn.Module):
             whole = create_model(network.name, **options)
         info: Any = create_on_meta(network.name, options).feature_info
         if info.reduction()[-4:] != REDUCTIONS:
-            raise ValueError(f"{network.name} has maps at strides {info.reduction()}; UPerNet needs {REDUCTIONS}")
+            raise InputError(f"{network.name} has maps at strides {info.reduction()}; UPerNet needs {REDUCTIONS}")
         self.upernet = UPerNet(
             f"tu-{network.name}", encoder_weights=None, decoder_channels=decoder.channels, classes=classes, **options
         )
