@@ -213,7 +213,7 @@ class SemanticSeed(nn.Module):
         queries = self.query_proj(self.query_norm(queries.flatten(2).transpose(1, 2)))  # (1, M, C), M = rows columns
         pooled = cells.flatten(1, 2)  # (B, M, C)
         k, v = self.kv(pooled).chunk(2, dim=-1)
-        attended = attend(queries.expand(pooled.shape[0], -1, -1), k, v, num_heads=1)  # (B, M, C)
+        attended = attend(queries.expand(pixels.shape[0], -1, -1), k, v, num_heads=1)  # (B, M, C)
         gate = self.gate((attended + pooled).mean(1, keepdim=True)).unflatten(2, (2, -1)).softmax(2)  # (B, 1, 2, C)
         return self.norm(gate[:, :, 0] * attended + gate[:, :, 1] * pooled)
 
