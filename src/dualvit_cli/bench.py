@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dualvit.errors import InputError
 from dualvit_cli.shared import before_torch, console, importing, say, working
 
 
@@ -75,7 +74,7 @@ def numbers(name: str, text: str) -> list[int]:
     """
     words = split(text)
     if not words or not all(word.isdigit() for word in words):
-        raise InputError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
+        raise ValueError(f"{name} is {text!r}; give whole numbers split by commas, such as 224,640")
     return [int(word) for word in words]
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from dualvit.errors import InputError
 from dualvit_cli.shared import Changes, before_torch, console, importing
 
 
@@ -31,7 +30,7 @@ def compare(
         print(_template(experiment), end="")
         return
     if experiment is None:
-        raise InputError("no experiment is named; give a YAML file, or see `dualvit compare --template`")
+        raise ValueError("no experiment is named; give a YAML file, or see `dualvit compare --template`")
     with before_torch():
         from dualvit.compare.experiment import load, require
 
@@ -58,5 +57,5 @@ def _template(name: str | None) -> str:
             firsts = {stem: file.read_text().splitlines()[0].lstrip("# ") for stem, file in sorted(files.items())}
             return "".join(f"{stem:10} {line}\n" for stem, line in firsts.items())
         if name not in files:
-            raise InputError(unknown_name("template", name, files))
+            raise ValueError(unknown_name("template", name, files))
         return files[name].read_text()

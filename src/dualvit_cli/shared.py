@@ -10,8 +10,6 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from dualvit.errors import InputError
-
 console = Console()
 
 
@@ -66,13 +64,13 @@ class Command(TyperCommand):
         for word in (arg.partition("=")[0] for arg in args):
             new = self.RENAMED.get(word)
             if word not in options and new in options:
-                raise InputError(f"unknown option {word}; it is called {new}")
+                raise ValueError(f"unknown option {word}; it is called {new}")
         strict, context.allow_extra_args = context.allow_extra_args, True
         rest: list[str] = super().parse_args(context, args)
         context.allow_extra_args = strict
         if rest and not strict and not context.resilient_parsing:
             if "--set" in options and "=" in rest[0]:
-                raise InputError(f"{rest[0]!r} stands alone; write --set {rest[0]}")
+                raise ValueError(f"{rest[0]!r} stands alone; write --set {rest[0]}")
             context.fail(f"Got unexpected extra argument ({' '.join(rest)})")
         return rest
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import typer
 
-from dualvit.errors import InputError
 from dualvit_cli.shared import importing, keep_memory
 
 NEEDED = {  # what Ultralytics would fill in by itself, with a model, data or pictures that nobody named
@@ -105,7 +104,7 @@ def run(arguments: list[str]) -> None:
         if key in OPTIONS:
             options[key] = _parse(key, value)
         elif key in RENAMED:
-            raise InputError(f"unknown setting {key!r}; it is called {RENAMED[key]}")
+            raise ValueError(f"unknown setting {key!r}; it is called {RENAMED[key]}")
         else:
             rest.append(argument)
     mode, settings = _read(merge_equals_args(list(rest)))
@@ -169,7 +168,7 @@ def _read(arguments: list[str]) -> tuple[str, set[str]]:
     if other:  # `settings` and the like, or a mistake that Ultralytics names
         return mode, set(settings)
     if not mode:
-        raise InputError(
+        raise ValueError(
             f"what is to be done is not given; name one of {', '.join(NEEDED)}, such as: "
             "dualvit yolo detect train model=yolov8n-dualvit.yaml data=data.yaml"
         )
@@ -191,8 +190,8 @@ def _parse(key: str, value: str) -> Any:
         try:
             return yaml.safe_load(value)
         except yaml.YAMLError:
-            raise InputError(f"{key}={value} is no mapping; give one such as '{{drop_rate: 0.1}}'") from None
+            raise ValueError(f"{key}={value} is no mapping; give one such as '{{drop_rate: 0.1}}'") from None
     try:
         return float(value)
     except ValueError:
-        raise InputError(f"{key}={value} is not a number; give one in (0, 1]") from None
+        raise ValueError(f"{key}={value} is not a number; give one in (0, 1]") from None
