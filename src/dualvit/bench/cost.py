@@ -38,8 +38,7 @@ def macs(model: nn.Module, image_size: int, channels: int = 3) -> int:
         True
     """
     training = model.training
-    device = next(model.parameters()).device
-    image = torch.zeros(1, channels, image_size, image_size, device=device)
+    image = torch.zeros(1, channels, image_size, image_size, device=next(model.parameters()).device)
     # Plain attention: older torch does not count every fused kernel.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model.eval()(image)

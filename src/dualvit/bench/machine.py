@@ -47,9 +47,8 @@ def memory_guard(device: torch.device) -> Iterator[None]:
         free = 1024 * int(lines["MemAvailable"].split()[0])
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (ImportError, OSError, KeyError, ValueError):
-        yield
-        return
-    if device.type != "cpu":
+        free = None
+    if free is None or device.type != "cpu":
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_AS)

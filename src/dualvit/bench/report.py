@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dualvit.bench.results import BenchResult, Measurement
+from dualvit.bench.results import BenchResult, Measurement, points
 from dualvit.files import write_atomic, write_json
 from dualvit.pictures.curves import Curve, time_over_size
 
@@ -63,7 +63,7 @@ def draw(result: BenchResult) -> dict[str, bytes]:
     models = list(dict.fromkeys(one.model for one in result.measurements))
     curves = []
     for growth in result.growth:
-        sizes, times = zip(*result.curve(growth), strict=True)
+        sizes, times = zip(*points(result.measurements, growth.model, growth.dtype), strict=True)
         name = growth.model if len(dtypes) == 1 else f"{growth.model} {growth.dtype}"
         label = f"{name}   pixels^{growth.exponent:.2f}"
         curves.append(Curve(label, sizes, times, models.index(growth.model), dtypes.index(growth.dtype)))

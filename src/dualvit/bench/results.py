@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -152,10 +152,6 @@ class BenchResult:
     def measured(self) -> list[Measurement]:
         """Return those that have figures."""
         return [one for one in self.measurements if not one.failure]
-
-    def curve(self, growth: Growth) -> Iterator[tuple[int, float]]:
-        """Yield image sizes, ascending, and milliseconds per picture of one model in one precision."""
-        yield from points(self.measurements, growth.model, growth.dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON holds it."""

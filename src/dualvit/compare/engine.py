@@ -55,9 +55,7 @@ class DataSet:
 
     Attributes:
         path: The folder, or the data.yaml.
-        classes: Their number.
-        train: The number of pictures to train on.
-        val: The number of pictures to validate on.
+        classes, train, val: The numbers of classes, of pictures to train on, and to validate on.
     """
 
     path: str
@@ -79,14 +77,7 @@ UNPLACED = Place()  # of what is built and not trained
 
 
 def engine(experiment: Experiment, entry: Entry, data: str, place: Place = UNPLACED) -> Engine:
-    """Return the engine of a model.
-
-    Args:
-        experiment: Its settings.
-        entry: The model.
-        data: The data set's place.
-        place: Where it is to be trained.
-    """
+    """Return the engine that trains a model on the data set at `data`."""
     settings = experiment.training(entry)
     if experiment.engine == "recipe":
         from dualvit.compare.recipe_engine import RecipeEngine

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterable
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,22 +20,22 @@ def preload(module: str, cuda: bool) -> None:
     Importing takes longer than a short cell trains. A process on a GPU starts fresh all the same,
     because CUDA does not survive a fork.
     """
-    if not cuda and "forkserver" in multiprocessing.get_all_start_methods():
+    if start_method(cuda) == "forkserver":
         from multiprocessing import forkserver
 
         multiprocessing.set_forkserver_preload(["dualvit.compare.worker", module])
         forkserver.ensure_running()
 
 
-def start_method(cuda: bool) -> BaseContext:
-    """How processes start: forked off one that has imported everything, or fresh."""
-    able = not cuda and "forkserver" in multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if able else "spawn")
+def start_method(cuda: bool) -> str:
+    """Return how processes start: forked off one that has imported everything, or fresh."""
+    return "forkserver" if not cuda and "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def spawn(folder: Path, gpu: str | None, measure: bool = False) -> BaseProcess:
     """Start a cell, or the measurement of cost, in a process of its own."""
-    process = start_method(gpu is not None).Process(target=work, args=(folder, gpu, measure))  # type: ignore[attr-defined]
+    context = multiprocessing.get_context(start_method(gpu is not None))
+    process: BaseProcess = context.Process(target=work, args=(folder, gpu, measure))  # type: ignore[attr-defined]
     process.start()
     return process
 

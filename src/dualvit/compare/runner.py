@@ -265,7 +265,10 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     slots = find_slots(experiment)
     preload(MODULES[experiment.engine], cuda=slots[0].gpu is not None)
     with only_writer(experiment.output, "dualvit compare"), terminable():
-        data = _prepare(experiment)
+        with working("data", first=LIBRARIES) as report:
+            data = prepare_data(experiment, report)
+            report.begin("models")
+            check_models(experiment, data)  # a mistake shows before anything is trained
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
         try:
@@ -281,15 +284,6 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     if failed:
         console.print("run the same command again to retry", highlight=False)
     return not failed
-
-
-def _prepare(experiment: Experiment) -> DataSet:
-    """The data, and every model built once, so that a mistake shows before anything is trained."""
-    with working("data", first=LIBRARIES) as report:
-        data = prepare_data(experiment, report)
-        report.begin("models")
-        check_models(experiment, data)
-    return data
 
 
 def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Console) -> None:

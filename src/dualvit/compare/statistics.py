@@ -26,10 +26,10 @@ class Difference:
 
     def __str__(self) -> str:
         """Return points in 100 with the interval, such as +1.2 (-0.3 to +2.7)."""
-        interval = (
-            "" if self.low is None or self.high is None else f" ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
-        )
-        return f"{100 * self.mean:+.1f}{interval}"
+        mean = f"{100 * self.mean:+.1f}"
+        if self.low is None or self.high is None:
+            return mean
+        return f"{mean} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
 
     @property
     def clear(self) -> bool:

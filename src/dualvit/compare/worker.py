@@ -29,12 +29,7 @@ SAID = (ValueError, OSError, NonFiniteLossError, ModuleNotFoundError)  # they sa
 
 
 class Reporter:
-    """Writes how far a training is to `progress.json`: each epoch, and between them now and then.
-
-    Args:
-        folder: Takes the file.
-        memory: Is begun when training begins.
-    """
+    """Writes how far a training is to `progress.json`, each epoch and between; starts `memory` with the training."""
 
     def __init__(self, folder: Path, memory: PeakMemory) -> None:
         self.path, self.memory = folder / "progress.json", memory
