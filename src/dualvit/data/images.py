@@ -1,24 +1,16 @@
-"""Pictures in folders by class: read once, kept in memory as bytes, so that time goes into the network."""
+"""Pictures in folders by class: which there are, with what labels, and one decoder for all of them."""
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import torch
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import at_limit, cannot
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-MEMORY = 2 << 30  # bytes of decoded pictures that are kept; beyond it they are decoded at each use
 Sample = tuple[Path, int]
 
 
@@ -125,60 +117,3 @@ def open_rgb(file: Path | IO[bytes], name: str = "") -> Image.Image:
             raise cannot("read", name or file, error) from None  # type: ignore[arg-type]
         reason, remedy = str(error), "repair or remove it"
     raise UnreadableError(f"cannot read the picture {name or file}: {reason}; {remedy}")
-
-
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Pictures with labels; decoded once where they fit into memory.
-
-    Args:
-        samples: Files and labels.
-        side: Pictures whose shorter side is longer are brought down to it; in pixels.
-        transform: From uint8 (3, H, W) to what the network takes.
-        memory: Bytes of decoded pictures to keep at most.
-    """
-
-    def __init__(
-        self, samples: tuple[Sample, ...], side: int, transform: Callable[[Tensor], Tensor], memory: int = MEMORY
-    ) -> None:
-        self.samples, self.side, self.transform = samples, side, transform
-        self.kept: list[Tensor] | None = None
-        if 3 * side * side * len(samples) <= memory:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # PIL decodes outside the interpreter lock
-                self.kept = list(pool.map(self._decode, (file for file, _ in samples)))
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        file, label = self.samples[index]
-        return self.transform(self._decode(file) if self.kept is None else self.kept[index]), label
-
-    def _decode(self, file: Path) -> Tensor:
-        image = open_rgb(file)
-        if min(image.size) > self.side:
-            factor = self.side / min(image.size)
-            image = image.resize(
-                tuple(max(round(length * factor), self.side) for length in image.size),  # type: ignore[arg-type]
-                Image.Resampling.BICUBIC,
-                reducing_gap=3,
-            )
-        return v2.functional.pil_to_tensor(image)
-
-
-def training_transform(size: int, crop_scale: float, flip: float, colour_jitter: float) -> Callable[[Tensor], Tensor]:
-    """Random crop, mirror and colours; uint8 (3, H, W) to normalised float (3, size, size)."""
-    steps: list[torch.nn.Module] = [
-        v2.RandomResizedCrop(size, scale=(crop_scale, 1), ratio=(0.9, 1.1), antialias=True),
-        *([v2.RandomHorizontalFlip(flip)] if flip else []),
-        *([v2.ColorJitter(colour_jitter, colour_jitter, colour_jitter)] if colour_jitter else []),
-    ]
-    return v2.Compose([*steps, *_normalised()])
-
-
-def validation_transform(size: int) -> Callable[[Tensor], Tensor]:
-    """The centre of the picture; uint8 (3, H, W) to normalised float (3, size, size)."""
-    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), *_normalised()])
-
-
-def _normalised() -> list[torch.nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)]
