@@ -8,7 +8,7 @@ import torch
 
 from dualvit import archives
 from dualvit.archives import DamagedError
-from dualvit.files import whole
+from dualvit.files import atomic
 
 CONTENT = {"weights": torch.arange(3000.0).reshape(30, 100), "rows": [1, {"name": "text"}]}
 
@@ -19,7 +19,7 @@ def same(found):
 
 @pytest.fixture
 def file(tmp_path):
-    with whole(tmp_path / "last.ckpt") as file:
+    with atomic(tmp_path / "last.ckpt") as file:
         archives.save(CONTENT, file)
     return tmp_path / "last.ckpt"
 
@@ -105,7 +105,7 @@ def test_what_stops_a_save_comes_through(file, error, call):
             return getattr(self.file, name)
 
     before = file.read_bytes()
-    with pytest.raises(type(error)) as caught, whole(file) as out:
+    with pytest.raises(type(error)) as caught, atomic(file) as out:
         archives.save(CONTENT, Broken(out))
     assert caught.value is error
     assert file.read_bytes() == before
