@@ -93,7 +93,11 @@ class ClassifySettings(Data):
 
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class ClassifyRecipe(Recipe):
-    """A recipe of image classification; without `token_labels` it trains on the classes alone."""
+    """A recipe of image classification.
+
+    Attributes:
+        token_labels: Settings of token labelling; null trains on the classes alone.
+    """
 
     LAYOUT: ClassVar[str] = "data.root=FOLDER with train/CLASS/ and val/CLASS/, or shards"
 
