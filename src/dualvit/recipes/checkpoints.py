@@ -98,7 +98,7 @@ def latest(out: Path, first: bool) -> Path | None:
         out: The run's folder.
         first: Whether this is the process that may put files aside; all of them find the same checkpoint.
     """
-    return next((found for name in ("last", "best") if (found := readable(out / f"{name}.ckpt", first))), None)
+    return next((file for name in ("last", "best") if (file := readable(out / f"{name}.ckpt", first))), None)
 
 
 def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path) -> None:

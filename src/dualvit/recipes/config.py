@@ -218,9 +218,9 @@ def typed(kind: type[Any], plain: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(plain))
     except ValidationError as error:
-        found = error.errors()
+        mistakes = error.errors()
         # What is missing is often what was misspelt.
-        first = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
+        first = next((one for one in mistakes if one["type"] == "unexpected_keyword_argument"), mistakes[0])
         raise ValueError(_mistake(kind, first)) from None
 
 

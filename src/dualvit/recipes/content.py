@@ -126,16 +126,16 @@ def require_own_data(recipe: Recipe, changes: Iterable[str], where: Path) -> Non
     Raises:
         ValueError: with what to give.
     """
-    given = {change.partition("=")[0].strip() for change in changes}
+    changed = {change.partition("=")[0].strip() for change in changes}
     root = recipe.data.root
     if is_shards(root):
-        missing = [key for key in ("data.val", "data.classes") if key not in given]
+        missing = [key for key in ("data.val", "data.classes") if key not in changed]
         if missing:
             raise ValueError(
                 f"{where} was trained on shards, and those that it names are not opened; "
                 f"give {' and '.join(f'{key}=...' for key in missing)}"
             )
-    elif "data.root" not in given and ("://" in root or PureWindowsPath(root).drive.startswith(("\\\\", "//"))):
+    elif "data.root" not in changed and ("://" in root or PureWindowsPath(root).drive.startswith(("\\\\", "//"))):
         raise ValueError(f"{where} names {root!r}, which is on another machine and is not opened; give data.root=...")
 
 

@@ -34,7 +34,7 @@ class Task(lightning.LightningModule):
     Args:
         recipe: The settings.
         classes: Their names, in the order of the outputs.
-        network: The whole network: a classifier, a detector or a segmenter.
+        network: The network: a classifier, a detector or a segmenter.
 
     Attributes:
         metric: The name of the score that the best checkpoint has most of.

@@ -12,7 +12,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from typer.testing import CliRunner
 
-from dualvit.recipes.classify.build import build_classifier
+from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.teacher import token_scores, write_maps
 from dualvit.recipes.config import Network, names, plain, read
 from dualvit.recipes.run import fit, load, load_recipe, prepare

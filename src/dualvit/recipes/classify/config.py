@@ -11,7 +11,7 @@ from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Positive, 
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Augment:
+class ClassifyAugment:
     """What training pictures go through: timm's transforms, under its names.
 
     Attributes:
@@ -103,7 +103,7 @@ class ClassifyRecipe(Recipe):
 
     task: Literal["classify"] = "classify"
     data: ClassifySettings
-    augment: Augment = field(default_factory=Augment)
+    augment: ClassifyAugment = field(default_factory=ClassifyAugment)
     mix: Mix = field(default_factory=Mix)
     token_labels: TokenLabels | None = None
 

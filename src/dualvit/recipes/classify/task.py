@@ -16,8 +16,8 @@ from dualvit.data.images import UnreadableError, open_rgb
 from dualvit.data.label_maps import crop
 from dualvit.data.listing import free_names, write_predictions
 from dualvit.pictures.captions import captioned
-from dualvit.recipes.classify.build import build_classifier
 from dualvit.recipes.classify.config import ClassifyRecipe
+from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
 from dualvit.recipes.classify.transforms import eval_transform, normalisation
 from dualvit.recipes.task import Task
@@ -78,10 +78,10 @@ class Classify(Task):
         self.top5.update(logits, labels)
 
     def scores(self) -> Mapping[str, float]:
-        found = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
+        scores = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
         self.top1.reset()
         self.top5.reset()
-        return found
+        return scores
 
     @torch.no_grad()
     def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
@@ -99,9 +99,9 @@ class Classify(Task):
                 continue
             scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
             best = scores.topk(min(5, len(self.classes)))
-            found = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
+            classes = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
             picture = out / f"{name}.png"
-            rows.append({"image": str(file), "picture": picture.name, "classes": dict(found)})
-            captioned(image, found).save(picture)
-            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}; {picture}"
+            rows.append({"image": str(file), "picture": picture.name, "classes": dict(classes)})
+            captioned(image, classes).save(picture)
+            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in classes[:3])}; {picture}"
         yield from write_predictions(about, {"predictions": rows})

@@ -10,7 +10,7 @@ from timm.data import create_transform
 from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
-from dualvit.recipes.classify.config import Augment
+from dualvit.recipes.classify.config import ClassifyAugment
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainTransform:
         mean, std: Of each channel, as the network takes them.
     """
 
-    def __init__(self, augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, augment: ClassifyAugment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.flip = augment.flip
         try:
             first, self.colours, self.final = create_transform(

@@ -35,7 +35,7 @@ class Head:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Augment:
+class DetectAugment:
     """What training pictures go through, beside their size.
 
     Attributes:
@@ -50,7 +50,7 @@ class Augment:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class DetectData(Data):
+class DetectSettings(Data):
     """A data.yaml of the YOLO layout, or a folder in COCO's.
 
     Attributes:
@@ -97,5 +97,5 @@ class DetectRecipe(Recipe):
     task: Literal["detect"] = "detect"
     detector: Literal["retinanet", "mask-rcnn"] = "retinanet"
     head: Head = field(default_factory=Head)
-    augment: Augment = field(default_factory=Augment)
-    data: DetectData
+    augment: DetectAugment = field(default_factory=DetectAugment)
+    data: DetectSettings

@@ -12,7 +12,7 @@ from dualvit.pictures.boxes import draw
 from dualvit.recipes.detect.config import DetectRecipe
 from dualvit.recipes.detect.data import DetectData, read_picture
 from dualvit.recipes.detect.evaluate import as_coco, average_precision, gathered
-from dualvit.recipes.detect.model import Detector
+from dualvit.recipes.detect.network import Detector
 from dualvit.recipes.loading import UnreadableError
 from dualvit.recipes.task import Task
 
@@ -49,7 +49,7 @@ class Detect(Task):
         self.category_ids = list(state["category_ids"])
 
     def backbone(self) -> nn.Module:
-        return self.network.pyramid.body
+        return self.network.feature_maps.body
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         images, targets = batch
@@ -60,10 +60,10 @@ class Detect(Task):
         if batch is None:  # none of its files could be read
             return
         images, targets = batch
-        for found, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
+        for prediction, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
             image_id = int(target["image_id"])
             self.seen.append(image_id)
-            self.predictions += as_coco(found, image_id, self.category_ids)
+            self.predictions += as_coco(prediction, image_id, self.category_ids)
 
     def scores(self) -> Mapping[str, float]:
         predictions, seen = gathered(self.predictions), gathered(self.seen)
@@ -96,15 +96,16 @@ class Detect(Task):
             except UnreadableError as error:
                 yield f"{error}; skipped"
                 continue
-            found = self.network([_as_float(image.to(self.device))])[0]
-            rows = as_coco(found, number, self.category_ids)
+            prediction = self.network([_as_float(image.to(self.device))])[0]
+            rows = as_coco(prediction, number, self.category_ids)
             first = len(content["annotations"]) + 1
             content["annotations"] += [{"id": first + index, **row} for index, row in enumerate(rows)]
             height, width = image.shape[1:]
             picture = out / f"{name}.png"
             row = {"id": number, "file_name": str(file), "width": width, "height": height, "picture": picture.name}
             content["images"].append(row)
-            shown = {name: value[found["scores"] >= self.recipe.head.shown].cpu() for name, value in found.items()}
+            kept = prediction["scores"] >= self.recipe.head.shown
+            shown = {name: value[kept].cpu() for name, value in prediction.items()}
             draw(image, shown, self.classes).save(picture)
             yield f"{file}: {_summary(shown['labels'].tolist(), self.classes)}; {picture}"
         yield from write_predictions(about, content)

@@ -15,8 +15,9 @@ from dualvit.data.masks import read_rgb
 from dualvit.pictures.masks import write_prediction
 from dualvit.recipes.semantic.config import SemanticRecipe
 from dualvit.recipes.semantic.data import ValidationTransform
+from dualvit.recipes.semantic.evaluate import class_ious
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.windows import slide
+from dualvit.recipes.semantic.tiles import slide
 from dualvit.recipes.task import Task
 
 Batch = tuple[list[Tensor], list[Tensor]]
@@ -55,7 +56,7 @@ class Semantic(Task):
     def classify(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """The class of each pixel, int64 of `size` (height, width); the image (3, H, W) is normalised."""
         data = self.recipe.data
-        logits = slide(self.network, image, data.image_size, data.window_stride(), data.blending)
+        logits = slide(self.network, image, data.image_size, data.tile_stride(), data.blending)
         if logits.shape[1:] != tuple(size):
             logits = F.interpolate(logits[None], tuple(size), mode="bilinear", align_corners=False)[0]
         return logits.argmax(0)
@@ -106,14 +107,3 @@ def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:
     """
     total = F.cross_entropy(logits.float(), masks, ignore_index=ignore, reduction="sum")
     return total / (masks != ignore).sum().clamp(min=1)
-
-
-def class_ious(counts: Tensor) -> Tensor:
-    """Intersection over union of each class, (C,), from a confusion matrix (C, C); NaN for one that does not occur.
-
-    Example:
-        >>> class_ious(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).tolist()
-        [0.75, 0.800000011920929, nan]
-    """
-    both = counts.diag().float()
-    return both / (counts.sum(0) + counts.sum(1) - counts.diag())
