@@ -19,12 +19,7 @@ from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
-    """Pictures with labels, decoded at each use.
-
-    Args:
-        samples: Files and labels.
-        transform: From an RGB picture to what the network takes.
-    """
+    """Pictures with labels, decoded at each use."""
 
     def __init__(self, samples: tuple[Sample, ...], transform: Callable[[Image.Image], Tensor]) -> None:
         self.samples, self.transform = samples, transform
@@ -38,13 +33,7 @@ class Photos(Dataset[tuple[Tensor, int]]):
 
 
 class LabelledPhotos(Dataset[tuple[Tensor, int, dict[str, Any]]]):
-    """Pictures with labels and label maps; `dualvit.data.label_maps.crop` makes targets of a batch.
-
-    Args:
-        samples: Files and labels.
-        transform: Which says what part of the picture it shows.
-        maps: Of these pictures.
-    """
+    """Pictures with labels and label maps; `dualvit.data.label_maps.crop` makes targets of a batch."""
 
     def __init__(self, samples: tuple[Sample, ...], transform: TrainTransform, maps: LabelMaps) -> None:
         self.samples, self.transform, self.maps = samples, transform, maps

@@ -177,16 +177,10 @@ def probe(
 ) -> dict[str, Any]:
     """How well frozen features tell classes apart: nearest neighbours by cosine, and logistic regression.
 
-    Args:
-        model: A checkpoint of a recipe, or a timm name.
-        data: With `train/CLASS/` and `val/CLASS/`.
-        out: A folder; takes probe.json.
-        weights: Of a timm model.
-        neighbours: That vote, weighted by distance.
-        size, batch, workers, device, unreadable, progress: As for `evaluate`.
+    `neighbours` vote, weighted by distance. The other arguments are those of `evaluate`.
 
     Returns:
-        What probe.json holds: knn and linear, each a top-1 accuracy.
+        The content of probe.json in `out`: knn and linear, each a top-1 accuracy.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

@@ -27,13 +27,7 @@ class View:
 
 
 class TrainTransform:
-    """A random crop, a mirror, colours and erasing: timm's, with the crop and the mirror known afterwards.
-
-    Args:
-        augment: The settings.
-        size: Sides of the crop in pixels.
-        mean, std: Of each channel, as the network takes them.
-    """
+    """A random crop, a mirror, colours and erasing: timm's, with the crop and the mirror known afterwards."""
 
     def __init__(self, augment: ClassifyAugment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.flip = augment.flip

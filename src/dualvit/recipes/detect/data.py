@@ -96,11 +96,6 @@ class Objects(Dataset[Sample]):
 
     A target has boxes (N, 4) in pixels, labels (N,), image_id, and masks (N, H, W) where asked for.
 
-    Args:
-        coco: The pictures.
-        masks: Whether to draw masks.
-        transform: Of tv_tensors, image and target together.
-
     Raises:
         ValueError: masks are asked for, and an object has none.
     """

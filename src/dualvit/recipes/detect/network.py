@@ -61,10 +61,6 @@ class Detector(nn.Module):
     In training: (images, targets) to the parts of the loss. Else: images to a dictionary each, of boxes (N, 4) in
     the pixels of the image before any resizing, labels (N,), scores (N,), and masks (N, 1, H, W) of probabilities.
     Images are lists of float (3, H, W) between 0 and 1; labels count from 0.
-
-    Args:
-        recipe: The settings.
-        classes: How many.
     """
 
     def __init__(self, recipe: DetectRecipe, classes: int) -> None:

@@ -24,12 +24,6 @@ Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
     """Images with masks.
 
-    Args:
-        masks: The data set.
-        samples: Its images to train on, or to validate on.
-        data: The settings.
-        transform: From uint8 (3, H, W) and int64 (H, W) to what the task takes.
-
     Raises:
         UnreadableError: from an index, where one of its files cannot be read.
         ValueError: from an index, where the mask does not belong to the image or the classes.
@@ -96,12 +90,7 @@ class SemanticData(TaskData):
 
 
 class TrainingTransform:
-    """Random scale, crop, mirror and colours; (3, H, W) and (H, W) to normalised (3, S, S) and (S, S).
-
-    Args:
-        data: The settings of the data.
-        augment: What is random.
-    """
+    """Random scale, crop, mirror and colours; (3, H, W) and (H, W) to normalised (3, S, S) and (S, S)."""
 
     def __init__(self, data: SemanticSettings, augment: SemanticAugment) -> None:
         low, high = (round(data.short_side * factor) for factor in augment.scale)
