@@ -22,7 +22,6 @@ def models() -> None:
     """
     with importing():
         from dualvit.meta import on_meta
-
         from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")

@@ -53,16 +53,15 @@ def _published(scores: dict[str, float]) -> str:
 
 @app.command(cls=Command)
 def show(recipe: RecipeName, changes: Changes = None) -> None:
-    """Print a recipe in full, defaults included, as YAML that `fit` takes."""
-    import yaml  # type: ignore[import-untyped]
-
+    """Print a recipe in full, each setting with its meaning, as YAML that `fit` takes."""
     with before_torch():
         from dualvit.recipes.checks import require_known
-        from dualvit.recipes.config import load_recipe, plain
+        from dualvit.recipes.config import load_recipe
+        from dualvit.recipes.show import commented
 
         loaded = load_recipe(recipe, changes or ())
         require_known(loaded)
-        print(yaml.safe_dump(plain(loaded), sort_keys=False, allow_unicode=True), end="")
+        print(commented(loaded), end="")
 
 
 @app.command(cls=Command)

@@ -13,7 +13,7 @@ from tiny_runs import content, recipe
 
 import dualvit_cli
 from dualvit.recipes import run
-from dualvit.recipes.classify.source import open_source
+from dualvit.recipes.classify.evaluate import open_source
 from dualvit.recipes.content import to_store
 
 URL = "http://dualvit.invalid/x.pth"

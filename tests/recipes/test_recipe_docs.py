@@ -1,6 +1,5 @@
 """The page on recipes names the settings, and their defaults, that there are."""
 
-import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 pytest.importorskip("pydantic", reason="needs dualvit[recipes]")
 
 from dualvit.recipes import config
+from dualvit.recipes.show import meanings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 YAML = {"None": "null", "True": "true", "False": "false", "''": '""', "()": "[]"}
@@ -18,8 +18,7 @@ def table():
     yield from ("| setting | default | what |", "|---|---|---|")
     kinds = {"network": config.Network, "optimizer": config.Optimizer, "schedule": config.Schedule, "data": config.Data}
     for section, kind in kinds.items():
-        found = re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)$", kind.__doc__, re.M)  # further lines are indented
-        words = {name: " ".join(text.split()) for name, text in found}
+        words = meanings(kind)
         for field in fields(kind):
             default = "{}" if field.default_factory is not MISSING else repr(field.default)
             default = "required" if default == repr(MISSING) else YAML.get(default, default.strip("'"))

@@ -1,1 +1,1 @@
-"""Training recipes: classification on Lightning. Detection trains through `dualvit.yolo`."""
+"""Training recipes on Lightning: classification, detection, instance and semantic segmentation."""

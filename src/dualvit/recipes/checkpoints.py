@@ -9,8 +9,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from dualvit import archives
 from dualvit.archives import DamagedError
-from dualvit.errors import AccessError, InputError, MissingFileError
+from dualvit.errors import AccessError, InputError
 from dualvit.files import atomic
+from dualvit.recipes.checks import require_run_checkpoint
 from dualvit.recipes.config import Recipe
 from dualvit.recipes.content import check_run, check_states, to_store
 
@@ -47,10 +48,6 @@ def keepers(folder: Path, metric: str) -> list[Callback]:
     """Callbacks that write `best.ckpt` and then `last.ckpt`, which knows the best score, after each epoch.
 
     They are two, since Lightning's `save_last` leaves the file as it is after an epoch that is not the best so far.
-
-    Args:
-        folder: Takes the files.
-        metric: The score that the best one has most of.
     """
     common: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor=metric, mode="max", **common)
@@ -65,10 +62,8 @@ def read_task_checkpoint(checkpoint: Path) -> dict[str, Any]:
         ValueError: it is damaged, or no recipe's.
         OSError: it cannot be read for another reason.
     """
-    try:
-        content = archives.load(checkpoint)
-    except FileNotFoundError:
-        raise MissingFileError(f"no checkpoint at {checkpoint}; name a run's best.ckpt or last.ckpt") from None
+    require_run_checkpoint(checkpoint)
+    content = archives.load(checkpoint)
     if not isinstance(content, dict) or "dualvit" not in content:
         raise InputError(f"{checkpoint} is no checkpoint of a recipe; `dualvit recipe fit` writes them")
     check_run(content, str(checkpoint))
@@ -99,7 +94,7 @@ def latest(out: Path, first: bool) -> Path | None:
         out: The run's folder.
         first: Whether this is the process that may put files aside; all of them find the same checkpoint.
     """
-    return next((found for name in ("last", "best") if (found := readable(out / f"{name}.ckpt", first))), None)
+    return next((file for name in ("last", "best") if (file := readable(out / f"{name}.ckpt", first))), None)
 
 
 def require_same_run(recipe: Recipe, classes: tuple[str, ...], checkpoint: Path) -> None:

@@ -159,8 +159,8 @@ def model_names() -> set[str]:
 def trainer_settings() -> list[str]:
     """The arguments of Lightning's Trainer; none if its file does not show them."""
     text = _installed("lightning", "pytorch/trainer/trainer.py")
-    found = re.search(r"^class Trainer\b.*?def __init__\(\s*self,(.*?)\) -> None:", text, re.M | re.S)
-    return re.findall(r"^\s+(\w+):", found[1], re.M) if found else []
+    signature = re.search(r"^class Trainer\b.*?def __init__\(\s*self,(.*?)\) -> None:", text, re.M | re.S)
+    return re.findall(r"^\s+(\w+):", signature[1], re.M) if signature else []
 
 
 def _models() -> str:

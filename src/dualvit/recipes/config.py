@@ -32,7 +32,7 @@ class Network:
     Attributes:
         name: Any name that timm knows, ours included.
         options: Further arguments of `timm.create_model`.
-        weights: File of weights to begin with; None trains from scratch.
+        weights: File of weights to begin with; null trains from scratch.
         drop_path: Probability that a block is left out, in the last one; the others have their share of it.
         grad_checkpointing: Recompute blocks in the backward pass, which takes less memory and more time: true, or
             the stages in which, such as [0, 1], which hold most.
@@ -59,10 +59,10 @@ class Optimizer:
     Attributes:
         name: adamw, or another one of timm's.
         lr: Learning rate at its highest.
-        lr_batch: The batch for which `lr` holds; it grows in proportion to `data.batch`. None takes it as it is.
+        lr_batch: The batch for which `lr` holds; it grows in proportion to `data.batch`. null takes it as it is.
         weight_decay: As the optimizer takes it.
         eps: As the optimizer takes it.
-        layer_decay: Factor of the learning rate for each layer below the top; None has one rate for all.
+        layer_decay: Factor of the learning rate for each layer below the top; null has one rate for all.
         clip: Largest norm of the gradient; 0 leaves it as it is.
     """
 
@@ -80,9 +80,9 @@ class Schedule:
     """How long, and the learning rate of each step; timm's schedules, by step.
 
     Attributes:
-        epochs: Passes through the data; or None, if `steps` or `minutes` are set.
-        steps: Optimizer steps; or None.
-        minutes: Wall-clock time of training, in whose course the learning rate falls; or None.
+        epochs: Passes through the data; or null, if `steps` or `minutes` are set.
+        steps: Optimizer steps; or null.
+        minutes: Wall-clock time of training, in whose course the learning rate falls; or null.
         shape: cosine; poly, which falls with `power`; or multistep, a tenth after each of the `milestones`.
         warmup_epochs: Length of the linear warm-up.
         warmup_steps: The same in steps, which goes before epochs.
@@ -141,10 +141,10 @@ class Recipe:
     Attributes:
         task: classify, detect or semantic.
         title: One line for a list.
-        network, optimizer, schedule, data: As above.
+        data: Where the samples come from, and how they are read.
         seed: Of the order, of crops and colours, of new weights and of drop path.
-        ema: Decay of the moving average of the weights that is validated and saved; None has none.
-        published: Of a row of the paper's tables: the metric and its value, which `show` prints.
+        ema: Decay of the moving average of the weights that is validated and saved; null has none.
+        published: Of a row of the paper's tables: the metric and its value, which `recipe list` prints.
         trainer: Further arguments of Lightning's Trainer: devices, num_nodes, strategy, precision, ...
     """
 
@@ -219,9 +219,9 @@ def typed(kind: type[Any], plain: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(plain))
     except ValidationError as error:
-        found = error.errors()
+        mistakes = error.errors()
         # What is missing is often what was misspelt.
-        first = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
+        first = next((one for one in mistakes if one["type"] == "unexpected_keyword_argument"), mistakes[0])
         raise InputError(_mistake(kind, first)) from None
 
 

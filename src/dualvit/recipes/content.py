@@ -127,16 +127,16 @@ def require_own_data(recipe: Recipe, changes: Iterable[str], where: Path) -> Non
     Raises:
         ValueError: with what to give.
     """
-    given = {change.partition("=")[0].strip() for change in changes}
+    changed = {change.partition("=")[0].strip() for change in changes}
     root = recipe.data.root
     if is_shards(root):
-        missing = [key for key in ("data.val", "data.classes") if key not in given]
+        missing = [key for key in ("data.val", "data.classes") if key not in changed]
         if missing:
             raise InputError(
                 f"{where} was trained on shards, and those that it names are not opened; "
                 f"give {' and '.join(f'{key}=...' for key in missing)}"
             )
-    elif "data.root" not in given and ("://" in root or PureWindowsPath(root).drive.startswith(("\\\\", "//"))):
+    elif "data.root" not in changed and ("://" in root or PureWindowsPath(root).drive.startswith(("\\\\", "//"))):
         raise InputError(f"{where} names {root!r}, which is on another machine and is not opened; give data.root=...")
 
 
@@ -147,23 +147,27 @@ def check_states(content: Any, where: str) -> None:
         ValueError: one line that begins with `where`.
     """
     remedy = "move it away and begin anew, or give another folder"
-    for key, kind in OF_LIGHTNING.items():
-        if not isinstance(content, dict) or not isinstance(content.get(key), kind):
-            raise InputError(f"{where} is no checkpoint of a run: it has no {key}; {remedy}")
     try:
-        weights_of(content)
+        _check_parts(content)
     except StoredError as error:
         raise InputError(f"{where} is no checkpoint of a run: {error}; {remedy}") from None
-    fit_loop = content["loops"].get("fit_loop")
-    if not content["optimizer_states"] or not isinstance(fit_loop, dict) or "epoch_progress" not in fit_loop:
-        raise InputError(f"{where} is no checkpoint of a run: it has no optimizer, or no epochs; {remedy}")
     for state in content["callbacks"].values():
-        if not isinstance(state, dict):
-            raise InputError(f"{where} is no checkpoint of a run: a callback's state is no mapping; {remedy}")
         folder = state.get("dirpath")
         for path in (path for key in PATHS for path in _paths(state.get(key, ""))):
             if path and str(path) not in {str(Path(str(folder)) / name) for name in KEPT}:
                 raise InputError(f"{where} names {str(path)[:80]!r}, which is no checkpoint of its run; {remedy}")
+
+
+def _check_parts(content: Any) -> None:
+    for key, kind in OF_LIGHTNING.items():
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+            raise StoredError(f"it has no {key}")
+    weights_of(content)
+    fit_loop = content["loops"].get("fit_loop")
+    if not content["optimizer_states"] or not isinstance(fit_loop, dict) or "epoch_progress" not in fit_loop:
+        raise StoredError("it has no optimizer, or no epochs")
+    if not all(isinstance(state, dict) for state in content["callbacks"].values()):
+        raise StoredError("a callback's state is no mapping")
 
 
 def _paths(value: Any) -> list[Any]:

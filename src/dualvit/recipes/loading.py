@@ -35,8 +35,8 @@ class Order(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.data), self.replicas)
-        return whole + int(self.rank < rest if self.seed is None else rest > 0)
+        share, rest = divmod(len(self.data), self.replicas)
+        return share + int(self.rank < rest if self.seed is None else rest > 0)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         indices = list(range(len(self.data)))

@@ -75,7 +75,7 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
 
 
 def _of_libraries(error: BaseException) -> bool:
-    """Whether torch or Lightning raised an error, which then speaks of what it was given and not of who gave it."""
+    """Whether torch or Lightning raised an error, which then speaks of its arguments and not of the user's settings."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -154,7 +154,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
             check_shapes(task_type(recipe, classes), weights)
         task = task_type(recipe, classes)
         task.load_state_dict(content["state_dict"])
-    except Exception as error:  # of a network that was given what it does not take
+    except Exception as error:  # of a network that does not take its settings or weights
         line = " ".join(str(error).split())[:240] or type(error).__name__
         raise InputError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()
@@ -175,10 +175,10 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
                 f"{task.recipe.data.root} has classes {', '.join(data.classes[:5])}, ... and {checkpoint} "
                 f"{', '.join(task.classes[:5])}, ...; give the data set that it was trained for"
             )
-        found = make_trainer(task.recipe, None).validate(task, data, verbose=False)[0]
+        scores = make_trainer(task.recipe, None).validate(task, data, verbose=False)[0]
         for line in data.skipped.lines():
             print(f"skipped {line}", flush=True)
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in scores.items()}
 
 
 def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterable[str] = ()) -> Iterator[str]:
@@ -214,10 +214,10 @@ def _predict(task: Task, files: list[Path], out: Path) -> Iterator[str]:
 
 
 def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[str, Any]]:
-    """Write a checkpoint's backbone as safetensors, in the names of timm's whole network.
+    """Write a checkpoint's backbone as safetensors, in the names of timm's full network.
 
     Returns:
-        How many entries are in the file; which of the whole network's are not, since a detector's or a segmenter's
+        How many entries are in the file; which of the full network's are not, since a detector's or a segmenter's
         backbone does not have them; and the options that build the network. A file that lacks none loads as
         `timm.create_model(name, checkpoint_path=target, **options)`; every file, as `weights=target` of YOLO.
 
@@ -232,10 +232,10 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     classes = getattr(own, "num_classes", 0)
     with on_meta():
         options = {**network.options, "num_classes": classes}
-        whole = create_model(network.name, **options)
-    names = full_names(own, whole)
+        full = create_model(network.name, **options)
+    names = full_names(own, full)
     state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
-    missing = tuple(name for name in whole.state_dict() if name not in state)
+    missing = tuple(name for name in full.state_dict() if name not in state)
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
     write_atomic(target, safetensors.torch.save(state, metadata))
     return len(state), missing, options

@@ -1,6 +1,6 @@
 """What training shares among all tasks: optimizer, schedule, seeds, the search for a NaN, and what a checkpoint holds.
 
-A task is a subclass with `loss`, `validation_step`, `scores`, and what `predict` needs. Everything else is Lightning's.
+A task is a subclass with `loss`, `validation_step`, `scores` and `predict_one`. Everything else is Lightning's.
 """
 
 import math
@@ -15,6 +15,8 @@ from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRSchedu
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
+from dualvit.data.images import UnreadableError
+from dualvit.data.listing import free_names, write_predictions
 from dualvit.errors import InputError
 from dualvit.fast import accelerate
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
@@ -35,15 +37,17 @@ class Task(lightning.LightningModule):
     Args:
         recipe: The settings.
         classes: Their names, in the order of the outputs.
-        network: The whole network: a classifier, a detector or a segmenter.
+        network: The network: a classifier, a detector or a segmenter.
 
     Attributes:
         metric: The name of the score that the best checkpoint has most of.
+        endings: Of the files that a prediction writes for each image.
         history: A row for each validation: epoch, step, loss, scores.
         begun: Whether training has started, and what went on from a checkpoint has been read.
     """
 
     metric: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]] = (".png",)
     scheduler: Scheduler
 
     def __init__(self, recipe: Recipe, classes: tuple[str, ...], network: nn.Module) -> None:
@@ -65,16 +69,36 @@ class Task(lightning.LightningModule):
         """The scores of the validation that has just ended, `metric` among them; a new one begins."""
         raise NotImplementedError
 
+    @torch.inference_mode()
     def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
-        """Write what the network says of images, as JSON and pictures, to a folder; yields a line for each image."""
+        """Write predictions for images, as predictions.json and pictures, to a folder; yield a line for each image."""
+        self.eval()
+        out.mkdir(parents=True, exist_ok=True)
+        about, names = free_names(files, out, self.endings)
+        content = self.no_predictions()
+        for file, name in zip(files, names, strict=True):
+            try:
+                line = self.predict_one(file, out, name, content)
+            except UnreadableError as error:
+                yield f"skipped: {error}"
+            else:
+                yield f"{file}: {line}"
+        yield from write_predictions(about, content)
+
+    def no_predictions(self) -> dict[str, list[Any]]:
+        """Return the content of predictions.json before the first image."""
+        return {"predictions": []}
+
+    def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
+        """Add an image's prediction to the content of predictions.json, and write its pictures; return them in words.
+
+        Raises:
+            UnreadableError: the image cannot be read.
+        """
         raise NotImplementedError
 
     def backbone(self) -> nn.Module:
         """The network whose weights timm and YOLO can read."""
-        return self.network
-
-    def groups(self, decay: float) -> Any:
-        """What timm's `create_optimizer_v2` takes: the network, or parameter groups."""
         return self.network
 
     # ---- what Lightning calls
@@ -85,7 +109,7 @@ class Task(lightning.LightningModule):
         if settings.name not in list_optimizers():
             raise InputError(f"{unknown_name('optimizer.name', settings.name, list_optimizers())}; timm's are allowed")
         optimizer = create_optimizer_v2(
-            self.groups(settings.weight_decay), settings.name, lr=lr, weight_decay=settings.weight_decay,
+            self.network, settings.name, lr=lr, weight_decay=settings.weight_decay,
             layer_decay=settings.layer_decay, eps=settings.eps,
         )  # fmt: skip
         for group in optimizer.param_groups:

@@ -76,9 +76,9 @@ def make_trainer(
             plugins=plugins,
             use_distributed_sampler=False,
         )
-    except TypeError as error:  # Lightning compares and counts before it looks at what kind of value it was given
-        given = ", ".join(f"trainer.{name}={value!r}" for name, value in asked.items())
-        raise InputError(f"Lightning cannot take one of {given}: {error}") from None
+    except TypeError as error:  # Lightning compares and counts before it looks at a value's kind
+        said = ", ".join(f"trainer.{name}={value!r}" for name, value in asked.items())
+        raise InputError(f"Lightning cannot take one of {said}: {error}") from None
 
 
 def _callbacks(recipe: Recipe, out: Path, metric: str, listener: Listener | None) -> list[Callback]:

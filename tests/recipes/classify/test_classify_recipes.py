@@ -12,7 +12,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from typer.testing import CliRunner
 
-from dualvit.recipes.classify.build import build_classifier
+from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.teacher import token_scores, write_maps
 from dualvit.recipes.config import Network, names, plain, read
 from dualvit.recipes.run import fit, load, load_recipe, prepare
@@ -222,7 +222,7 @@ def test_eval_probe_and_predict(root, trained, teacher, tmp_path):
     assert counts.sum() == 7 and found["top1"] == pytest.approx(float(counts.diagonal().sum()) / 7)
     assert found["top1"] == 1  # red and blue
     assert Image.open(tmp_path / "eval" / "confusion.png").width > 300
-    ask("eval", "resnet10t", root / "val", "--weights", teacher, "--size", 64, "--out", tmp_path / "timm")
+    ask("eval", "resnet10t", root / "val", "--weights", teacher, "--image-size", 64, "--out", tmp_path / "timm")
 
     ask("probe", best, root, "--neighbours", 3, "--out", tmp_path / "probe")
     found = json.loads((tmp_path / "probe" / "probe.json").read_text())

@@ -11,7 +11,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 import dualvit
 from dualvit.data.label_maps import LabelMaps, compact, crop, place, write_index, write_map
 from dualvit.files import write_json
-from dualvit.recipes.classify.config import Augment
+from dualvit.recipes.classify.config import ClassifyAugment
 from dualvit.recipes.classify.task import Classify
 from dualvit.recipes.classify.token_labels import mix, random_box, smoothed, token_logits, token_loss
 from dualvit.recipes.classify.transforms import TrainTransform
@@ -163,7 +163,7 @@ def test_the_map_follows_the_picture():
     dense = F.one_hot(torch.arange(4), 4).float().T.reshape(4, 2, 2)
     dense = dense.repeat_interleave(30, 1).repeat_interleave(40, 2)
     kept = compact(dense, 4)
-    augment = Augment(crop_scale=0.3, flip=0.5, colour_jitter=0)
+    augment = ClassifyAugment(crop_scale=0.3, flip=0.5, colour_jitter=0)
     transform = TrainTransform(augment, 64, (0.0,) * 3, (1.0,) * 3)
     flips = set()
     for _ in range(12):

@@ -10,7 +10,7 @@ from torchvision.ops import masks_to_boxes
 pytest.importorskip("lightning", reason="needs `pip install dualvit[recipes]`")
 
 from dualvit.data.coco import read_coco
-from dualvit.recipes.detect.config import Augment
+from dualvit.recipes.detect.config import DetectAugment
 from dualvit.recipes.detect.data import DetectData, Objects, augmentation
 from dualvit.recipes.loading import UnreadableError
 from dualvit.recipes.run import load_recipe
@@ -23,7 +23,7 @@ def found(coco):
 
 @pytest.mark.parametrize(("flip", "vertical"), [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_flips_move_boxes_and_masks_with_the_pixels(found, flip, vertical):
-    samples = Objects(found, True, augmentation(Augment(flip=flip, flip_vertical=vertical)))
+    samples = Objects(found, True, augmentation(DetectAugment(flip=flip, flip_vertical=vertical)))
     for index in (0, 1, 3):
         image, target = samples[index]
         drawn = masks_to_boxes(target["masks"])
@@ -37,7 +37,7 @@ def test_flips_move_boxes_and_masks_with_the_pixels(found, flip, vertical):
 
 
 def test_image_without_objects(found):
-    target = Objects(found, True, augmentation(Augment(flip=1)))[2][1]
+    target = Objects(found, True, augmentation(DetectAugment(flip=1)))[2][1]
     assert target["boxes"].shape == (0, 4)
     assert target["masks"].shape == (0, 48, 64)
 

@@ -60,7 +60,7 @@ def test_backbone_begins_with_a_checkpoint(small, tmp_path):
 def test_layer_decay_knows_the_backbones_layers(small):
     task, _ = made("retinanet", small, "optimizer.layer_decay=0.5")
     scales = {id(p): group["lr_scale"] for group in task.configure_optimizers().param_groups for p in group["params"]}
-    stem = next(task.network.pyramid.body.parameters())
+    stem = next(task.network.feature_maps.body.parameters())
     head = next(task.network.model.head.parameters())
     assert scales[id(head)] == 1
     assert scales[id(stem)] < 0.1

@@ -9,16 +9,15 @@ from torchvision import tv_tensors
 pytest.importorskip("lightning", reason="recipes need Lightning")
 
 from dualvit.recipes.run import kind, load_recipe, prepare
-from dualvit.recipes.semantic.config import Augment, SemanticData
+from dualvit.recipes.semantic.config import SemanticAugment, SemanticSettings
 from dualvit.recipes.semantic.data import TrainingTransform, ValidationTransform
 
 
 def test_the_mask_follows_the_image():
     """A picture whose grey is 40 times its class stays that under scale, crop and mirror, but for blurred edges."""
     classes = torch.arange(6).repeat_interleave(16)[None].expand(64, -1)
-    transform = TrainingTransform(
-        SemanticData(image_size=64, short_side=64), Augment(distort=False, largest_share=1.0, scale=(0.5, 2.0))
-    )
+    augment = SemanticAugment(distort=False, largest_share=1.0, scale=(0.5, 2.0))
+    transform = TrainingTransform(SemanticSettings(image_size=64, short_side=64), augment)
     for seed in range(8):
         torch.manual_seed(seed)
         image = tv_tensors.Image((classes * 40).to(torch.uint8)[None].repeat(3, 1, 1))
@@ -39,7 +38,7 @@ def test_crops_of_one_class_are_drawn_anew():
     found = {}
     for share in (1.0, 0.9):
         transform = TrainingTransform(
-            SemanticData(image_size=64, short_side=128), Augment(scale=(1, 1), largest_share=share)
+            SemanticSettings(image_size=64, short_side=128), SemanticAugment(scale=(1, 1), largest_share=share)
         )
         torch.manual_seed(0)
         found[share] = sum(int((transform(image, tv_tensors.Mask(mask))[1] == 1).any()) for _ in range(40))
@@ -48,7 +47,7 @@ def test_crops_of_one_class_are_drawn_anew():
 
 def test_validation_keeps_the_mask():
     image, mask = tv_tensors.Image(torch.zeros(3, 40, 80, dtype=torch.uint8)), torch.zeros(40, 80, dtype=torch.long)
-    pixels, same = ValidationTransform(SemanticData(image_size=64, short_side=64))(image, tv_tensors.Mask(mask))
+    pixels, same = ValidationTransform(SemanticSettings(image_size=64, short_side=64))(image, tv_tensors.Mask(mask))
     assert pixels.shape == (3, 64, 128) and same.shape == (40, 80)
 
 

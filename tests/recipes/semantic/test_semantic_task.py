@@ -17,8 +17,9 @@ from dualvit.pictures.palette import colours
 from dualvit.recipes.config import Network, plain
 from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
 from dualvit.recipes.semantic.config import Decoder
+from dualvit.recipes.semantic.evaluate import class_ious
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.task import class_ious, pixel_loss
+from dualvit.recipes.semantic.task import pixel_loss
 from dualvit.weights import CheckpointError
 from dualvit.weights.match import full_names
 

@@ -12,7 +12,7 @@ from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Positive, 
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Augment:
+class ClassifyAugment:
     """What training pictures go through: timm's transforms, under its names.
 
     Attributes:
@@ -94,13 +94,17 @@ class ClassifySettings(Data):
 
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class ClassifyRecipe(Recipe):
-    """A recipe of image classification; without `token_labels` it trains on the classes alone."""
+    """A recipe of image classification.
+
+    Attributes:
+        token_labels: Settings of token labelling; null trains on the classes alone.
+    """
 
     LAYOUT: ClassVar[str] = "data.root=FOLDER with train/CLASS/ and val/CLASS/, or shards"
 
     task: Literal["classify"] = "classify"
     data: ClassifySettings
-    augment: Augment = field(default_factory=Augment)
+    augment: ClassifyAugment = field(default_factory=ClassifyAugment)
     mix: Mix = field(default_factory=Mix)
     token_labels: TokenLabels | None = None
 

@@ -19,12 +19,7 @@ from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
-    """Pictures with labels, decoded at each use.
-
-    Args:
-        samples: Files and labels.
-        transform: From an RGB picture to what the network takes.
-    """
+    """Pictures with labels, decoded at each use."""
 
     def __init__(self, samples: tuple[Sample, ...], transform: Callable[[Image.Image], Tensor]) -> None:
         self.samples, self.transform = samples, transform
@@ -38,13 +33,7 @@ class Photos(Dataset[tuple[Tensor, int]]):
 
 
 class LabelledPhotos(Dataset[tuple[Tensor, int, dict[str, Any]]]):
-    """Pictures with labels and label maps; `dualvit.data.label_maps.crop` makes targets of a batch.
-
-    Args:
-        samples: Files and labels.
-        transform: Which says what part of the picture it shows.
-        maps: Of these pictures.
-    """
+    """Pictures with labels and label maps; `dualvit.data.label_maps.crop` makes targets of a batch."""
 
     def __init__(self, samples: tuple[Sample, ...], transform: TrainTransform, maps: LabelMaps) -> None:
         self.samples, self.transform, self.maps = samples, transform, maps
@@ -75,13 +64,13 @@ def in_order(
         num_workers=workers,
         collate_fn=_readable,
     )
-    for found in loader:
-        if found:
-            yield tuple(default_collate(found))
+    for readable in loader:
+        if readable:
+            yield tuple(default_collate(readable))
 
 
-def _readable(found: list[Any]) -> list[Any]:
-    return [sample for sample in found if sample is not None]
+def _readable(samples: list[Any]) -> list[Any]:
+    return [sample for sample in samples if sample is not None]
 
 
 class ClassifyData(TaskData):
@@ -96,20 +85,20 @@ class ClassifyData(TaskData):
         if self.sharded:
             self.classes = read_classes(recipe.data.classes)
             return
-        self.found = read_folders(recipe.data.root)
-        self.classes = self.found.classes
+        self.split = read_folders(recipe.data.root)
+        self.classes = self.split.classes
 
     def train_data(self) -> Any:
         transform = self._train_transform()
         labels = self.recipe.token_labels
         if labels is None:
-            return Photos(self.found.train, transform.image)
+            return Photos(self.split.train, transform.image)
         require_maps(self.recipe)
         maps = LabelMaps(Path(labels.maps), Path(self.recipe.data.root), self.classes)
-        return LabelledPhotos(self.found.train, transform, maps)
+        return LabelledPhotos(self.split.train, transform, maps)
 
     def val_data(self) -> Any:
-        return Photos(self.found.val, self._eval_transform())
+        return Photos(self.split.val, self._eval_transform())
 
     def train_dataloader(self) -> Any:
         if not self.sharded:

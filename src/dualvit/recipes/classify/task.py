@@ -1,6 +1,6 @@
 """Image classification in training: the loss, top-1 and top-5, and pictures of what it predicts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import crop
-from dualvit.data.listing import free_names, write_predictions
 from dualvit.errors import InputError
 from dualvit.pictures.captions import captioned
-from dualvit.recipes.classify.build import build_classifier
 from dualvit.recipes.classify.config import ClassifyRecipe
+from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
 from dualvit.recipes.classify.transforms import eval_transform, normalisation
 from dualvit.recipes.task import Task
@@ -79,30 +78,19 @@ class Classify(Task):
         self.top5.update(logits, labels)
 
     def scores(self) -> Mapping[str, float]:
-        found = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
+        scores = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}
         self.top1.reset()
         self.top5.reset()
-        return found
+        return scores
 
-    @torch.no_grad()
-    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
-        """Write the five best classes of each picture to `out`, as JSON and on the picture; yield a line for each."""
-        out.mkdir(parents=True, exist_ok=True)
-        about, names = free_names(files, out, (".png",))
-        settings = self.recipe.data
+    def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
+        """Write the five best classes of a picture, as JSON and on the picture."""
+        image, settings = open_rgb(file), self.recipe.data
         transform = eval_transform(settings.image_size, settings.crop_pct, *normalisation(self.network))
-        rows = []
-        for file, name in zip(files, names, strict=True):
-            try:
-                image = open_rgb(file)
-            except UnreadableError as error:
-                yield str(error)
-                continue
-            scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
-            best = scores.topk(min(5, len(self.classes)))
-            found = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
-            picture = out / f"{name}.png"
-            rows.append({"image": str(file), "picture": picture.name, "classes": dict(found)})
-            captioned(image, found).save(picture)
-            yield f"{file}: {', '.join(f'{name} {score:.3f}' for name, score in found[:3])}; {picture}"
-        yield from write_predictions(about, {"predictions": rows})
+        scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
+        best = scores.topk(min(5, len(self.classes)))
+        classes = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]
+        picture = out / f"{name}.png"
+        content["predictions"].append({"image": str(file), "picture": picture.name, "classes": dict(classes)})
+        captioned(image, classes).save(picture)
+        return f"{', '.join(f'{name} {score:.3f}' for name, score in classes[:3])}; {picture}"

@@ -14,7 +14,7 @@ from dualvit.locks import only_writer
 from dualvit.models.contract import Backbone
 from dualvit.provenance import environment
 from dualvit.recipes.classify.data import in_order
-from dualvit.recipes.classify.source import open_source
+from dualvit.recipes.classify.evaluate import open_source
 from dualvit.recipes.loading import Skipped
 
 
@@ -92,28 +92,28 @@ def write_maps(
     Raises:
         ValueError: the teacher is of other classes.
     """
-    found = read_folders(data)
-    source = open_source(model, weights, found.classes, size, device)
-    if source.classes is not None and source.classes != found.classes:
+    split = read_folders(data)
+    source = open_source(model, weights, split.classes, size, device)
+    if source.classes is not None and source.classes != split.classes:
         raise InputError(
             f"{model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
-            f"{len(found.classes)} ({', '.join(found.classes[:3])}, ...); take a teacher of these classes"
+            f"{len(split.classes)} ({', '.join(split.classes[:3])}, ...); take a teacher of these classes"
         )
     with only_writer(out, "dualvit token-labels"):
         (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
-        wanted = tuple((file, number) for number, (file, _) in enumerate(found.train))
+        wanted = tuple((file, number) for number, (file, _) in enumerate(split.train))
         skipped = Skipped(out / "unreadable.txt", unreadable)
         agree = done = 0
         for images, numbers in in_order(wanted, source.transform, batch, workers, skipped):
             maps = token_scores(source.network, images.to(device)).cpu()
             for number, scores in zip(numbers.tolist(), maps, strict=True):
-                file, label = found.train[number]
+                file, label = split.train[number]
                 write_map(place(out, data, file), compact(scores, top))
                 agree += int(scores.mean((1, 2)).argmax()) == label
             done += len(images)
             shape = [min(top, maps.shape[1]), *maps.shape[2:]]
             progress(done, len(wanted))
-        about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(found.classes))}
+        about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(split.classes))}
         about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
-        write_index(out, found.classes, about | ({"shape": shape} if done else {}))
+        write_index(out, split.classes, about | ({"shape": shape} if done else {}))
     return about

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as F
 
 from dualvit.errors import InputError
-from dualvit.recipes.classify.config import Augment
+from dualvit.recipes.classify.config import ClassifyAugment
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,9 @@ class View:
 
 
 class TrainTransform:
-    """A random crop, a mirror, colours and erasing: timm's, with the crop and the mirror known afterwards.
+    """A random crop, a mirror, colours and erasing: timm's, with the crop and the mirror known afterwards."""
 
-    Args:
-        augment: The settings.
-        size: Sides of the crop in pixels.
-        mean, std: Of each channel, as the network takes them.
-    """
-
-    def __init__(self, augment: Augment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, augment: ClassifyAugment, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.flip = augment.flip
         try:
             first, self.colours, self.final = create_transform(

@@ -36,7 +36,7 @@ class Head:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Augment:
+class DetectAugment:
     """What training pictures go through, beside their size.
 
     Attributes:
@@ -51,12 +51,15 @@ class Augment:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class DetectData(Data):
+class DetectSettings(Data):
     """A data.yaml of the YOLO layout, or a folder in COCO's.
 
     Attributes:
-        root: A data.yaml, a folder with one, or the folder that the next four begin at.
-        train_json, train_images, val_json, val_images: COCO's annotations and folders of images.
+        root: A data.yaml, a folder with one, or the folder that the paths of COCO's files begin at.
+        train_json: COCO's annotations to train on.
+        train_images: COCO's folder of images to train on.
+        val_json: COCO's annotations to validate on.
+        val_images: COCO's folder of images to validate on.
         short_side: Pictures are resized to it, in pixels; of several, training picks one for each picture and
             validation takes the last.
         long_side: The most that the longer side may have then.
@@ -84,12 +87,16 @@ class DetectData(Data):
 
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class DetectRecipe(Recipe):
-    """A recipe of detection (retinanet) or instance segmentation (mask-rcnn)."""
+    """A recipe of detection or instance segmentation.
+
+    Attributes:
+        detector: retinanet finds boxes; mask-rcnn finds masks as well.
+    """
 
     LAYOUT: ClassVar[str] = "data.root=data.yaml, a folder with one, or a folder in COCO's layout"
 
     task: Literal["detect"] = "detect"
     detector: Literal["retinanet", "mask-rcnn"] = "retinanet"
     head: Head = field(default_factory=Head)
-    augment: Augment = field(default_factory=Augment)
-    data: DetectData
+    augment: DetectAugment = field(default_factory=DetectAugment)
+    data: DetectSettings

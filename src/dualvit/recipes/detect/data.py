@@ -15,8 +15,7 @@ from dualvit.data.coco import Coco, Picture, decode, read_coco
 from dualvit.data.images import open_rgb
 from dualvit.data.yolo_layout import read_yolo
 from dualvit.errors import InputError
-from dualvit.recipes.detect.config import Augment, DetectRecipe
-from dualvit.recipes.detect.config import DetectData as Settings
+from dualvit.recipes.detect.config import DetectAugment, DetectRecipe, DetectSettings
 from dualvit.recipes.loading import TaskData, UnreadableError
 
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -67,7 +66,7 @@ class DetectData(TaskData):
         return list(images), list(targets)
 
 
-def read_split(data: Settings, split: str) -> Coco:
+def read_split(data: DetectSettings, split: str) -> Coco:
     """The training or the validation part of the data set that the settings name."""
     root = Path(data.root)
     if root.is_dir() and (root / "data.yaml").is_file():
@@ -98,29 +97,24 @@ class Objects(Dataset[Sample]):
 
     A target has boxes (N, 4) in pixels, labels (N,), image_id, and masks (N, H, W) where asked for.
 
-    Args:
-        found: The pictures.
-        masks: Whether to draw masks.
-        transform: Of tv_tensors, image and target together.
-
     Raises:
         ValueError: masks are asked for, and an object has none.
     """
 
-    def __init__(self, found: Coco, masks: bool, transform: v2.Transform | None) -> None:
-        self.found, self.masks, self.transform = found, masks, transform
-        bare = [picture for picture in found.pictures if masks and None in picture.segments]
+    def __init__(self, coco: Coco, masks: bool, transform: v2.Transform | None) -> None:
+        self.coco, self.masks, self.transform = coco, masks, transform
+        bare = [picture for picture in coco.pictures if masks and None in picture.segments]
         if bare:
             raise InputError(
-                f"{found.name}: an object in {bare[0].file.name} has a box and no mask; "
+                f"{coco.name}: an object in {bare[0].file.name} has a box and no mask; "
                 "Mask R-CNN needs masks: give such a data set, or detector=retinanet"
             )
 
     def __len__(self) -> int:
-        return len(self.found.pictures)
+        return len(self.coco.pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        picture = self.found.pictures[index]
+        picture = self.coco.pictures[index]
         image = tv_tensors.Image(read_picture(picture.file))
         size = picture.height, picture.width
         if image.shape[1:] != size:
@@ -156,7 +150,7 @@ def read_picture(file: Path) -> Tensor:
     return v2.functional.pil_to_tensor(open_rgb(file))
 
 
-def augmentation(augment: Augment) -> v2.Transform:
+def augmentation(augment: DetectAugment) -> v2.Transform:
     """Mirrors and colours, boxes and masks with them."""
     jitter = augment.colour_jitter
     steps = [

@@ -14,18 +14,17 @@ from dualvit.data.coco import encode
 LABELS = {"AP": "AP_all", "AP50": "AP_50", "AP75": "AP_75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"}
 
 
-def as_coco(found: dict[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """What a detector found in an image, as COCO's results have it: x, y, width, height; masks as run lengths."""
-    boxes = found["boxes"].float().cpu()
+def as_coco(prediction: dict[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a detector's prediction in the form of COCO's results: x, y, width, height; masks as run lengths."""
+    boxes = prediction["boxes"].float().cpu()
     sides = boxes[:, 2:] - boxes[:, :2]
+    labels, scores = prediction["labels"].tolist(), prediction["scores"].tolist()
     rows = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": [*corner, *side], "score": score}
-        for corner, side, label, score in zip(
-            boxes[:, :2].tolist(), sides.tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
-        )
+        for corner, side, label, score in zip(boxes[:, :2].tolist(), sides.tolist(), labels, scores, strict=True)
     ]
-    if "masks" in found and rows:
-        for row, run in zip(rows, encode((found["masks"][:, 0] > 0.5).cpu().numpy()), strict=True):
+    if "masks" in prediction and rows:
+        for row, run in zip(rows, encode((prediction["masks"][:, 0] > 0.5).cpu().numpy()), strict=True):
             row["segmentation"] = run
     return rows
 
@@ -50,7 +49,7 @@ def average_precision(
     if not predictions:
         return dict.fromkeys(LABELS, 0.0)
     with redirect_stdout(StringIO()):
-        objects = COCO(copy.deepcopy(truth))  # it writes into what it is given
+        objects = COCO(copy.deepcopy(truth))  # it writes into its arguments
         evaluator = COCOeval_faster(objects, objects.loadRes(copy.deepcopy(list(predictions))), what)
         evaluator.params.imgIds = sorted(image_ids)
         evaluator.run()

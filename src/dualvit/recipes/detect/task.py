@@ -1,19 +1,16 @@
 """Detection in training: torchvision's losses, COCO's AP, and predictions as json and pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from dualvit.data.listing import free_names, write_predictions
 from dualvit.pictures.boxes import draw
 from dualvit.recipes.detect.config import DetectRecipe
 from dualvit.recipes.detect.data import DetectData, read_picture
 from dualvit.recipes.detect.evaluate import as_coco, average_precision, gathered
-from dualvit.recipes.detect.model import Detector
-from dualvit.recipes.loading import UnreadableError
+from dualvit.recipes.detect.network import Detector
 from dualvit.recipes.task import Task
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -49,7 +46,7 @@ class Detect(Task):
         self.category_ids = list(state["category_ids"])
 
     def backbone(self) -> nn.Module:
-        return self.network.pyramid.body
+        return self.network.feature_maps.body
 
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         images, targets = batch
@@ -60,10 +57,10 @@ class Detect(Task):
         if batch is None:  # none of its files could be read
             return
         images, targets = batch
-        for found, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
+        for prediction, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
             image_id = int(target["image_id"])
             self.seen.append(image_id)
-            self.predictions += as_coco(found, image_id, self.category_ids)
+            self.predictions += as_coco(prediction, image_id, self.category_ids)
 
     def scores(self) -> Mapping[str, float]:
         predictions, seen = gathered(self.predictions), gathered(self.seen)
@@ -74,40 +71,25 @@ class Detect(Task):
             return boxes
         return average_precision(truth, predictions, seen, "segm") | {f"box_{k}": v for k, v in boxes.items()}
 
-    @torch.no_grad()
-    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
-        """Find objects in pictures; `out` takes predictions.json, in COCO's form, and a drawn picture each.
-
-        Args:
-            files: Pictures.
-            out: A folder; made where there is none.
-
-        Yields:
-            A line for each picture.
-        """
-        out.mkdir(parents=True, exist_ok=True)
-        self.eval()
+    def no_predictions(self) -> dict[str, list[Any]]:
         categories = [{"id": i, "name": n} for i, n in zip(self.category_ids, self.classes, strict=True)]
-        content: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
-        about, names = free_names(files, out, (".png",))
-        for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
-            try:
-                image = read_picture(file)
-            except UnreadableError as error:
-                yield f"{error}; skipped"
-                continue
-            found = self.network([_as_float(image.to(self.device))])[0]
-            rows = as_coco(found, number, self.category_ids)
-            first = len(content["annotations"]) + 1
-            content["annotations"] += [{"id": first + index, **row} for index, row in enumerate(rows)]
-            height, width = image.shape[1:]
-            picture = out / f"{name}.png"
-            row = {"id": number, "file_name": str(file), "width": width, "height": height, "picture": picture.name}
-            content["images"].append(row)
-            shown = {name: value[found["scores"] >= self.recipe.head.shown].cpu() for name, value in found.items()}
-            draw(image, shown, self.classes).save(picture)
-            yield f"{file}: {_summary(shown['labels'].tolist(), self.classes)}; {picture}"
-        yield from write_predictions(about, content)
+        return {"images": [], "annotations": [], "categories": categories}
+
+    def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
+        """Find the objects in a picture; the JSON is in COCO's form."""
+        image = read_picture(file)
+        prediction = self.network([_as_float(image.to(self.device))])[0]
+        number, first = len(content["images"]) + 1, len(content["annotations"]) + 1
+        rows = as_coco(prediction, number, self.category_ids)
+        content["annotations"] += [{"id": first + index, **row} for index, row in enumerate(rows)]
+        height, width = image.shape[1:]
+        picture = out / f"{name}.png"
+        row = {"id": number, "file_name": str(file), "width": width, "height": height, "picture": picture.name}
+        content["images"].append(row)
+        kept = prediction["scores"] >= self.recipe.head.shown
+        shown = {name: value[kept].cpu() for name, value in prediction.items()}
+        draw(image, shown, self.classes).save(picture)
+        return f"{_summary(shown['labels'].tolist(), self.classes)}; {picture}"
 
 
 def _as_float(image: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ STEP = 32  # sides that the network takes are multiples of it
 
 
 @dataclass(frozen=True, config=CHECKED)
-class SemanticData(Data):
+class SemanticSettings(Data):
     """Images with masks.
 
     Attributes:
@@ -21,10 +21,10 @@ class SemanticData(Data):
         reduce_zero_label: 0 in a mask marks pixels without a class, and 1 is the first class, as in ADE20K.
         ignore_index: Marks pixels without a class, too.
         short_side: Images are brought to this shorter side, in pixels: before the random scale in training, and
-            before the windows in validation, whose logits are brought back to the image's own size.
-        stride: Pixels between the windows of validation, which are squares of `image_size`; two thirds of it where
+            before the tiles in validation, whose logits are brought back to the image's own size.
+        stride: Pixels between the tiles of validation, which are squares of `image_size`; two thirds of it where
             left out.
-        blending: What a window's pixels weigh where windows overlap: all the same, or less towards the border.
+        blending: What a tile's pixels weigh where tiles overlap: all the same, or less towards the border.
     """
 
     classes: tuple[str, ...] = ()
@@ -39,17 +39,17 @@ class SemanticData(Data):
             nearest = max(round(self.image_size / STEP), 1) * STEP
             raise InputError(f"image_size {self.image_size} is no multiple of {STEP}; give {nearest}")
         if self.stride is not None and self.stride > self.image_size:
-            raise InputError(f"stride {self.stride} leaves gaps between windows of {self.image_size}; give less")
+            raise InputError(f"stride {self.stride} leaves gaps between tiles of {self.image_size}; give less")
         if self.classes and self.ignore_index < len(self.classes):
             raise InputError(f"ignore_index {self.ignore_index} is the index of a class; give 255")
 
-    def window_stride(self) -> int:
-        """Pixels between windows."""
+    def tile_stride(self) -> int:
+        """Pixels between tiles."""
         return self.stride or self.image_size * 2 // 3
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Augment:
+class SemanticAugment:
     """What training images go through before the crop of `data.image_size`, and after it.
 
     Attributes:
@@ -93,6 +93,6 @@ class SemanticRecipe(Recipe):
     LAYOUT: ClassVar[str] = "data.root=FOLDER with images/ and masks/, in ADE20K's layout, or with a data.yaml"
 
     task: Literal["semantic"] = "semantic"
-    data: SemanticData
-    augment: Augment = field(default_factory=Augment)
+    data: SemanticSettings
+    augment: SemanticAugment = field(default_factory=SemanticAugment)
     decoder: Decoder = field(default_factory=Decoder)

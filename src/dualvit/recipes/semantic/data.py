@@ -16,7 +16,7 @@ from dualvit.data.yolo_layout import Pair
 from dualvit.errors import InputError
 from dualvit.files import at_limit
 from dualvit.recipes.loading import TaskData, UnreadableError
-from dualvit.recipes.semantic.config import Augment, SemanticData, SemanticRecipe
+from dualvit.recipes.semantic.config import SemanticAugment, SemanticRecipe, SemanticSettings
 
 MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
@@ -25,19 +25,13 @@ Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
 class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
     """Images with masks.
 
-    Args:
-        found: The data set.
-        samples: Its images to train on, or to validate on.
-        data: The settings.
-        transform: From uint8 (3, H, W) and int64 (H, W) to what the task takes.
-
     Raises:
         UnreadableError: from an index, where one of its files cannot be read.
         ValueError: from an index, where the mask does not belong to the image or the classes.
     """
 
-    def __init__(self, found: Masks, samples: tuple[Pair, ...], data: SemanticData, transform: Transform) -> None:
-        self.found, self.samples, self.data, self.transform = found, samples, data, transform
+    def __init__(self, masks: Masks, samples: tuple[Pair, ...], data: SemanticSettings, transform: Transform) -> None:
+        self.masks, self.samples, self.data, self.transform = masks, samples, data, transform
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,13 +49,13 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
     def _mask(self, file: Path, size: tuple[int, int]) -> Tensor:
-        classes = len(self.found.classes)
-        if self.found.polygons:
+        classes = len(self.masks.classes)
+        if self.masks.polygons:
             return draw_polygons(file, size, classes)
         return read_mask(file, size, classes, self.data.ignore_index, self.data.reduce_zero_label)
 
 
-class SemanticModule(TaskData):
+class SemanticData(TaskData):
     """Batches are lists: images (3, H, W) and masks (H, W).
 
     In training all of them are as large as the crop; in validation images have `data.short_side`, and masks the size
@@ -72,8 +66,8 @@ class SemanticModule(TaskData):
 
     def __init__(self, recipe: SemanticRecipe, out: Path | None) -> None:
         super().__init__(recipe, out)
-        self.found = read_masks(recipe.data.root, recipe.data.classes)
-        self.classes = self.found.classes
+        self.masks = read_masks(recipe.data.root, recipe.data.classes)
+        self.classes = self.masks.classes
         if recipe.data.ignore_index < len(self.classes):
             raise InputError(
                 f"data.ignore_index is {recipe.data.ignore_index}, which is class "
@@ -81,15 +75,15 @@ class SemanticModule(TaskData):
             )
 
     def train_data(self) -> Any:
-        if self.found.polygons:
-            require_polygons(self.found.train, len(self.classes))
+        if self.masks.polygons:
+            require_polygons(self.masks.train, len(self.classes))
         transform = TrainingTransform(self.recipe.data, self.recipe.augment)
-        return MaskedImages(self.found, self.found.train, self.recipe.data, transform)
+        return MaskedImages(self.masks, self.masks.train, self.recipe.data, transform)
 
     def val_data(self) -> Any:
-        if self.found.polygons:
-            require_polygons(self.found.val, len(self.classes))
-        return MaskedImages(self.found, self.found.val, self.recipe.data, ValidationTransform(self.recipe.data))
+        if self.masks.polygons:
+            require_polygons(self.masks.val, len(self.classes))
+        return MaskedImages(self.masks, self.masks.val, self.recipe.data, ValidationTransform(self.recipe.data))
 
     def collate(self, samples: list[Any]) -> Any:
         images, masks = zip(*samples, strict=True)
@@ -97,14 +91,9 @@ class SemanticModule(TaskData):
 
 
 class TrainingTransform:
-    """Random scale, crop, mirror and colours; (3, H, W) and (H, W) to normalised (3, S, S) and (S, S).
+    """Random scale, crop, mirror and colours; (3, H, W) and (H, W) to normalised (3, S, S) and (S, S)."""
 
-    Args:
-        data: The settings of the data.
-        augment: What is random.
-    """
-
-    def __init__(self, data: SemanticData, augment: Augment) -> None:
+    def __init__(self, data: SemanticSettings, augment: SemanticAugment) -> None:
         low, high = (round(data.short_side * factor) for factor in augment.scale)
         self.scale = v2.RandomShortestSize(list(range(low, high + 1)), antialias=True)
         fill = {tv_tensors.Image: MEAN_COLOUR, tv_tensors.Mask: data.ignore_index}
@@ -126,7 +115,7 @@ class TrainingTransform:
 class ValidationTransform:
     """The whole image at `data.short_side`, normalised; the mask as it is."""
 
-    def __init__(self, data: SemanticData) -> None:
+    def __init__(self, data: SemanticSettings) -> None:
         self.image = v2.Compose([v2.Resize(data.short_side, antialias=True), _normalise()])
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:

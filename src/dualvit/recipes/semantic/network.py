@@ -36,7 +36,7 @@ class Segmenter(nn.Module):
         super().__init__()
         options: dict[str, Any] = {"drop_path_rate": network.drop_path, **network.options}
         with on_meta():
-            whole = create_model(network.name, **options)
+            full = create_model(network.name, **options)
         info: Any = create_on_meta(network.name, options).feature_info
         if info.reduction()[-4:] != REDUCTIONS:
             raise InputError(f"{network.name} has maps at strides {info.reduction()}; UPerNet needs {REDUCTIONS}")
@@ -45,11 +45,11 @@ class Segmenter(nn.Module):
         )
         features = self.upernet.encoder.model
         if network.weights is not None:
-            load_backbone(features, network.weights, whole)
+            load_backbone(features, network.weights, full)
         recompute_blocks(features, network.grad_checkpointing)
         self.dropout = nn.Dropout2d(decoder.dropout)
         self.auxiliary = auxiliary_head(info.channels()[-2], decoder, classes) if decoder.auxiliary else None
-        self.exempt = never_decayed(features, whole)
+        self.exempt = never_decayed(features, full)
 
     def no_weight_decay(self) -> set[str]:
         """What timm exempts from weight decay in the backbone."""

@@ -1,7 +1,8 @@
 """Semantic segmentation in training: the loss, mIoU over whole images, and predictions as pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,14 +10,13 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms import v2
 
-from dualvit.data.images import UnreadableError
-from dualvit.data.listing import free_names, write_predictions
 from dualvit.data.masks import read_rgb
 from dualvit.pictures.masks import write_prediction
 from dualvit.recipes.semantic.config import SemanticRecipe
 from dualvit.recipes.semantic.data import ValidationTransform
+from dualvit.recipes.semantic.evaluate import class_ious
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.windows import slide
+from dualvit.recipes.semantic.tiles import slide
 from dualvit.recipes.task import Task
 
 Batch = tuple[list[Tensor], list[Tensor]]
@@ -26,6 +26,7 @@ class Semantic(Task):
     """UPerNet on a timm backbone."""
 
     metric = "miou"
+    endings = (".json", ".mask.png", ".overlay.png")
     recipe: SemanticRecipe
     network: Segmenter
 
@@ -55,7 +56,7 @@ class Semantic(Task):
     def classify(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """The class of each pixel, int64 of `size` (height, width); the image (3, H, W) is normalised."""
         data = self.recipe.data
-        logits = slide(self.network, image, data.image_size, data.window_stride(), data.blending)
+        logits = slide(self.network, image, data.image_size, data.tile_stride(), data.blending)
         if logits.shape[1:] != tuple(size):
             logits = F.interpolate(logits[None], tuple(size), mode="bilinear", align_corners=False)[0]
         return logits.argmax(0)
@@ -67,34 +68,17 @@ class Semantic(Task):
         scores = {"miou": float(ious.nanmean()), "pixel_accuracy": float(counts.trace() / counts.sum().clamp(min=1))}
         return scores | {f"iou/{name}": float(iou) for name, iou in zip(self.classes, ious, strict=True)}
 
-    @torch.inference_mode()
-    def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
-        """Write for each image the mask of class indices, an overlay in colours, and the classes' shares as JSON.
-
-        `predictions.json` says which files are of which image.
-
-        Yields:
-            A line for each image.
-        """
-        self.eval()
-        out.mkdir(parents=True, exist_ok=True)
+    def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
+        """Write the mask of class indices of an image, an overlay in colours, and the classes' shares as JSON."""
+        image = read_rgb(file)
         transform = ValidationTransform(self.recipe.data).image
-        about, names = free_names(files, out, (".json", ".mask.png", ".overlay.png"))
-        rows = []
-        for file, name in zip(files, names, strict=True):
-            try:
-                image = read_rgb(file)
-            except UnreadableError as error:
-                yield f"skipped: {error}"
-                continue
-            normalised: Tensor = transform(v2.functional.to_image(image)).as_subclass(Tensor)
-            classes = self.classify(normalised.to(self.device), image.shape[1:])
-            shares = write_prediction(out, name, image, classes.cpu(), self.classes)
-            picture = out / f"{name}.overlay.png"
-            rows.append({"image": str(file), "picture": picture.name, "mask": f"{name}.mask.png", "shares": shares})
-            largest = ", ".join(f"{name} {share:.1%}" for name, share in list(shares.items())[:5])
-            yield f"{file}: {largest}; {picture}"
-        yield from write_predictions(about, {"predictions": rows})
+        normalised: Tensor = transform(v2.functional.to_image(image)).as_subclass(Tensor)
+        classes = self.classify(normalised.to(self.device), image.shape[1:])
+        shares = write_prediction(out, name, image, classes.cpu(), self.classes)
+        picture = out / f"{name}.overlay.png"
+        row = {"image": str(file), "picture": picture.name, "mask": f"{name}.mask.png", "shares": shares}
+        content["predictions"].append(row)
+        return f"{', '.join(f'{name} {share:.1%}' for name, share in list(shares.items())[:5])}; {picture}"
 
 
 def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:
@@ -106,14 +90,3 @@ def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:
     """
     total = F.cross_entropy(logits.float(), masks, ignore_index=ignore, reduction="sum")
     return total / (masks != ignore).sum().clamp(min=1)
-
-
-def class_ious(counts: Tensor) -> Tensor:
-    """Intersection over union of each class, (C,), from a confusion matrix (C, C); NaN for one that does not occur.
-
-    Example:
-        >>> class_ious(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).tolist()
-        [0.75, 0.800000011920929, nan]
-    """
-    both = counts.diag().float()
-    return both / (counts.sum(0) + counts.sum(1) - counts.diag())

@@ -1,9 +1,9 @@
-"""Windows over whole images: equality with the plain network, coverage, and weights."""
+"""Tiles over whole images: equality with the plain network, coverage, and weights."""
 
 import pytest
 import torch
 
-from dualvit.recipes.semantic.windows import slide, starts, window_weight
+from dualvit.recipes.semantic.tiles import slide, starts, tile_weight
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_one_window_is_the_plain_network(network, blending):
 @pytest.mark.parametrize("size", [(20, 50), (50, 20), (33, 70), (9, 9)])
 @torch.no_grad()
 def test_any_size(network, size):
-    """A network without context, a 1x1 convolution, gives the same with windows and without."""
+    """A network without context, a 1x1 convolution, gives the same with tiles and without."""
     network = torch.nn.Conv2d(3, 5, 1)
     image = torch.randn(3, *size)
     for blending in ("mean", "gaussian"):
@@ -32,7 +32,7 @@ def test_any_size(network, size):
 
 
 def test_logits_are_averaged():
-    """Two windows, of logits 1 and 3: 2 where they overlap, and with a Gaussian nearer to the closer window's."""
+    """Two tiles, of logits 1 and 3: 2 where they overlap, and with a Gaussian nearer to the closer tile's."""
     calls = iter([1.0, 3.0])
 
     def network(images):
@@ -52,4 +52,4 @@ def test_every_pixel_is_covered():
             assert 0 <= start <= length - 10
             covered[start : start + 10] += 1
         assert covered.min() >= 1
-    assert window_weight(64, "gaussian").min() > 0
+    assert tile_weight(64, "gaussian").min() > 0

@@ -24,7 +24,7 @@ RATIOS = (0.5, 1.0, 2.0)
 Target = Mapping[str, Tensor]
 
 
-class Pyramid(nn.Module):
+class FeatureMaps(nn.Module):
     """A timm backbone and a feature pyramid: images (B, 3, H, W) to maps (B, C, H / stride, W / stride), by name.
 
     Args:
@@ -51,20 +51,16 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = as_maps(self.body(images), self.plan.channels_last)
-        found: dict[str, Tensor] = self.fpn({str(index): one for index, one in enumerate(maps)})
-        return found
+        pyramid: dict[str, Tensor] = self.fpn({str(index): one for index, one in enumerate(maps)})
+        return pyramid
 
 
 class Detector(nn.Module):
     """RetinaNet or Mask R-CNN, as the recipe says.
 
     In training: (images, targets) to the parts of the loss. Else: images to a dictionary each, of boxes (N, 4) in
-    the pixels of the image as it was given, labels (N,), scores (N,), and masks (N, 1, H, W) of probabilities.
+    the pixels of the image before any resizing, labels (N,), scores (N,), and masks (N, 1, H, W) of probabilities.
     Images are lists of float (3, H, W) between 0 and 1; labels count from 0.
-
-    Args:
-        recipe: The settings.
-        classes: How many.
     """
 
     def __init__(self, recipe: DetectRecipe, classes: int) -> None:
@@ -75,27 +71,27 @@ class Detector(nn.Module):
         self.model: nn.Module = build(recipe.network, recipe.head, classes, sizes)
 
     @property
-    def pyramid(self) -> Pyramid:
+    def feature_maps(self) -> FeatureMaps:
         """The backbone and its feature pyramid."""
-        found: Pyramid = self.model.backbone  # type: ignore[assignment]
-        return found
+        maps: FeatureMaps = self.model.backbone  # type: ignore[assignment]
+        return maps
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         if targets is not None:
             targets = [{**target, "labels": target["labels"] + self.first_label} for target in targets]
             return self.model(list(images), targets)
-        return [{**found, "labels": found["labels"] - self.first_label} for found in self.model(list(images))]
+        return [{**answer, "labels": answer["labels"] - self.first_label} for answer in self.model(list(images))]
 
     # ---- what timm's optimizers ask a model
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of the backbone that timm exempts from weight decay."""
-        names = never_decayed(self.pyramid.body, self.pyramid.plan.full_network())
+        names = never_decayed(self.feature_maps.body, self.feature_maps.plan.full_network())
         return {f"model.backbone.body.{name}" for name in names}
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """The layer of a parameter: timm's layers of the backbone, and all of the detector above them."""
-        layers = layer_ids(self.pyramid.body, self.pyramid.plan.full_network())
+        layers = layer_ids(self.feature_maps.body, self.feature_maps.plan.full_network())
         top = max(layers.values()) + 1
         return lambda name: layers.get(name.removeprefix("model.backbone.body."), top)
 
@@ -103,13 +99,13 @@ class Detector(nn.Module):
 def _retinanet(network: Network, head: Head, classes: int, sizes: dict[str, Any]) -> nn.Module:
     """P3 to P7; three anchors of each ratio, a third of an octave apart."""
     norm = _norm(head)
-    pyramid = Pyramid(network, (8, 16, 32), head.channels, lambda last: LastLevelP6P7(last, head.channels), norm)
+    maps = FeatureMaps(network, (8, 16, 32), head.channels, lambda last: LastLevelP6P7(last, head.channels), norm)
     anchors = tuple(
         tuple(int(head.anchor * 2 ** (level + third / 3)) for third in range(3)) for level in range(5)
     )  # fmt: skip
     generator = AnchorGenerator(anchors, (RATIOS,) * 5)
     return RetinaNet(
-        pyramid, classes, **sizes, anchor_generator=generator,
+        maps, classes, **sizes, anchor_generator=generator,
         head=RetinaNetHead(head.channels, 3 * len(RATIOS), classes, norm_layer=norm),
         score_thresh=head.score, detections_per_img=head.detections,
     )  # fmt: skip
@@ -118,10 +114,10 @@ def _retinanet(network: Network, head: Head, classes: int, sizes: dict[str, Any]
 def _mask_rcnn(network: Network, head: Head, classes: int, sizes: dict[str, Any]) -> nn.Module:
     """P2 to P5 for the heads, and a pooled P6 for proposals."""
     norm = _norm(head)
-    pyramid = Pyramid(network, (4, 8, 16, 32), head.channels, lambda _: LastLevelMaxPool(), norm)
+    maps = FeatureMaps(network, (4, 8, 16, 32), head.channels, lambda _: LastLevelMaxPool(), norm)
     anchors = tuple((head.anchor * 2**level,) for level in range(5))
     return MaskRCNN(
-        pyramid, **sizes, rpn_anchor_generator=AnchorGenerator(anchors, (RATIOS,) * 5),
+        maps, **sizes, rpn_anchor_generator=AnchorGenerator(anchors, (RATIOS,) * 5),
         rpn_post_nms_top_n_train=1000,
         box_head=TwoMLPHead(head.channels * 7 * 7, 4 * head.channels),
         box_predictor=FastRCNNPredictor(4 * head.channels, classes + 1),

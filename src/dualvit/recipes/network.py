@@ -14,9 +14,7 @@ from dualvit.weights import load_backbone
 def build_network(network: Network, **kwargs: Any) -> nn.Module:
     """A timm network as a recipe describes it; no weights are downloaded.
 
-    Args:
-        network: The settings.
-        kwargs: Further arguments of `timm.create_model`, such as num_classes or features_only.
+    Further arguments, such as num_classes, are those of `timm.create_model`.
 
     Raises:
         ValueError: an unknown name, or weights of another network.

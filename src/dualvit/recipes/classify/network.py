@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from dualvit.recipes.build import build_network
 from dualvit.recipes.config import Network
+from dualvit.recipes.network import build_network
 from dualvit.weights import CheckpointError, load_backbone
 
 

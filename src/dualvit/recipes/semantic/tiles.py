@@ -1,4 +1,4 @@
-"""Logits of whole images from a network that sees squares: windows that overlap, averaged."""
+"""Logits of whole images from a network that sees squares: tiles that overlap, averaged."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,22 +8,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Blending = Literal["mean", "gaussian"]
-SIGMA = 1 / 8  # of the window's side
+SIGMA = 1 / 8  # of the tile's side
 
 
 def slide(
     network: Callable[[Tensor], Tensor], image: Tensor, side: int, stride: int, blending: Blending = "mean",
     batch: int = 8,
 ) -> Tensor:  # fmt: skip
-    """Logits (classes, H, W) of an image (3, H, W) of any size; an image smaller than a window is padded with 0.
+    """Logits (classes, H, W) of an image (3, H, W) of any size; an image smaller than a tile is padded with 0.
 
     Args:
         network: (B, 3, side, side) to logits (B, classes, side, side).
         image: As the network takes it.
-        side: Of the windows, in pixels.
-        stride: Between windows; the last ones end at the border.
-        blending: What a window's logits weigh: all the same, or a Gaussian around its centre.
-        batch: Windows that the network sees at once.
+        side: Of the tiles, in pixels.
+        stride: Between tiles; the last ones end at the border.
+        blending: What a tile's logits weigh: all the same, or a Gaussian around its centre.
+        batch: Tiles that the network sees at once.
 
     Example:
         >>> slide(lambda images: images.double(), torch.arange(12.0).view(1, 3, 4), side=2, stride=1)[0, 1].tolist()
@@ -32,7 +32,7 @@ def slide(
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, max(side - width, 0), 0, max(side - height, 0)))
     places = [(top, left) for top in starts(height, side, stride) for left in starts(width, side, stride)]
-    weight = window_weight(side, blending).to(image)
+    weight = tile_weight(side, blending).to(image)
     total = weights = None
     for first in range(0, len(places), batch):
         some = places[first : first + batch]
@@ -40,15 +40,15 @@ def slide(
         if total is None or weights is None:
             total = logits.new_zeros(logits.shape[1], *padded.shape[-2:], dtype=torch.float32)
             weights = total.new_zeros(padded.shape[-2:])
-        for (y, x), window in zip(some, logits, strict=True):
-            total[:, y : y + side, x : x + side] += window * weight
+        for (y, x), tile in zip(some, logits, strict=True):
+            total[:, y : y + side, x : x + side] += tile * weight
             weights[y : y + side, x : x + side] += weight
     assert total is not None and weights is not None
     return (total / weights)[:, :height, :width]
 
 
 def starts(length: int, side: int, stride: int) -> list[int]:
-    """Where windows begin along one side of an image.
+    """Where tiles begin along one side of an image.
 
     Example:
         >>> starts(100, 40, 25), starts(30, 40, 25)
@@ -58,8 +58,8 @@ def starts(length: int, side: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def window_weight(side: int, blending: Blending) -> Tensor:
-    """What each pixel of a window weighs, (side, side), above 0 everywhere."""
+def tile_weight(side: int, blending: Blending) -> Tensor:
+    """What each pixel of a tile weighs, (side, side), above 0 everywhere."""
     if blending == "mean":
         return torch.ones(side, side)
     distance = (torch.arange(side) - (side - 1) / 2) / (SIGMA * side)
