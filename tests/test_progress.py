@@ -66,7 +66,7 @@ def test_digits_say_within_seconds_what_they_do(tmp_path):
         first = process.stderr.readline()
         seconds = time.monotonic() - start
         process.kill()
-    assert first.startswith("drawing 400 images, and single digits: 1 s")
+    assert re.match(r"drawing 400 images, and single digits: [12] s", first)
     assert seconds < 4  # a start of Python included
 
 
