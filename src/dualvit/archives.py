@@ -130,15 +130,15 @@ def set_aside(file: Path) -> Path:
 
 def _digest(file: BinaryIO, size: int) -> bytes:
     """Of the first bytes of a file, and of the length 0 that stood after them when they were added up."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while size:
         part = file.read(min(size, 1 << 20))
         if not part:
             break
-        found.update(part)
+        digest.update(part)
         size -= len(part)
-    found.update(b"\0\0")
-    return found.digest()
+    digest.update(b"\0\0")
+    return digest.digest()
 
 
 def _checksums_agree(file: BinaryIO) -> bool:

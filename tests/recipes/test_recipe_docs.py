@@ -16,7 +16,12 @@ YAML = {"None": "null", "True": "true", "False": "false", "''": '""', "()": "[]"
 
 def table():
     yield from ("| setting | default | what |", "|---|---|---|")
-    kinds = {"network": config.Network, "optimizer": config.Optimizer, "schedule": config.Schedule, "data": config.Data}
+    kinds = {
+        "network": config.Network,
+        "optimizer": config.Optimizer,
+        "schedule": config.Schedule,
+        "data": config.DataSettings,
+    }
     for section, kind in kinds.items():
         words = meanings(kind)
         for field in fields(kind):

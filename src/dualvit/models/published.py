@@ -100,10 +100,10 @@ class Layout:
             for leaf in ("weight", "bias"):
                 state_dict.pop(f"{prefix}aux_head.{leaf}", None)
         for name, own in module.state_dict().items():
-            given = state_dict.get(prefix + name)
-            if isinstance(given, Tensor) and given.shape != own.shape:
+            value = state_dict.get(prefix + name)
+            if isinstance(value, Tensor) and value.shape != own.shape:
                 raise InputError(
-                    f"checkpoint of another model: {name} is {tuple(given.shape)} there and {tuple(own.shape)} here; "
+                    f"checkpoint of another model: {name} is {tuple(value.shape)} there and {tuple(own.shape)} here; "
                     "build the model that the checkpoint was made with (`dualvit convert` names it)"
                 )
 

@@ -116,7 +116,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Data:
+class DataSettings:
     """What every task's data have in common.
 
     Attributes:
@@ -156,7 +156,7 @@ class Recipe:
     network: Network
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule
-    data: Data
+    data: DataSettings
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     published: Mapping[str, float] = field(default_factory=dict)

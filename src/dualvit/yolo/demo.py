@@ -62,8 +62,8 @@ def run(folder: Path, console: Console) -> dict[str, float]:
         model = YOLO(CHECKPOINT)
         train(model, yaml, folder.resolve(), progress)
         out = Path(model.trainer.save_dir)
-        found = model.trainer.validator.metrics.box
-        after = {"mAP50": float(found.map50), "mAP50-95": float(found.map)}
+        metrics = model.trainer.validator.metrics.box
+        after = {"mAP50": float(metrics.map50), "mAP50-95": float(metrics.map)}
         sheet = predict(model, sorted((yaml.parent / "images" / "val").iterdir())[:PICTURES], out, progress)
     minutes = (time.perf_counter() - start) / 60
     table = Table("yolov8n-dualvit", "mAP50", "mAP50-95", "", box=None, header_style="bold")
@@ -104,11 +104,11 @@ def predict(model: YOLO, images: list[Path], out: Path, progress: Progress) -> P
 def accuracy(model: YOLO, yaml: Path) -> dict[str, float]:
     """mAP50 and mAP50-95 on the validation pictures; nothing is left in the working directory."""
     with tempfile.TemporaryDirectory() as folder:
-        found = model.val(
+        metrics = model.val(
             data=str(yaml), imgsz=IMAGE_SIZE, batch=16, device="cpu", workers=0, plots=False, verbose=False,
             project=folder,
         ).box  # fmt: skip
-    return {"mAP50": float(found.map50), "mAP50-95": float(found.map)}
+    return {"mAP50": float(metrics.map50), "mAP50-95": float(metrics.map)}
 
 
 def draw(model: YOLO, file: Path) -> Image.Image:

@@ -39,7 +39,7 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     - Biases inside the backbone or dual blocks leave the group "bias", whose warm-up starts at
       `warmup_bias_lr`.
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
-      `backbone_lr` multiplies the lr of the whole backbone.
+      `backbone_lr` multiplies the lr of the full backbone.
     - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
       parts that start from scratch in the form made for short runs (N, T and C2fMixer).
 
@@ -51,12 +51,12 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     placed = [p for group in optimizer.param_groups for p in group["params"]]
     no_decay = {id(p) for p in placed if p.ndim < 2}
     no_decay |= {id(p) for name, p in model.named_parameters() if name.endswith(".queries")}
-    whole = None
+    full = None
     if (backbone := backbone_of(model)) is not None:
-        whole = backbone.full_network()
-        exempt = never_decayed(backbone.model, whole)
+        full = backbone.full_network()
+        exempt = never_decayed(backbone.model, full)
         no_decay |= {id(p) for name, p in backbone.model.named_parameters() if name in exempt}
-    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"), whole)
+    scales = layer_scales(model, options.get("layer_decay"), options.get("backbone_lr"), full)
     if options.get("from_scratch") and type(optimizer).__name__ in ADAM_LIKE:
         for p in short_run_weights(model):
             scales[id(p)] = scales.get(id(p), 1.0) * SCRATCH_LR
@@ -89,15 +89,15 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
 
 
 def layer_scales(
-    model: nn.Module, layer_decay: float | None, backbone_lr: float | None, whole: nn.Module | None = None
+    model: nn.Module, layer_decay: float | None, backbone_lr: float | None, full: nn.Module | None = None
 ) -> dict[int, float]:
     """The lr multiplier of each backbone parameter, by id.
 
     Args:
         model: A YOLO model.
         layer_decay: The multiplier from one layer to the next below, or None.
-        backbone_lr: The multiplier of the whole backbone, or None.
-        whole: `TimmBackbone.full_network()` where it is already built.
+        backbone_lr: The multiplier of the full backbone, or None.
+        full: `TimmBackbone.full_network()` where it is already built.
 
     Raises:
         ValueError: a factor outside (0, 1], or `layer_decay` for a model whose layers timm does not know.
@@ -110,7 +110,7 @@ def layer_scales(
             raise InputError(f"{name}={value} is not in (0, 1]; 1 leaves the lr as it is")
     features = backbone.model
     if layer_decay:
-        layers = layer_ids(features, backbone.full_network() if whole is None else whole)
+        layers = layer_ids(features, backbone.full_network() if full is None else full)
     else:
         layers = dict.fromkeys(dict(features.named_parameters()), 0)
     top = max(layers.values())

@@ -147,7 +147,7 @@ def _get_flops(stock: Callable[..., Any], model: nn.Module, imgsz: int | list[in
     height, width = imgsz if isinstance(imgsz, list | tuple) else (imgsz, imgsz)
     parameter = next(model.parameters())
     # A transformer's first parameter may be a position table, which says nothing of the image's channels.
-    known = (m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone) and m.spec)
+    known = (m.spec["in_chans"] for m in model.modules() if isinstance(m, TimmBackbone))
     channels = next(known, parameter.shape[1])
     image = torch.empty(1, channels, height, width, device=parameter.device, dtype=parameter.dtype)
     return 2 * thop.profile(copy.deepcopy(model), inputs=[image], verbose=False)[0] / 1e9
@@ -169,13 +169,7 @@ class _Plain(pickle.Unpickler):
     """Unpickles arrays and plain values, and calls nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] == "numpy" and name in (
-            "_reconstruct",
-            "ndarray",
-            "dtype",
-            "scalar",
-            "_frombuffer",
-        ):
+        if module.partition(".")[0] == "numpy" and name in ARRAYS:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no array")
 
@@ -273,11 +267,11 @@ def _self_test() -> None:
             maps = model[0](torch.empty(1, 3, 64, 64))
             out = model[2](model[1](maps))
         strides = [64 // m.shape[-1] for m in maps]
-        found = (tuple(out.shape), len(model[2].m), strides)
+        parsed = (tuple(out.shape), len(model[2].m), strides)
     except Exception as error:
-        found = (f"{type(error).__name__}: {error}",)  # type: ignore[assignment]
-    if found != ((1, 128, 4, 4), 2, [8, 16, 32]):
+        parsed = (f"{type(error).__name__}: {error}",)  # type: ignore[assignment]
+    if parsed != ((1, 128, 4, 4), 2, [8, 16, 32]):
         raise StateError(
-            f"ultralytics {ultralytics.__version__} parses dualvit's rows wrongly ({found}); "
+            f"ultralytics {ultralytics.__version__} parses dualvit's rows wrongly ({parsed}); "
             "install a version from 8.2.103 on, below 9"
         )

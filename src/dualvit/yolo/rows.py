@@ -46,11 +46,6 @@ class TimmBackbone(nn.Module):
         ValueError: see `dualvit.backbones.timm_model.plan_backbone`; or a `drop_path_rate` that the model ignores.
     """
 
-    # Checkpoints of earlier versions were pickled without these three.
-    channels_last = False  # of the maps as timm gives them
-    spec: dict[str, Any] = {}  # noqa: RUF012  (never changed)
-    out_of_place: tuple[nn.Module, ...] = ()  # what must not work in place, though Ultralytics says so
-
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()
         options = dict(spec)

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError
-from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Recipe, Share
+from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Recipe, Share
 
 Side = Annotated[int, Field(ge=32)]
 
@@ -51,7 +51,7 @@ class DetectAugment:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class DetectSettings(Data):
+class DetectSettings(DataSettings):
     """A data.yaml of the YOLO layout, or a folder in COCO's.
 
     Attributes:
@@ -74,7 +74,7 @@ class DetectSettings(Data):
     batch: Count = 16
 
     def __post_init__(self) -> None:
-        if self.image_size != Data.image_size:
+        if self.image_size != DataSettings.image_size:
             raise InputError("pictures of detectors are no squares; give short_side and long_side, not image_size")
         if max(self.sides) > self.long_side:
             raise InputError(f"short_side is {max(self.sides)} and long_side {self.long_side}; give a larger long_side")

@@ -7,13 +7,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError
-from dualvit.recipes.config import CHECKED, Count, Data, NotNegative, Positive, Recipe, Share
+from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share
 
 STEP = 32  # sides that the network takes are multiples of it
 
 
 @dataclass(frozen=True, config=CHECKED)
-class SemanticSettings(Data):
+class SemanticSettings(DataSettings):
     """Images with masks.
 
     Attributes:
