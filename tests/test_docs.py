@@ -56,7 +56,6 @@ NOT_RUN = {
     "s3://": "shards in an object store",
     "torchrun": "two machines",
     "srun": "a cluster",
-    "../shared/": "data beside the repository, on which the runs take up to hours",
     "benchmarks/compare/": "trains for up to hours on data that are fetched",
     "dualvit data get": "fetches a data set",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
