@@ -215,17 +215,6 @@ def test_a_users_yaml_may_name_backbone_args_and_lean_on_ours(tmp_path):
         YOLO(tmp_path / "yolov8x-mine.yaml")
 
 
-@pytest.mark.usefixtures("flops")
-def test_checkpoints_pickled_before_the_backbone_kept_its_spec():
-    model = YOLO("yolov8n-dualvit.yaml").model.eval()
-    x = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        before, flops = model(x)[0], model.info(verbose=True)[3]
-        del backbone_of(model).spec, backbone_of(model).channels_last
-        assert torch.equal(model(x)[0], before)
-    assert model.info(verbose=True)[3] == flops > 1
-
-
 class Killed(Exception):
     """Stands for a run that ends after its first epoch."""
 
