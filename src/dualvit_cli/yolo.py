@@ -17,7 +17,6 @@ NEEDED = {  # what Ultralytics would fill in by itself, with a model, data or pi
     "benchmark": ("model", "data"),
 }
 FLAGS = ("half", "int8", "nms", "end2end")  # bare words that newer versions take besides their settings
-RENAMED = {"backbone_weights": "weights"}
 
 
 def register(app: typer.Typer) -> None:
@@ -95,7 +94,7 @@ def run(arguments: list[str]) -> None:
 
     from dualvit.yolo.model import YOLO
     from dualvit.yolo.patches import runs_here
-    from dualvit.yolo.yaml import OPTIONS
+    from dualvit.yolo.yaml import OPTIONS, RENAMED
 
     options: dict[str, Any] = {}
     rest = []

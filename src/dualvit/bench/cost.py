@@ -49,7 +49,7 @@ def macs(model: nn.Module, image_size: int, channels: int = 3) -> int:
 def fuse_for_inference(model: nn.Module) -> None:
     """Fuse a model in place before it is timed, as before it is deployed.
 
-    A model's own `fuse()` does it where there is one (ours, Ultralytics', some of timm's), else dualvit's; quietly.
+    A model's own `fuse()` does it if there is one (Ultralytics', some of timm's), else `dualvit.fuse`; quietly.
 
     Args:
         model: In evaluation mode.

@@ -11,7 +11,7 @@ from torch import nn
 
 from dualvit.errors import InputError
 from dualvit.fast import accelerate
-from dualvit.models import create_model
+from dualvit.models import create_model, size_options
 from dualvit.names import unknown_name
 
 Detector = Callable[[str, dict[str, Any]], nn.Module]  # builds an Ultralytics YAML
@@ -55,9 +55,7 @@ def bench_network(text: str, size: int, features: bool, detector: Detector | Non
         if detector is None:
             raise InputError(f"{name} is an Ultralytics YAML, and no detector builds it here; name a timm model")
         return detector(name, options)
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.fixed_input_size:
-        options.setdefault("img_size", size)
+    options = size_options(name, size) | options
     model = accelerate(create_model(name, **options, **({"features_only": True} if features else {})))
     for module in model.modules():
         for parameter in module.parameters(recurse=False) if isinstance(module, LayerScale) else ():

@@ -148,6 +148,6 @@ def check_models(experiment: Experiment, data: DataSet) -> None:
         try:
             with torch.inference_mode():
                 engine(experiment, entry, data.path).network(data.classes).eval()(image)
-        except Exception as error:
+        except Exception as error:  # whatever a model raises as it is built or run
             line = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"model {entry.label!r} at {experiment.image_size} pixels: {line}") from error

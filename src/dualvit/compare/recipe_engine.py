@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import nn
 
 from dualvit.errors import InputError
+from dualvit.models import size_options
 from dualvit.names import is_shards
 from dualvit.recipes.config import Recipe, kind, of_its_task
 from dualvit.recipes.progress import Listener, Row, clock
@@ -30,9 +30,8 @@ class RecipeEngine:
         values["trainer"] = settings["trainer"] | {"accelerator": "gpu" if cuda else "cpu", "devices": 1}
         self.recipe: Recipe = of_its_task(values)
         network = self.recipe.network
-        config = timm.get_pretrained_cfg(network.name) if timm.is_model(network.name.split(".", 1)[0]) else None
-        if config is not None and config.fixed_input_size:
-            options = {"img_size": self.recipe.data.image_size, **network.options}
+        if sized := size_options(network.name, self.recipe.data.image_size):
+            options = sized | dict(network.options)
             self.recipe = replace(self.recipe, network=replace(network, options=options))
 
     def counts(self) -> tuple[int, int, int]:

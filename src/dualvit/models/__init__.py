@@ -26,4 +26,15 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     return timm.create_model(name, **kwargs)
 
 
-__all__ = ["create_model", "unknown_name"]
+def size_options(name: str, image_size: int) -> dict[str, int]:
+    """Return the option by which a timm model of one fixed image size is built for another; none for other models.
+
+    Example:
+        >>> size_options("vit_tiny_patch16_224", 96), size_options("dualvit_n", 96)
+        ({'img_size': 96}, {})
+    """
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".", 1)[0]) else None
+    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+
+
+__all__ = ["create_model", "size_options", "unknown_name"]

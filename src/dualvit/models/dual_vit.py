@@ -507,11 +507,20 @@ class DualViT(Backbone):
         return SemanticSeed(config.dims[0], config.semantic_grid)
 
     def build_stages(self, config: DualViTConfig) -> Iterator[Stage]:
-        """Yield the four stages, dual blocks first and merge blocks after them."""
+        """Yield the four stages."""
         for shapes in block_shapes(config, HEAD_DIM, config.ffn_ratios):
             stage, dim = shapes[0].stage, shapes[0].dim
-            downsample = Downsample(config.dims[stage - 1], dim) if stage else None
-            yield Stage(downsample, [dual_block(shape, config) for shape in shapes], dim if stage < 3 else None)
+            downsample = self.build_downsample(config.dims[stage - 1], dim) if stage else None
+            blocks = [self.build_block(shape, config) for shape in shapes]
+            yield Stage(downsample, blocks, dim if stage < 3 else None, norm_semantics=self.seed is not None)
+
+    def build_downsample(self, dim: int, out_dim: int) -> nn.Module:
+        """Return the module between two stages."""
+        return Downsample(dim, out_dim)
+
+    def build_block(self, shape: BlockShape, config: DualViTConfig) -> nn.Module:
+        """Return one block."""
+        return dual_block(shape, config)
 
     def feature_map(self, index: int, before: Tensor, after: Tensor) -> Tensor:
         """Return the map after a stage; the last one by the model's norm, an Identity once that stage is pruned."""

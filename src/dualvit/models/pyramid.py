@@ -13,7 +13,7 @@ mixer="dual" it is Dual-ViT, name by name and bit by bit. A rival's stages are t
     dual       Dual-ViT: dual blocks, then merge blocks, with semantics from the stem on
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 import dualvit.models.mixers  # noqa: F401  (registers them)
 from dualvit.errors import InputError
-from dualvit.models.contract import block_shapes, entrypoints, pretrained_cfg
+from dualvit.models.contract import BlockShape, entrypoints, pretrained_cfg
 from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
-from dualvit.models.dual_vit import HEAD_DIM, DualViT, DualViTConfig, Stage
+from dualvit.models.dual_vit import DualViT, DualViTConfig
 from dualvit.models.registry import MIXERS, Mixer, find_mixer
 
 
@@ -81,13 +81,13 @@ class Pyramid(DualViT):
         """Return the module that makes the mixer's first semantics, or None."""
         return self.mixer.seed and self.mixer.seed(self.in_chans, config)
 
-    def build_stages(self, config: DualViTConfig) -> Iterator[Stage]:
-        """Yield the four stages, of the mixer's blocks."""
-        for shapes in block_shapes(config, HEAD_DIM, config.ffn_ratios):
-            stage, dim = shapes[0].stage, shapes[0].dim
-            downsample = self.mixer.downsample(config.dims[stage - 1], dim) if stage else None
-            blocks = [self.mixer.block(shape, config) for shape in shapes]
-            yield Stage(downsample, blocks, dim if stage < 3 else None, norm_semantics=self.seed is not None)
+    def build_downsample(self, dim: int, out_dim: int) -> nn.Module:
+        """Return the mixer's module between two stages."""
+        return self.mixer.downsample(dim, out_dim)
+
+    def build_block(self, shape: BlockShape, config: DualViTConfig) -> nn.Module:
+        """Return one of the mixer's blocks."""
+        return self.mixer.block(shape, config)
 
     def begin(self, image: Tensor) -> tuple[Tensor, Any]:
         """Return the two values that flow through the stages: pixels (B, H/4, W/4, C), and semantics or None."""

@@ -25,7 +25,7 @@ from dualvit.yolo.checks import (
 from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import runs_here, yaml_options
 from dualvit.yolo.trainers import YAML_ENV, load_backbone_weights
-from dualvit.yolo.yaml import OPTIONS, with_options
+from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
 
@@ -78,7 +78,7 @@ class YOLO(ultralytics.YOLO):
     ) -> None:
         if other:
             name = next(iter(other))
-            hint = "it is called weights" if name == "backbone_weights" else f"it takes {', '.join(OPTIONS)}"
+            hint = f"it is called {RENAMED[name]}" if name in RENAMED else f"it takes {', '.join(OPTIONS)}"
             raise OptionError(f"YOLO() has no option {name!r}; {hint}")
         values = (backbone, backbone_args, weights and str(Path(weights).resolve()), backbone_lr, layer_decay)
         options = zip(OPTIONS, (*values, drop_path_rate), strict=True)

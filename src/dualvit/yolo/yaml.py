@@ -14,6 +14,7 @@ from typing import Any
 from dualvit.backbones.timm_model import plan_backbone
 from dualvit.errors import InputError
 
+RENAMED = {"backbone_weights": "weights"}  # words that options had before
 OPTIONS = ("backbone", "backbone_args", "weights", "backbone_lr", "layer_decay", "drop_path_rate")
 
 
@@ -26,8 +27,9 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
         ValueError: no backbone, options for a YAML without a timm backbone, or `backbone_args` that are no mapping.
     """
     d = copy.deepcopy(d)
-    if "backbone_weights" in d:
-        raise InputError(f"backbone_weights in {d.get('yaml_file', 'this YAML')} is called weights; rename it")
+    for old, new in RENAMED.items():
+        if old in d:
+            raise InputError(f"{old} in {d.get('yaml_file', 'this YAML')} is called {new}; rename it")
     args, own = d.pop("backbone_args", None), _mapping(options.get("backbone_args"))
     if "head" in d and not d.get("backbone"):
         if not options.get("backbone"):
