@@ -38,9 +38,11 @@ def evaluate(
     """Score a classifier: top-1, top-5, and a picture of the classes that it confuses."""
     with working(f"evaluating {model}", first=LIBRARIES) as report:
         keep_memory()
+        from dualvit.recipes.classify.evaluate import Look
         from dualvit.recipes.classify.evaluate import evaluate as run
 
-        result = run(model, data, out, weights, image_size, batch, workers, device, unreadable, report)
+        look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
+        result = run(look, data, out)
     skipped = f", {result['skipped']} skipped: {out / 'unreadable.txt'}" if result["skipped"] else ""
     say(f"top1 {result['top1']:.4f}  top5 {result['top5']:.4f}  {result['images']} images{skipped}")
     say(f"{out / 'eval.json'}, {out / 'confusion.png'}")
@@ -61,9 +63,11 @@ def probe(
     """Score how well frozen features tell classes apart: nearest neighbours, and a linear classifier."""
     with working(f"features of {model}", first=LIBRARIES) as report:
         keep_memory()
+        from dualvit.recipes.classify.evaluate import Look
         from dualvit.recipes.classify.evaluate import probe as run
 
-        result = run(model, data, out, weights, neighbours, image_size, batch, workers, device, unreadable, report)
+        look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
+        result = run(look, data, out, neighbours)
     say(f"knn {result['knn']:.4f}  linear {result['linear']:.4f}  {out / 'probe.json'}")
 
 
@@ -86,7 +90,9 @@ def token_labels(
     """
     with working("label maps", first=LIBRARIES) as report:
         keep_memory()
+        from dualvit.recipes.classify.evaluate import Look
         from dualvit.recipes.classify.teacher import write_maps
 
-        result = write_maps(model, data, out, weights, image_size, top, batch, workers, device, unreadable, report)
+        look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
+        result = write_maps(look, data, out, top)
     say(f"{result['images']} label maps in {out}; {100 * result['agree']:.1f} % are of their picture's own class")

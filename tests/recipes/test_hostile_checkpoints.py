@@ -13,7 +13,7 @@ from tiny_runs import content, recipe
 
 import dualvit_cli
 from dualvit.recipes import run
-from dualvit.recipes.classify.evaluate import open_source
+from dualvit.recipes.classify.evaluate import Look, open_source
 from dualvit.recipes.content import to_store
 
 URL = "http://dualvit.invalid/x.pth"
@@ -177,7 +177,7 @@ def test_all_doors_are_one(straight, root, tmp_path, canary, name):
         lambda: run.validate(file, [f"data.root={root}"]),
         lambda: list(run.predict(file, [picture], tmp_path / "out")),
         lambda: run.export(file, tmp_path / "out.safetensors"),
-        lambda: open_source(str(file), None, None, None, "cpu"),
+        lambda: open_source(Look(str(file)), None),
     ):
         refused(door, file)
     assert not (tmp_path / "out").exists()
@@ -246,4 +246,4 @@ def test_a_pickle_is_not_unpickled(tmp_path, root, canary, legacy):
     file = tmp_path / "last.ckpt"
     torch.save({"dualvit": Evil(canary)}, file, _use_new_zipfile_serialization=not legacy)
     refused(lambda: run.validate(file), file)
-    refused(lambda: open_source(str(file), None, None, None, "cpu"), file)
+    refused(lambda: open_source(Look(str(file)), None), file)

@@ -12,6 +12,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from typer.testing import CliRunner
 
+from dualvit.recipes.classify.evaluate import Look
 from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.teacher import token_scores, write_maps
 from dualvit.recipes.config import Network, names, plain, read
@@ -63,7 +64,7 @@ def test_ten_steps(group, root, teacher, tmp_path):
     settings = [plain(load_recipe(name, changes)) | {"title": "", "published": None} for name in group]
     assert settings == settings[:1] * len(group)  # so that one run is the run of each
     if "token_labels" in read(name):
-        write_maps("resnet10t", root, tmp_path / "maps", teacher, size=64)
+        write_maps(Look("resnet10t", teacher, 64), root, tmp_path / "maps")
         changes.append(f"token_labels.maps={tmp_path / 'maps'}")
     task = fit(load_recipe(name, [*changes, "trainer.limit_train_batches=10"]), tmp_path / "run")
     assert task.global_step == 10
@@ -199,7 +200,7 @@ def test_a_teacher_of_other_classes(root, trained, tmp_path):
     for split in ("train", "val"):
         (root / split / "b").rename(root / split / "c")
     with pytest.raises(ValueError, match=r"knows 2 classes \(a, b, ...\) and .* has 2 \(a, c, ...\)"):
-        write_maps(str(trained), root, tmp_path / "maps")
+        write_maps(Look(str(trained)), root, tmp_path / "maps")
 
 
 # ---- commands
@@ -237,7 +238,7 @@ def test_eval_probe_and_predict(root, trained, teacher, tmp_path):
 
 def test_models_without_weights(root, tmp_path):
     with pytest.raises(ValueError, match="resnet10t has no weights here"):
-        write_maps("resnet10t", root, tmp_path)
+        write_maps(Look("resnet10t"), root, tmp_path)
 
 
 def test_a_folder_of_an_unknown_class(root, trained):

@@ -14,8 +14,9 @@ from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
 from dualvit.recipes.checks import require_maps
 from dualvit.recipes.classify.config import ClassifyRecipe
-from dualvit.recipes.classify.transforms import TrainTransform, View, eval_transform, normalisation
+from dualvit.recipes.classify.transforms import TrainTransform, View, eval_transform
 from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
+from dualvit.recipes.network import normalisation
 
 
 class Photos(Dataset[tuple[Tensor, int]]):

@@ -19,7 +19,8 @@ from dualvit.pictures.captions import captioned
 from dualvit.recipes.classify.config import ClassifyRecipe
 from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
-from dualvit.recipes.classify.transforms import eval_transform, normalisation
+from dualvit.recipes.classify.transforms import eval_transform
+from dualvit.recipes.network import normalisation
 from dualvit.recipes.task import Task
 
 

@@ -12,9 +12,7 @@ from dualvit.data.label_maps import INDEX, compact, place, write_index, write_ma
 from dualvit.errors import InputError
 from dualvit.locks import only_writer
 from dualvit.models.contract import Backbone
-from dualvit.provenance import environment
-from dualvit.recipes.classify.data import in_order
-from dualvit.recipes.classify.evaluate import open_source
+from dualvit.recipes.classify.evaluate import Look, open_source
 from dualvit.recipes.loading import Skipped
 
 
@@ -60,31 +58,14 @@ def _each(network: Any, grid: Tensor, shaped: Callable[[Tensor], Tensor]) -> Ten
 
 
 @torch.inference_mode()
-def write_maps(
-    model: str,
-    data: Path,
-    out: Path,
-    weights: Path | None = None,
-    size: int | None = None,
-    top: int = 5,
-    batch: int = 64,
-    workers: int = 0,
-    device: str = "cpu",
-    unreadable: int = 100,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any]:
     """Write a label map for each training picture of a data set; those that are there stay.
 
     Args:
-        model: The teacher: a checkpoint of a recipe, or a timm name, with the data set's classes.
+        look: The teacher, of the data set's classes, and how it looks.
         data: With `train/CLASS/` and `val/CLASS/`.
         out: Folder of the maps.
-        weights: Of a timm teacher.
-        size: Sides of the square that the teacher sees.
         top: Classes kept at each place.
-        batch, workers, device: As for training.
-        unreadable: The most pictures that may be skipped.
-        progress: Is told how many pictures are done, and of how many.
 
     Returns:
         What the index says: teacher, classes kept, and how many pictures' maps hold their own class at its best.
@@ -93,27 +74,27 @@ def write_maps(
         ValueError: the teacher is of other classes.
     """
     split = read_folders(data)
-    source = open_source(model, weights, split.classes, size, device)
+    source = open_source(look, split.classes)
     if source.classes is not None and source.classes != split.classes:
         raise InputError(
-            f"{model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
+            f"{look.model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
             f"{len(split.classes)} ({', '.join(split.classes[:3])}, ...); take a teacher of these classes"
         )
     with only_writer(out, "dualvit token-labels"):
         (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
         wanted = tuple((file, number) for number, (file, _) in enumerate(split.train))
-        skipped = Skipped(out / "unreadable.txt", unreadable)
+        skipped = Skipped(out / "unreadable.txt", look.unreadable)
         agree = done = 0
-        for images, numbers in in_order(wanted, source.transform, batch, workers, skipped):
-            maps = token_scores(source.network, images.to(device)).cpu()
+        for images, numbers in look.batches(wanted, source, skipped):
+            maps = token_scores(source.network, images).cpu()
             for number, scores in zip(numbers.tolist(), maps, strict=True):
                 file, label = split.train[number]
                 write_map(place(out, data, file), compact(scores, top))
                 agree += int(scores.mean((1, 2)).argmax()) == label
             done += len(images)
             shape = [min(top, maps.shape[1]), *maps.shape[2:]]
-            progress(done, len(wanted))
-        about: dict[str, Any] = {"teacher": model, "weights": str(weights or ""), "top": min(top, len(split.classes))}
-        about |= {"images": done, "agree": agree / max(done, 1), "environment": environment(device.startswith("cuda"))}
+        about: dict[str, Any] = {"teacher": look.model, "weights": str(look.weights or "")}
+        about |= {"top": min(top, len(split.classes)), "images": done, "agree": agree / max(done, 1)}
+        about["environment"] = look.about(data)["environment"]
         write_index(out, split.classes, about | ({"shape": shape} if done else {}))
     return about

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 from timm.data import create_transform
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms import functional as F
 
 from dualvit.errors import InputError
@@ -73,17 +73,3 @@ def eval_transform(
         size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std
     )
     return transform
-
-
-def normalisation(network: nn.Module | str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel that a timm model, or the one of this name, takes."""
-    from timm.data import resolve_data_config
-    from timm.models import get_pretrained_cfg
-
-    if isinstance(network, str):
-        config = get_pretrained_cfg(network, allow_unregistered=True)
-        # An unknown name is an error of whoever builds the network, which can say more.
-        values = resolve_data_config(args={}, pretrained_cfg=config.to_dict() if config else {"input_size": (3, 1, 1)})
-    else:
-        values = resolve_data_config(model=network)
-    return tuple(values["mean"]), tuple(values["std"])
