@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import bench, classify, compare, data, models, recipe, yolo
+from dualvit_cli import bench, classify, compare, data, models, pretrain, recipe, yolo
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ def options(
 
 yolo.register(app)
 app.add_typer(recipe.app, name="recipe")
+app.command(cls=Command)(pretrain.pretrain)
 app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(bench.bench)
 classify.register(app)

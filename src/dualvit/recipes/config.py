@@ -15,7 +15,7 @@ from dualvit.files import parse_yaml, read_yaml
 from dualvit.names import unknown_name
 
 FOLDER = Path(__file__).parent / "yaml"
-TASKS = ("classify", "detect", "semantic")
+TASKS = ("classify", "detect", "semantic", "pretrain")
 CHECKED = ConfigDict(extra="forbid")
 RENAMED = {"checkpoint": "weights", "checkpointing": "grad_checkpointing"}
 
@@ -139,7 +139,7 @@ class Recipe:
     """What every task's recipe has in common; each task adds its own settings.
 
     Attributes:
-        task: classify, detect or semantic.
+        task: classify, detect, semantic or pretrain.
         title: One line for a list.
         data: Where the samples come from, and how they are read.
         seed: Of the order, of crops and colours, of new weights and of drop path.
@@ -161,6 +161,10 @@ class Recipe:
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    def completed(self) -> "Recipe":
+        """Return the recipe with what a run finds out before it starts, and keeps, such as digests of files."""
+        return self
 
 
 def names() -> list[str]:

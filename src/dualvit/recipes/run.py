@@ -125,6 +125,7 @@ def one_line() -> Iterator[None]:
 def prepare(recipe: Recipe, out: Path | None) -> tuple[Task, TaskData]:
     """A recipe's task with new weights, and its data."""
     require_files(recipe)
+    recipe = recipe.completed()
     to_store(recipe)  # what could not be opened again is not trained
     seed_all(str(recipe.seed))
     there = kind(recipe.task)

@@ -1,0 +1,48 @@
+"""The pictures of a place for who needs no labels: of a folder, by class or not, and of YOLO's and COCO's layouts."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from dualvit.data.images import SUFFIXES
+from dualvit.data.yolo_layout import read_pairs
+from dualvit.errors import MissingFileError
+
+TRAINING = ("images/train", "images/training", "train2017", "train")  # where data sets keep what is trained on
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return all pictures below a folder, in order; none of a hidden file."""
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+
+
+def training_pictures(place: str | Path) -> tuple[Path, ...]:
+    """Return the pictures that a data set trains on; of a plain folder all.
+
+    Args:
+        place: A folder, or a data.yaml.
+
+    Raises:
+        FileNotFoundError: nothing is there, or no picture.
+    """
+    place = Path(place)
+    if place.is_dir() and (place / "data.yaml").is_file():
+        place = place / "data.yaml"
+    if place.suffix in (".yaml", ".yml"):
+        return tuple(dict.fromkeys(picture for picture, _ in read_pairs(place, "train")[1]))
+    if not place.is_dir():
+        raise MissingFileError(f"no pictures at {place}; give a folder of pictures, or a data.yaml")
+    folder = next((place / name for name in TRAINING if (place / name).is_dir()), place)
+    files = pictures_in(folder)
+    if not files:
+        raise MissingFileError(f"no pictures in {folder}; they end in {', '.join(sorted(SUFFIXES))}")
+    return tuple(files)
+
+
+def digest(files: Iterable[Path]) -> str:
+    """Return one SHA-256 of the contents of files in their order, whatever they are called and wherever they lie."""
+    sums = []
+    for file in files:
+        with file.open("rb") as opened:
+            sums.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""A student in training: its maps are held against a teacher's, or its guess against the formula of a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from dualvit.errors import InputError
+from dualvit.recipes.network import normalisation
+from dualvit.recipes.pretrain.config import PretrainRecipe
+from dualvit.recipes.pretrain.network import Guide, Student, cosines, plans
+from dualvit.recipes.task import Task
+
+SMALLEST = 1e-3  # deviation of a channel; one that is nearly constant is not blown up
+Batch = tuple[Tensor, Tensor]
+
+
+class Pretrain(Task):
+    """A student; its score is how much of the teacher it explains: the cosine of their maps, the mean over strides.
+
+    Attributes:
+        guide: The teacher, which is no part of a checkpoint; None before training, and without one.
+    """
+
+    metric = "cosine"
+    recipe: PretrainRecipe
+    network: Student
+    means: Any  # of each score, over a validation
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, recipe: PretrainRecipe, classes: tuple[str, ...]) -> None:
+        super().__init__(recipe, classes, Student(recipe))
+        if not self.network.taught:
+            self.metric = "top1"  # type: ignore[misc]
+        names = [f"cosine{stride}" for stride in recipe.match.strides] if self.network.taught else ["top1"]
+        self.means = nn.ModuleDict({name: MeanMetric() for name in names})
+        own = normalisation(recipe.network.name) if recipe.match.normalise else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("shift", torch.tensor(own[0]).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(own[1]).view(-1, 1, 1), persistent=False)
+        self._guide: list[Guide] = []  # in a list, so that it is no module of the task, and no checkpoint holds it
+
+    def backbone(self) -> nn.Module:
+        return self.network.features
+
+    def setup(self, stage: str) -> None:
+        """Open the teacher; it is needed where pictures are looked at, and not where a checkpoint is exported."""
+        teacher = self.recipe.teacher
+        if not self.network.taught or self._guide:
+            return
+        if teacher.weights is None:
+            raise InputError(f"the teacher {teacher.name} is needed; give --set teacher.weights=FILE")
+        plan = plans(self.recipe.network, teacher, self.recipe.match.strides)[1]
+        assert plan is not None
+        self._guide.append(Guide(plan, teacher.weights, *normalisation(teacher.name)).to(self.device))
+
+    def on_fit_start(self) -> None:
+        """Find the moments by which the teacher's channels are whitened, once in a run."""
+        if not self.network.taught or float(self.network.deviation.max()):
+            return
+        if not self.recipe.match.whiten:
+            self.network.deviation.fill_(1.0)
+            return
+        sums = torch.zeros(3, sum(self.network.channels), device=self.device)
+        for batch in self.trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
+            if batch is None:
+                continue
+            maps = self._guide[0](batch[0].to(self.device))
+            moments = (torch.stack([torch.ones_like(one), one, one.square()]).sum((1, 3, 4)) for one in maps)
+            sums += torch.cat(list(moments), dim=1)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        count, first, second = sums
+        if not count.min():
+            raise InputError(f"none of the pictures of {self.recipe.data.root} that were looked at can be read")
+        self.network.mean.copy_(first / count)
+        self.network.deviation.copy_((second / count - self.network.mean.square()).clamp(min=0).sqrt().clamp(SMALLEST))
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        images, labels = batch
+        guesses = self._guesses(images)
+        if not self.network.taught:
+            return {"class": F.cross_entropy(guesses[0], labels)}
+        match, parts = self.recipe.match, {}
+        for stride, guess, target in zip(match.strides, guesses, self._targets(images), strict=True):
+            guess = guess.float()
+            loss = match.distance * F.smooth_l1_loss(guess, target) + match.cosine * (1 - cosines(guess, target).mean())
+            parts[f"stride {stride}"] = loss / len(match.strides)
+        return parts
+
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+        if batch is None:  # none of its pictures could be read
+            return
+        images, labels = batch
+        guesses = self._guesses(images)
+        if not self.network.taught:
+            self.means["top1"].update((guesses[0].argmax(1) == labels).float())
+            return
+        for mean, guess, target in zip(self.means.values(), guesses, self._targets(images), strict=True):
+            mean.update(cosines(guess.float(), target))
+
+    def scores(self) -> Mapping[str, float]:
+        scores = {name: float(mean.compute()) for name, mean in self.means.items()}
+        for mean in self.means.values():
+            mean.reset()
+        return scores if "top1" in scores else {"cosine": sum(scores.values()) / len(scores), **scores}
+
+    def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
+        raise InputError("a pretrained network predicts nothing yet; export it, and train it by another recipe")
+
+    def _guesses(self, images: Tensor) -> list[Tensor]:
+        seen = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        guesses: list[Tensor] = self.network(seen)
+        return guesses
+
+    def _targets(self, images: Tensor) -> list[Tensor]:
+        maps = self._guide[0](images.contiguous(memory_format=torch.channels_last))
+        return self.network.whitened([one.float() for one in maps])

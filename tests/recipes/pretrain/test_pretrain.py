@@ -1,0 +1,180 @@
+"""A student learns a teacher's maps; its file opens in every door; a stopped run ends with the same bits."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import safe_open
+
+pytest.importorskip("lightning", reason="needs dualvit[recipes]")
+
+from tiny_runs import Stop, content, require_equal
+
+import dualvit
+from dualvit.errors import DualViTError
+from dualvit.recipes import run
+from dualvit.recipes.config import Network
+from dualvit.recipes.network import build_network
+from dualvit.recipes.pretrain.config import settings
+from dualvit.recipes.pretrain.network import cosines
+from dualvit.recipes.pretrain.run import pretrain
+from dualvit.recipes.pretrain.task import Pretrain
+from dualvit.weights import convert
+
+SMALL = ("data.image_size=64", "data.batch=4", "data.samples=12", "schedule.warmup_steps=0", "trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Ten pictures with something to see in each."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(10):
+        blotches = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((80, 72))
+        blotches.save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A teacher's file: of a network as it is initialised, whose maps are no less definite for it."""
+    file = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), file)
+    return file
+
+
+def recipe(pictures, weights, *more, student="dualvit_n", teacher="mobilenetv3_small_050", epochs=3):
+    changes = (f"data.root={pictures}", f"network.name={student}", *SMALL, *more)
+    return settings(changes, teacher, weights, None, epochs, "MIT")
+
+
+@pytest.fixture(scope="module")
+def straight(pictures, weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("straight")
+    lines = list(pretrain(recipe(pictures, weights), out))
+    return out, lines
+
+
+def test_the_file_has_all_keys_and_says_where_it_is_from(straight, pictures, weights):
+    out, lines = straight
+    file = out / "dualvit_n.safetensors"
+    full = timm.create_model("dualvit_n").state_dict()
+    with safe_open(file, "pt") as opened:
+        assert set(opened.keys()) == set(full)
+        about = opened.metadata()
+    assert "274 entries are learnt, 22 are as initialised" in lines[1]
+    assert len(json.loads(about["initialised"])) == 22
+    assert (about["teacher"], about["licence"], about["pictures"]) == ("mobilenetv3_small_050", "MIT", "10")
+    assert about["teacher_sha256"] == dualvit.weights.sha256(weights)
+    assert json.loads(about["scores"])["epoch"] == 3
+
+
+def test_learning_explains_more_of_the_teacher(straight):
+    history = json.loads((straight[0] / "results.json").read_text())["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["cosine"] == pytest.approx(np.mean([history[-1][f"cosine{s}"] for s in (8, 16, 32)]))
+    assert history[-1]["cosine"] > 0.2
+
+
+def test_every_door_takes_the_file(straight, tmp_path):
+    file = straight[0] / "dualvit_n.safetensors"
+    state = timm.create_model("dualvit_n", checkpoint_path=str(file)).state_dict()
+    learnt = content(straight[0] / "last.ckpt")["state_dict"]
+    assert torch.equal(state["stem.conv.0.weight"], learnt["network.features.model.stem.conv.0.weight"])
+    report, name, _ = convert(file, tmp_path / "converted.safetensors")
+    assert (report.loaded, report.total, name) == (296, 296, "dualvit_n")
+    network = build_network(Network("dualvit_n", weights=str(file)))
+    assert torch.equal(network.state_dict()["stem.conv.0.weight"], state["stem.conv.0.weight"])
+    ultralytics = pytest.importorskip("dualvit.yolo", reason="needs dualvit[yolo]")
+    model = ultralytics.YOLO("yolov8n-dualvit.yaml", weights=file).model
+    assert torch.equal(model.state_dict()["model.0.model.model.stem.conv.0.weight"], state["stem.conv.0.weight"])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_with_the_same_bits(straight, pictures, weights, tmp_path, monkeypatch):
+    real = Pretrain.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 4:
+            raise Stop
+        return real(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Pretrain, "training_step", training_step)
+        list(pretrain(recipe(pictures, weights), tmp_path))
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    list(pretrain(recipe(moved, weights), tmp_path))
+    require_equal(
+        content(straight[0] / "last.ckpt") | {"dualvit": None}, content(tmp_path / "last.ckpt") | {"dualvit": None}
+    )
+
+
+def test_a_run_goes_on_with_its_teacher_and_its_pictures_alone(straight, pictures, weights, tmp_path):
+    out = shutil.copytree(straight[0], tmp_path / "run")
+    other = tmp_path / "other.pth"
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), other)
+    with pytest.raises(DualViTError, match=r"teacher.sha256 was '\w+' and is '\w+'; give another --out"):
+        list(pretrain(recipe(pictures, other), out))
+    more = shutil.copytree(pictures, tmp_path / "more")
+    shutil.copy(pictures / "0.png", more / "a.png")
+    with pytest.raises(DualViTError, match=r"data\.digest was"):
+        list(pretrain(recipe(more, weights), out))
+
+
+def test_other_strides(pictures, weights, tmp_path):
+    """A teacher without a map at stride 8, and a student that is no network of ours."""
+    torch.save(timm.create_model("vit_tiny_patch16_224", img_size=64).state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(DualViTError, match=r"teacher: .*no map at stride 8.*match.strides"):
+        run.prepare(recipe(pictures, tmp_path / "vit.pth", teacher="vit_tiny_patch16_224"), None)
+    lines = list(
+        pretrain(recipe(pictures, weights, "match.strides=[4,16]", student="resnet10t", epochs=1), tmp_path / "run")
+    )
+    assert "cosine4" in lines[0] and "cosine16" in lines[0] and "cosine8" not in lines[0]
+    state = timm.create_model("resnet10t", checkpoint_path=str(tmp_path / "run" / "resnet10t.safetensors")).state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in state.values())
+
+
+def test_formulas_with_and_without_a_teacher(weights, tmp_path):
+    def fit(out, teacher):
+        weights_of = weights if teacher else None
+        made = settings(
+            ("data.root=formulas", "network.name=dualvit_n", "data.classes=4", *SMALL), teacher, weights_of, None, 1, ""
+        )
+        return next(pretrain(made, tmp_path / out))
+
+    assert "mobilenetv3_small_050: cosine" in fit("taught", "mobilenetv3_small_050")
+    assert "4 formulas: top1" in fit("alone", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"teacher": ""}, "lightly-train pretrain"),
+        ({"teacher": "resnet10t"}, "weights do not match"),
+        ({"more": ("data.batch=11",)}, "has 10 pictures, and a batch has 11"),
+        ({"more": ("match.strides=[16,8]",)}, "ascending"),
+    ],
+)
+def test_mistakes_are_one_line(pictures, weights, tmp_path, change, words):
+    made = {"teacher": "mobilenetv3_small_050"} | change
+    with pytest.raises(DualViTError) as error:
+        file = weights if made["teacher"] else None
+        list(pretrain(recipe(pictures, file, *made.pop("more", ()), **made), tmp_path))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_pictures_that_cannot_be_read(weights, tmp_path):
+    for index in range(6):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no picture")
+    with pytest.raises(DualViTError, match=r"none of the pictures .* can be read"):
+        list(pretrain(recipe(tmp_path, weights), tmp_path / "run"))
+
+
+def test_cosines_of_places():
+    guess = torch.tensor([[3.0, 0.0], [0.0, 2.0]]).view(1, 2, 1, 2)  # along, and across
+    target = torch.tensor([[1.0, 5.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+    assert cosines(guess, target).tolist() == [0.5]
