@@ -30,7 +30,7 @@ def pretrain(
     folder = out or Path("runs") / "pretrain" / student
     with before_torch():
         from dualvit.recipes.checks import require_files, require_known
-        from dualvit.recipes.pretrain.config import settings
+        from dualvit.recipes.pretrain.config import YOLO_FILES, settings
 
         asked = (said, teacher, weights, minutes, epochs, licence)
         require_known(recipe := settings(*asked))
@@ -40,6 +40,9 @@ def pretrain(
         keep_memory()
         from dualvit.recipes.pretrain.config import settings as settings_again  # of the types of the imported package
         from dualvit.recipes.pretrain.run import pretrain as run
+
+        if Path(student).suffix in YOLO_FILES or Path(teacher).suffix in YOLO_FILES:
+            import dualvit.yolo.pretrain  # noqa: F401  (makes the names known)
 
     for line in run(settings_again(*asked), folder):
         say(line)

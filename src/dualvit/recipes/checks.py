@@ -37,7 +37,8 @@ def require_known(recipe: "Recipe") -> None:
     Raises:
         ValueError: one that these do not know, or an argument of Trainer that the recipe decides elsewhere.
     """
-    require_model(recipe.network.name)
+    if recipe.task != "pretrain" or not recipe.network.name.endswith(".yaml"):  # which is Ultralytics'
+        require_model(recipe.network.name)
     require_optimizer(recipe.optimizer.name)
     require_trainer(recipe, trainer_settings() or recipe.trainer)
 

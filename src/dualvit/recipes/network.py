@@ -1,9 +1,7 @@
-"""The network of a recipe, from timm's registry, with its weights; and what pictures it takes."""
+"""The network of a recipe, from timm's registry, with its weights."""
 
 from typing import Any
 
-from timm.data import resolve_data_config
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from dualvit.backbones.recompute import recompute_blocks
@@ -30,14 +28,3 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
         load_backbone(model, network.weights, model)
     recompute_blocks(model, network.grad_checkpointing)
     return model
-
-
-def normalisation(network: nn.Module | str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel that a timm model, or the one of this name, takes."""
-    if isinstance(network, str):
-        config = get_pretrained_cfg(network, allow_unregistered=True)
-        # An unknown name is an error of whoever builds the network, which can say more.
-        values = resolve_data_config(args={}, pretrained_cfg=config.to_dict() if config else {"input_size": (3, 1, 1)})
-    else:
-        values = resolve_data_config(model=network)
-    return tuple(values["mean"]), tuple(values["std"])

@@ -101,7 +101,10 @@ class EpochLines(Callback):
             epoch, step = trainer.current_epoch + 1, trainer.global_step
             row = next((row for row in pl_module.history[-1:] if row["step"] == step), None)
             values = "not validated" if row is None else summary(row)
-            print(f"epoch {epoch}, step {step}  {values}  {time.monotonic() - self.started:.0f} s", flush=True)
+            seconds, done = time.monotonic() - self.started, pl_module.progress()
+            left = clock(trainer).time_elapsed() * (1 - done) / done if 0 < done < 1 else 0
+            words = f", about {timedelta(seconds=round(left))} left" if left else ""
+            print(f"epoch {epoch}, step {step}  {values}  {seconds:.0f} s{words}", flush=True)
 
 
 def summary(row: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ before anything is built from it, and so is what is written: a file that is writ
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,11 @@ class Bundle:
     weights: dict[str, Tensor]
 
 
-def write_bundle(model: nn.Module, path: str | Path, half: bool = True) -> Path:
-    """Write a YOLO model's weights, YAML, task and names; floats in half precision unless `half=False`."""
+def write_bundle(model: nn.Module, path: str | Path, half: bool = True, about: Mapping[str, str] | None = None) -> Path:
+    """Write a YOLO model's weights, YAML, task and names; floats in half precision unless `half=False`.
+
+    What it says `about` the model besides, in texts, is not read again.
+    """
     path = Path(path)
     yaml = {key: value for key, value in model.yaml.items() if key in SETTINGS}  # type: ignore[union-attr,operator]
     weights = {
@@ -49,6 +53,7 @@ def write_bundle(model: nn.Module, path: str | Path, half: bool = True) -> Path:
         "yaml": json.dumps(yaml),
         "task": str(getattr(model, "task", "detect")),
         "names": json.dumps(model.names),
+        **(about or {}),
     }
     try:
         _parse(metadata, weights)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from dualvit.backbones.maps import moments
 from dualvit.data.images import Sample, open_rgb, read_folders
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
@@ -16,7 +17,6 @@ from dualvit.recipes.checks import require_maps
 from dualvit.recipes.classify.config import ClassifyRecipe
 from dualvit.recipes.classify.transforms import TrainTransform, View, eval_transform
 from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
-from dualvit.recipes.network import normalisation
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -81,7 +81,7 @@ class ClassifyData(TaskData):
 
     def __init__(self, recipe: ClassifyRecipe, out: Path | None) -> None:
         super().__init__(recipe, out)
-        self.mean, self.std = normalisation(recipe.network.name)
+        self.mean, self.std = moments(recipe.network.name)
         self.sharded = is_shards(recipe.data.root)
         if self.sharded:
             self.classes = read_classes(recipe.data.classes)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from dualvit.backbones.maps import moments
 from dualvit.data.images import Sample, read_folders, read_split
 from dualvit.errors import InputError
 from dualvit.files import write_atomic, write_json
@@ -22,7 +23,7 @@ from dualvit.recipes.classify.task import Classify
 from dualvit.recipes.classify.transforms import eval_transform
 from dualvit.recipes.config import Network
 from dualvit.recipes.loading import Skipped
-from dualvit.recipes.network import build_network, normalisation
+from dualvit.recipes.network import build_network
 from dualvit.recipes.run import load
 
 
@@ -109,7 +110,7 @@ def open_source(look: Look, classes: Sequence[str] | None) -> Source:
         settings = Network(look.model, weights=str(look.weights))
         network, known, size = build_network(settings, num_classes=len(classes) if classes else 0), None, 224
         crop_pct = float(network.pretrained_cfg.get("crop_pct", 0.875))  # type: ignore[union-attr, operator]
-    transform = eval_transform(look.image_size or size, crop_pct, *normalisation(network))
+    transform = eval_transform(look.image_size or size, crop_pct, *moments(network))
     return Source(network.to(look.device).eval(), known, transform)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+from dualvit.backbones.maps import moments
 from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import crop
 from dualvit.errors import InputError
@@ -20,7 +21,6 @@ from dualvit.recipes.classify.config import ClassifyRecipe
 from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.token_labels import check_network, smoothed, token_logits, token_loss
 from dualvit.recipes.classify.transforms import eval_transform
-from dualvit.recipes.network import normalisation
 from dualvit.recipes.task import Task
 
 
@@ -87,7 +87,7 @@ class Classify(Task):
     def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
         """Write the five best classes of a picture, as JSON and on the picture."""
         image, settings = open_rgb(file), self.recipe.data
-        transform = eval_transform(settings.image_size, settings.crop_pct, *normalisation(self.network))
+        transform = eval_transform(settings.image_size, settings.crop_pct, *moments(self.network))
         scores = self.network(transform(image)[None].to(self.device)).softmax(1)[0]
         best = scores.topk(min(5, len(self.classes)))
         classes = [(self.classes[int(index)], float(score)) for score, index in zip(*best, strict=True)]

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from dualvit.errors import InputError, MissingFileError
 from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share, read, typed
 
+YOLO_FILES = (".yaml", ".pt")  # endings of names that `dualvit.yolo.pretrain` knows
 FORMULAS = "formulas"  # in place of a folder: pictures are drawn as training goes
 
 
@@ -189,6 +190,8 @@ def settings(
     if minutes is not None or epochs is not None:
         length: dict[str, Any] = {"minutes": minutes, "epochs": epochs, "steps": None}
         values["schedule"] = {**values["schedule"], **length}
+    if teacher.endswith(YOLO_FILES[1]) and weights is None:
+        weights = Path(teacher)  # of Ultralytics' checkpoints, the file is the network
     own = {"name": teacher, "weights": weights and str(weights), "licence": licence}
     values["teacher"] = {**values.get("teacher", {}), **{key: value for key, value in own.items() if value}}
     recipe: PretrainRecipe = typed(PretrainRecipe, values)

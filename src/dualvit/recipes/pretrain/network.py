@@ -1,8 +1,4 @@
-"""The student with a 1x1 convolution for each map, the teacher, and the file that a student ends in."""
-
-import json
-from collections.abc import Sequence
-from typing import Any
+"""The student, with a 1x1 convolution for each of its maps, and the teacher."""
 
 import torch
 import torch.distributed
@@ -10,15 +6,11 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
+from dualvit.backbones.maps import Maps, maps_of
 from dualvit.backbones.recompute import recompute_blocks
-from dualvit.backbones.timm_model import BackbonePlan, as_maps, never_decayed, plan_backbone
+from dualvit.backbones.timm_model import as_maps
 from dualvit.errors import InputError
-from dualvit.models import create_model
-from dualvit.recipes.config import Network
-from dualvit.recipes.pretrain.config import PretrainRecipe, Teacher
-from dualvit.seeds import seed_all
-from dualvit.weights import load_backbone, to_safetensors
-from dualvit.weights.match import full_names
+from dualvit.recipes.pretrain.config import PretrainRecipe
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -51,7 +43,8 @@ class Student(nn.Module):
     Without a teacher the guess is one of the formulas, (B, classes).
 
     Attributes:
-        features: timm's feature extractor; what is learnt of the full network.
+        maps, teacher: How both are built; the teacher's is None without one.
+        features: The network itself, as far as maps depend on it.
         heads: One for each stride, and thrown away in the end.
         mean, deviation: Of each channel of the teacher's maps, one after the other; found before the first step.
     """
@@ -61,49 +54,47 @@ class Student(nn.Module):
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         super().__init__()
-        network = recipe.network
-        self.plan, theirs = plans(network, recipe.teacher, recipe.match.strides)
-        self.features = self.plan.build()
-        if network.weights is not None:
-            load_backbone(self.features, network.weights, self.plan.full_network())
+        network, strides = recipe.network, recipe.match.strides
+        options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
+        self.maps = maps_of(network.name, options, strides)
+        self.teacher = teacher_maps(recipe)
+        self.features = self.maps.build(network.weights)
         recompute_blocks(self.features, network.grad_checkpointing)
         for module in self.features.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SharedBatchNorm
-        self.channels = theirs.channels if theirs else (recipe.data.classes,)
-        own = self.plan.channels if theirs else self.plan.channels[-1:]
+        self.channels = self.teacher.channels if self.teacher else (recipe.data.classes,)
+        own = self.maps.channels if self.teacher else self.maps.channels[-1:]
         self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(own, self.channels, strict=True))
-        self.taught = theirs is not None
         self.register_buffer("mean", torch.zeros(sum(self.channels)))
         self.register_buffer("deviation", torch.zeros(sum(self.channels)))  # 0: not found yet
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = as_maps(self.features(images), self.plan.channels_last)
-        if not self.taught:
+        maps = as_maps(self.features(images), self.maps.channels_last)
+        if self.teacher is None:
             return [self.heads[0](maps[-1].mean((2, 3), keepdim=True)).flatten(1)]
         return [head(one) for head, one in zip(self.heads, maps, strict=True)]
 
-    def whitened(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def whitened(self, maps: list[Tensor]) -> list[Tensor]:
         """Return the teacher's maps with mean 0 and deviation 1 in each channel."""
         moments = zip(self.mean.split(self.channels), self.deviation.split(self.channels), strict=True)
         pairs = zip(maps, moments, strict=True)
         return [(one - mean[:, None, None]) / deviation[:, None, None] for one, (mean, deviation) in pairs]
 
     def no_weight_decay(self) -> set[str]:
-        """Return what timm exempts from weight decay in the student."""
-        return {f"features.{name}" for name in never_decayed(self.features, self.plan.full_network())}
+        """Return what is exempt from weight decay in the student."""
+        return {f"features.{name}" for name in self.maps.undecayed(self.features)}
 
 
-def plans(network: Network, teacher: Teacher, strides: tuple[int, ...]) -> tuple[BackbonePlan, BackbonePlan | None]:
-    """Return how student and teacher are built, both with maps at these strides; the teacher's is None without one.
+def teacher_maps(recipe: PretrainRecipe) -> Maps | None:
+    """Return how the teacher is built; None without one.
 
     Raises:
-        ValueError: one of them is unknown, or has no map at one of the strides.
+        ValueError: it is unknown, or has no map at one of the strides.
     """
-    options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
-    own = plan_backbone(network.name, options, strides)
+    teacher = recipe.teacher
     try:
-        return own, plan_backbone(teacher.name, dict(teacher.options), strides) if teacher.name else None
+        return maps_of(teacher.name, dict(teacher.options), recipe.match.strides) if teacher.name else None
     except InputError as error:
         raise InputError(f"teacher: {error}; or choose strides by --set match.strides=[16,32]") from None
 
@@ -114,16 +105,15 @@ class Guide(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, plan: BackbonePlan, weights: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, maps: Maps, weights: str) -> None:
         super().__init__()
-        self.plan, self.network = plan, plan.build().eval().requires_grad_(False)
-        load_backbone(self.network, weights, plan.full_network())
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.maps, self.network = maps, maps.build(weights).eval().requires_grad_(False)
+        for name, values in zip(("mean", "std"), maps.moments(), strict=True):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        return as_maps(self.network((images - self.mean) / self.std), self.plan.channels_last)
+        return as_maps(self.network((images - self.mean) / self.std), self.maps.channels_last)
 
 
 def cosines(guess: Tensor, target: Tensor) -> Tensor:
@@ -134,30 +124,3 @@ def cosines(guess: Tensor, target: Tensor) -> Tensor:
         tensor([0.7071])
     """
     return F.cosine_similarity(guess, target, dim=1).mean((1, 2))
-
-
-def student_file(recipe: PretrainRecipe, student: Student, about: dict[str, Any]) -> tuple[bytes, list[str], list[str]]:
-    """Return a student as safetensors with all keys of its full network.
-
-    Args:
-        recipe: Of the run.
-        student: That it ended in.
-        about: What the file says besides.
-
-    Returns:
-        The file; the names of what was learnt, and of what is as it was initialised, since no map depends on it.
-    """
-    seed_all(str(recipe.seed))
-    full = create_model(recipe.network.name, **recipe.network.options)
-    if recipe.network.weights is not None:  # what is not learnt is as in the file that the run began with
-        load_backbone(full, recipe.network.weights, full)
-    names = full_names(student.features, full)
-    learnt = {names[name]: value.detach().cpu() for name, value in student.features.state_dict().items()}
-    state = {name: learnt.get(name, value).contiguous() for name, value in full.state_dict().items()}
-    rest = [name for name in state if name not in learnt]
-    metadata = {
-        "format": "pt", "architecture": recipe.network.name, "num_classes": str(getattr(full, "num_classes", 0)),
-        "source": "dualvit pretrain", "initialised": json.dumps(rest),
-        **{name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()},
-    }  # fmt: skip
-    return to_safetensors(state, metadata), list(learnt), rest

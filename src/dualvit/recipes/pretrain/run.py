@@ -1,12 +1,13 @@
 """A run of pretraining from beginning to end: fit, and the student's file."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from dualvit.files import write_atomic
 from dualvit.recipes.pretrain.config import PretrainRecipe
-from dualvit.recipes.pretrain.network import student_file
 from dualvit.recipes.run import fit
+from dualvit.seeds import seed_all
 
 
 def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
@@ -29,15 +30,17 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
     recipe = task.recipe  # type: ignore[assignment]  # with the digests
     teacher, row = recipe.teacher, task.history[-1]
     about = {
-        "teacher": teacher.name, "teacher_sha256": teacher.sha256, "licence": teacher.licence or "not stated",
-        "pictures": recipe.data.pictures, "pictures_sha256": recipe.data.digest, "root": recipe.data.root,
-        "scores": row, "seed": recipe.seed,
+        "source": "dualvit pretrain", "teacher": teacher.name, "teacher_sha256": teacher.sha256,
+        "licence": teacher.licence or "not stated", "pictures": str(recipe.data.pictures),
+        "pictures_sha256": recipe.data.digest, "scores": json.dumps(row), "seed": str(recipe.seed),
     }  # fmt: skip
-    content, learnt, rest = student_file(recipe, task.network, about)  # type: ignore[arg-type]
-    target = out / f"{recipe.network.name}.safetensors"
-    write_atomic(target, content)
+    student: Any = task.network
+    seed_all(str(recipe.seed))
+    target = out / f"{Path(recipe.network.name).stem}.safetensors"
+    written = student.maps.write(student.features, target, recipe.network.weights, about)
     scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.startswith(("cosine", "top1")))
     source = f"the maps of {teacher.name}" if teacher.name else f"{recipe.data.classes} formulas"
     yield f"{recipe.network.name} learnt {source}: {scores}"
-    yield f"{len(learnt)} entries are learnt, {len(rest)} are as initialised{f', such as {rest[0]}' if rest else ''}"
-    yield f'{target}; YOLO(..., weights="{target}") and timm\'s checkpoint_path take it'
+    example = f", such as {written.rest[0]}" if written.rest else ""
+    yield f"{len(written.learnt)} entries are learnt, {len(written.rest)} are as initialised{example}"
+    yield f"{target}; {written.use}"

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from dualvit.backbones.maps import AS_THEY_ARE
 from dualvit.errors import InputError
-from dualvit.recipes.network import normalisation
 from dualvit.recipes.pretrain.config import PretrainRecipe
-from dualvit.recipes.pretrain.network import Guide, Student, cosines, plans
+from dualvit.recipes.pretrain.network import Guide, Student, cosines
 from dualvit.recipes.task import Task
 
 SMALLEST = 1e-3  # deviation of a channel; one that is nearly constant is not blown up
@@ -36,11 +36,11 @@ class Pretrain(Task):
 
     def __init__(self, recipe: PretrainRecipe, classes: tuple[str, ...]) -> None:
         super().__init__(recipe, classes, Student(recipe))
-        if not self.network.taught:
+        if self.network.teacher is None:
             self.metric = "top1"  # type: ignore[misc]
-        names = [f"cosine{stride}" for stride in recipe.match.strides] if self.network.taught else ["top1"]
+        names = [f"cosine{stride}" for stride in recipe.match.strides] if self.network.teacher else ["top1"]
         self.means = nn.ModuleDict({name: MeanMetric() for name in names})
-        own = normalisation(recipe.network.name) if recipe.match.normalise else ((0.0,) * 3, (1.0,) * 3)
+        own = self.network.maps.moments() if recipe.match.normalise else AS_THEY_ARE
         self.register_buffer("shift", torch.tensor(own[0]).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(own[1]).view(-1, 1, 1), persistent=False)
         self._guide: list[Guide] = []  # in a list, so that it is no module of the task, and no checkpoint holds it
@@ -51,17 +51,15 @@ class Pretrain(Task):
     def setup(self, stage: str) -> None:
         """Open the teacher; it is needed where pictures are looked at, and not where a checkpoint is exported."""
         teacher = self.recipe.teacher
-        if not self.network.taught or self._guide:
+        if self.network.teacher is None or self._guide:
             return
         if teacher.weights is None:
             raise InputError(f"the teacher {teacher.name} is needed; give --set teacher.weights=FILE")
-        plan = plans(self.recipe.network, teacher, self.recipe.match.strides)[1]
-        assert plan is not None
-        self._guide.append(Guide(plan, teacher.weights, *normalisation(teacher.name)).to(self.device))
+        self._guide.append(Guide(self.network.teacher, teacher.weights).to(self.device))
 
     def on_fit_start(self) -> None:
         """Find the moments by which the teacher's channels are whitened, once in a run."""
-        if not self.network.taught or float(self.network.deviation.max()):
+        if self.network.teacher is None or float(self.network.deviation.max()):
             return
         if not self.recipe.match.whiten:
             self.network.deviation.fill_(1.0)
@@ -84,7 +82,7 @@ class Pretrain(Task):
     def loss(self, batch: Batch) -> Mapping[str, Tensor]:
         images, labels = batch
         guesses = self._guesses(images)
-        if not self.network.taught:
+        if self.network.teacher is None:
             return {"class": F.cross_entropy(guesses[0], labels)}
         match, parts = self.recipe.match, {}
         for stride, guess, target in zip(match.strides, guesses, self._targets(images), strict=True):
@@ -98,7 +96,7 @@ class Pretrain(Task):
             return
         images, labels = batch
         guesses = self._guesses(images)
-        if not self.network.taught:
+        if self.network.teacher is None:
             self.means["top1"].update((guesses[0].argmax(1) == labels).float())
             return
         for mean, guess, target in zip(self.means.values(), guesses, self._targets(images), strict=True):
