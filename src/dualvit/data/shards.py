@@ -40,26 +40,28 @@ class Shards(IterableDataset[Any]):
     Args:
         urls: Paths, URLs or pipes, with {000..099} for a range.
         transform: From an RGB picture to what the network takes.
-        classes: How many there are.
+        classes: How many there are; None needs no `cls`, and gives each picture the number 0.
         batch: Samples in a batch of this process.
         seed: Of the order and of crops and colours.
         samples: In an epoch, of all processes; None reads each shard once, in order.
         shuffle: Samples that are held back to be shuffled.
         place: This process and how many there are.
         skip: Is told of pictures that cannot be read.
+        most: Of each reader's pictures, if `samples` is None; None reads all.
     """
 
     def __init__(
         self,
         urls: str,
         transform: Callable[[Any], Any],
-        classes: int,
+        classes: int | None,
         batch: int,
         seed: int,
         samples: int | None,
         shuffle: int,
         place: tuple[int, int],
         skip: Callable[[str], None],
+        most: int | None = None,
     ) -> None:
         import webdataset
 
@@ -67,6 +69,7 @@ class Shards(IterableDataset[Any]):
         self.transform, self.classes, self.batch, self.seed = transform, classes, batch, seed
         self.samples, self.shuffle, self.skip, self.epoch = samples, shuffle, skip, 0
         self.rank, self.world = place
+        self.most = most
         if samples is not None and self.batches() < 1:
             raise InputError(f"data.samples is {samples}; a batch of all processes has {batch * self.world}")
 
@@ -79,7 +82,7 @@ class Shards(IterableDataset[Any]):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         part, parts = self.rank * workers + worker, self.world * workers
         if self.samples is None:
-            yield from self._decoded(self.urls[part::parts])
+            yield from islice(self._decoded(self.urls[part::parts]), self.most)
             return
         if len(self.urls) < parts:
             raise InputError(
@@ -130,11 +133,11 @@ class Shards(IterableDataset[Any]):
         """A picture and its label; None for one that cannot be read, which is noted."""
         where = f"{sample['__url__']}:{sample['__key__']}"
         name = next((name for name in PICTURES if name in sample), None)
-        if name is None or "cls" not in sample:
+        if name is None or (self.classes is not None and "cls" not in sample):
             has = ", ".join(sorted(key for key in sample if not key.startswith("__")))
             raise InputError(f"{where} has {has}; a sample needs a picture (jpg, png, ...) and cls")
-        text = sample["cls"].decode(errors="replace").strip()
-        if not text.isdecimal() or int(text) >= self.classes:
+        text = "0" if self.classes is None else sample["cls"].decode(errors="replace").strip()
+        if not text.isdecimal() or int(text) >= (self.classes or 1):
             raise InputError(f"{where} has class {text!r}; data.classes names {self.classes}, numbered from 0")
         try:
             return self.transform(open_rgb(BytesIO(sample[name]), where)), int(text)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 from tiny_runs import Stop, content, require_equal
 
 import dualvit
+from dualvit.data.pictures import digest, training_pictures
 from dualvit.errors import DualViTError
 from dualvit.recipes import run
 from dualvit.recipes.config import Network
@@ -148,6 +150,32 @@ def test_formulas_with_and_without_a_teacher(weights, tmp_path):
 
     assert "mobilenetv3_small_050: cosine" in fit("taught", "mobilenetv3_small_050")
     assert "4 formulas: top1" in fit("alone", "")
+
+
+def test_shards_without_labels(pictures, weights, tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for file in sorted(pictures.iterdir()):
+            tar.add(file, file.name)
+    lines = list(pretrain(recipe(f"{tmp_path}/{{0..0}}.tar", weights, epochs=1), tmp_path / "run"))
+    assert "mobilenetv3_small_050: cosine" in lines[0]
+
+
+def test_places_that_data_sets_keep_their_training_pictures_in(pictures, tmp_path):
+    for place in ("images/train", "images/val", "labels/train"):
+        shutil.copytree(pictures, tmp_path / "yolo" / place)
+    (tmp_path / "yolo" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
+    for split in ("train", "val"):
+        shutil.copytree(pictures, tmp_path / "classes" / split / "a")
+    shutil.copytree(pictures, tmp_path / "coco" / "train2017")
+    shutil.copytree(pictures, tmp_path / "coco" / "val2017")
+    (tmp_path / "classes" / "train" / "a" / "._0.png").write_bytes(b"")
+    for place in ("yolo", "yolo/data.yaml", "classes", "coco"):
+        files = training_pictures(tmp_path / place)
+        assert len(files) == 10 and all("val" not in file.relative_to(tmp_path).as_posix() for file in files), place
+        assert digest(files) == digest(training_pictures(pictures))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DualViTError, match="no pictures in"):
+        training_pictures(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

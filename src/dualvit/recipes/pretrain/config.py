@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError, MissingFileError
+from dualvit.names import is_shards
 from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share, read, typed
 
 YOLO_FILES = (".yaml", ".pt")  # endings of names that `dualvit.yolo.pretrain` knows
@@ -153,7 +154,7 @@ class PretrainRecipe(Recipe):
         teacher, data = self.teacher, self.data
         if teacher.weights is not None:
             teacher = replace(teacher, sha256=_kept(teacher.sha256, sha256(teacher.weights), teacher.weights))
-        if not data.drawn:
+        if not data.drawn and not is_shards(data.root):  # whose pictures are known once they are read
             files = training_pictures(data.root)
             if len(files) < data.batch:
                 raise InputError(

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from dualvit.data.images import open_rgb
 from dualvit.data.pictures import training_pictures
+from dualvit.data.shards import ShardLoader, Shards
 from dualvit.drawn.formulas import draw_formula
 from dualvit.names import is_shards
 from dualvit.recipes.loading import TaskData
@@ -75,6 +76,25 @@ class PretrainData(TaskData):
         self.classes = ()
         self.sharded = is_shards(recipe.data.root)
         self.files = () if recipe.data.drawn or self.sharded else training_pictures(recipe.data.root)
+
+    def train_dataloader(self) -> Any:
+        if not self.sharded:
+            return super().train_dataloader()
+        view = training_view(self.recipe.augment, self.recipe.data.image_size)
+        return self._shard_loader(view, self.recipe.data.samples)
+
+    def val_dataloader(self) -> Any:
+        if not self.sharded:
+            return super().val_dataloader()
+        return self._shard_loader(plain_view(self.recipe.data.image_size), None)
+
+    def _shard_loader(self, transform: Transform, samples: int | None) -> ShardLoader:
+        data, batch = self.recipe.data, self.process_batch()
+        shards = Shards(
+            data.root, transform, None, batch, self.recipe.seed, samples, data.samples, (self._rank(), self._world()),
+            self.skipped.add, LOOKED_AT,
+        )  # fmt: skip
+        return ShardLoader(shards, batch, data.workers if samples else 0, self.epoch, torch.cuda.is_available())
 
     def train_data(self) -> Any:
         data, transform = self.recipe.data, training_view(self.recipe.augment, self.recipe.data.image_size)
