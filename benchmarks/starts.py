@@ -5,6 +5,7 @@
 The learning rate of each row is chosen on a part of the training pictures (each fifth of them validates), one seed,
 at six rates a factor of two apart, and at more while the best one stands at an end. Then each row trains on all
 training pictures at its rate with three seeds, and is scored on the validation pictures, which nothing was chosen on.
+With `--fractions 10 25 50`, each row trains on a share of the labels too, for as many steps and at the same rate.
 The student of the middle row learns from the training pictures without their labels.
 
 All of it is runs of `dualvit pretrain` and `dualvit compare` in OUT, so the same command goes on where it stopped. The
@@ -13,6 +14,7 @@ table goes to docs/results/starts-NAME.json.
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 import yaml
 
 from dualvit.data.yolo_layout import read_pairs
-from dualvit.files import write_json
+from dualvit.files import read_yaml, write_json
 from dualvit.provenance import environment
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -49,6 +51,19 @@ def parts(data: Path, out: Path) -> Path:
     return out / "data.yaml"
 
 
+def fraction(data: Path, percent: int, out: Path) -> Path:
+    """Write a list of a share of the training pictures, the larger shares holding the smaller, and its data.yaml."""
+    names, pairs = read_pairs(data, "train")
+    files = [str(picture.resolve()) for picture, _ in pairs]
+    random.Random(0).shuffle(files)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "train.txt").write_text("\n".join(files[: max(1, round(len(files) * percent / 100))]) + "\n")
+    validation = str((data.parent / read_yaml(data)["val"]).resolve())
+    content = {"path": str(out.resolve()), "train": "train.txt", "val": validation, "names": dict(enumerate(names))}
+    (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return out / "data.yaml"
+
+
 def rows(args: argparse.Namespace, out: Path) -> dict[str, dict[str, Any]]:
     """Return what each row's model is built from."""
     student = out / "pretrain" / "dualvit_n.safetensors"
@@ -59,11 +74,14 @@ def rows(args: argparse.Namespace, out: Path) -> dict[str, dict[str, Any]]:
     return {name: found[name] for name in args.rows}
 
 
-def compare(args: argparse.Namespace, folder: Path, data: Path, models: list[dict[str, Any]], seeds: list[int]) -> Any:
+def compare(
+    args: argparse.Namespace, folder: Path, data: Path, models: list[dict[str, Any]], seeds: list[int], epochs: int = 0
+) -> Any:
     """Run a comparison, or what is left of it; returns its results.json."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        "engine": "yolo", "task": args.task, "data": str(data.resolve()), "models": models, "epochs": args.epochs,
+        "engine": "yolo", "task": args.task, "data": str(data.resolve()), "models": models,
+        "epochs": epochs or args.epochs,
         "image_size": args.image_size, "batch": 16, "seeds": seeds, "jobs": args.jobs, "workers": 0, "device": "cpu",
         "output": str(folder),
     }  # fmt: skip
@@ -106,6 +124,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--fractions", type=int, nargs="*", default=[], help="percent of the labels, besides all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -121,10 +140,17 @@ def main() -> None:
     sweeps = {row: swept(args, out, choosing, row, spec) for row, spec in specs.items()}
     best = {row: max(scores, key=lambda rate: scores[rate]) for row, scores in sweeps.items()}
     final = compare(args, out / "final", args.data, [at(specs[row], row, best[row]) for row in specs], args.seeds)
+    parts_of_labels = {}
+    for percent in args.fractions:  # as many steps as with all labels, at the rates that were chosen with all
+        data, epochs = fraction(args.data, percent, out / f"labels-{percent}"), round(100 * args.epochs / percent)
+        models = [at(specs[row], row, best[row]) for row in specs]
+        found = compare(args, out / f"final-{percent}", data, models, args.seeds, epochs)
+        parts_of_labels[percent] = {"epochs": epochs, "rows": found["rows"]}
     table = {"data": name, "task": args.task, "epochs": args.epochs, "image_size": args.image_size,
              "minutes of pretraining": args.minutes, "teacher": args.teacher_name, "rival": args.rival,
              "rates": {row: {f"{rate:g}": score for rate, score in scores.items()} for row, scores in sweeps.items()},
-             "metric": final["metric"], "rows": final["rows"], "sentences": final["sentences"],
+             "fractions": parts_of_labels, "metric": final["metric"], "rows": final["rows"],
+             "sentences": final["sentences"],
              "cells": final["cells"], "environment": environment(False)}  # fmt: skip
     for options in (cell["options"] for cell in table["cells"] if "weights" in cell["options"]):
         options["weights"] = Path(options["weights"]).name  # where it lies says nothing

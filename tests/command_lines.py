@@ -49,6 +49,8 @@ def understand(words, whole=True):
         understand(["python", "-m", found.training_script, *found.training_script_args], whole)
     elif program.endswith("python") and rest[0] == "-m":
         understand(rest[1:], whole)
+    elif program == "python" and rest[0] == "-c":
+        compile(rest[1], program, "exec")
     elif program == "python":
         _script(ROOT / rest[0], rest[1:])
     elif program == "make":

@@ -86,9 +86,9 @@ class EpochLines(Callback):
         world = f" in {trainer.world_size} processes" if trainer.world_size > 1 else ""
         epochs, minutes = pl_module.epochs(), pl_module.recipe.schedule.minutes
         length = _counted(epochs, "epoch") if epochs else f"{minutes:g} minutes, epochs"
+        classes = f", {_counted(len(pl_module.classes), 'class', 'classes')}" if pl_module.classes else ""
         print(
-            f"{network}{size}, {_counted(len(pl_module.classes), 'class', 'classes')}: "
-            f"{length} of {_counted(round(pl_module.steps_an_epoch()), 'step')} of "
+            f"{network}{size}{classes}: {length} of {_counted(round(pl_module.steps_an_epoch()), 'step')} of "
             f"{batch} images on {trainer.strategy.root_device.type}{world}",
             flush=True,
         )

@@ -127,8 +127,8 @@ class PretrainRecipe(Recipe):
         if not teacher.name and not self.data.drawn:
             raise InputError(
                 f"without --teacher, nothing here learns from the pictures of {root}; lightly-train does: "
-                f"pip install lightly-train; lightly-train pretrain out=runs/lightly data={root} "
-                f"model=timm/{self.network.name}"
+                'pip install lightly-train; python -c "import dualvit, lightly_train; '
+                f"lightly_train.pretrain(out='runs/lightly', data='{root}', model='timm/{self.network.name}')\""
             )
         if teacher.name and teacher.weights is None:
             raise InputError(
