@@ -72,6 +72,7 @@ SMALL = {
     'export(format="onnx"': 'export(imgsz=64, format="onnx"',
     "--minutes 15": "--epochs 1 --set data.image_size=64 --set data.batch=4 --set data.samples=8",
     "digits digits --images 400": "digits digits --images 6 --size 64",
+    "scenes --images 400 --size 320": "scenes --images 6 --size 64",
     "imgsz=320 epochs=30": f"imgsz=64 epochs=1 {QUICK}",
     "data=data.yaml epochs=100": f"data=data.yaml imgsz=64 epochs=1 {QUICK}",
     "dualvit_s,swin_tiny_patch4_window7_224 --image-size 224,640 --batch 8": "dualvit_n --image-size 64 --rounds 2",

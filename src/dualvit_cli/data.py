@@ -1,4 +1,4 @@
-"""The commands on data: `dualvit data digits | get`, and `dualvit demo` on drawn digits."""
+"""The commands on data: `dualvit data digits | scenes | get`, and `dualvit demo` on drawn digits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,22 @@ def digits(
         from dualvit.drawn.digits import write_digits
 
         yaml = write_digits(folder, images, size, seed, progress=report)
+    say(f"{images} images in {folder}; train on it with data={yaml}")
+
+
+@app.command(cls=Command)
+def scenes(
+    folder: Annotated[Path, typer.Argument(help="The folder of the data set; a new one.")],
+    images: Annotated[int, typer.Option(help="Images, training and validation together.")] = 400,
+    size: Annotated[int, typer.Option(help="Sides of an image in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
+    classes: Annotated[int, typer.Option(help="Kinds of shapes, 1 to 100.")] = 20,
+) -> None:
+    """Draw textured shapes over one another, with shadows and light, boxes and outlines."""
+    with working(f"drawing {images} images") as report:
+        from dualvit.drawn.varied import write_scenes
+
+        yaml = write_scenes(folder, images, size, seed, classes, progress=report)
     say(f"{images} images in {folder}; train on it with data={yaml}")
 
 

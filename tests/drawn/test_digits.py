@@ -11,9 +11,10 @@ from PIL import Image
 
 from dualvit.drawn import digits
 from dualvit.drawn import scenes as drawing
-from dualvit.drawn.digits import MARKER, write_digits, write_single_digits
+from dualvit.drawn.digits import write_digits, write_single_digits
 from dualvit.drawn.scenes import MIN_CONTRAST, Canvas, Sources, contrast, draw_scene, hull
 
+MARKER = "dualvit-digits.json"
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 
@@ -154,7 +155,7 @@ def test_colours_stand_out_or_the_place_is_refused(sources, monkeypatch):
     rng = np.random.default_rng(0)
     half = np.repeat(np.array([[128, 128, 128], [200, 30, 30]], dtype=np.float32), 25, axis=0)
     for _ in range(20):
-        colour = drawing._colour(rng, half)
+        colour = drawing.striking_colour(rng, half)
         assert colour is not None and contrast(colour, half) >= MIN_CONTRAST
     black, white = np.zeros((1, 3), dtype=np.float32), np.full((1, 3), 255, dtype=np.float32)
     assert contrast(black[0], white) == pytest.approx(255, abs=0.1)

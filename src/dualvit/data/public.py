@@ -137,6 +137,7 @@ def outline(mask: np.ndarray[Any, Any]) -> list[tuple[float, float]]:
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    turns |= (before * after).sum(1) < 0  # the tip of a spike one pixel wide, where the line goes back
     shares = (points[turns] - 0.5) / mask.shape[::-1]  # of the padding's one pixel, the centre is at 0.5
     return [(float(x), float(y)) for x, y in shares]
 

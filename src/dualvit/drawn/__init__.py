@@ -1,1 +1,1 @@
-"""The pictures of digits that the demo, the tutorials and `dualvit data digits` draw."""
+"""The pictures that the package draws itself: digits for the demo and tutorials, varied scenes, and formulas."""

@@ -4,78 +4,67 @@ The digits are scikit-learn's `load_digits` (1797 images of 8x8, ten classes). T
 Ultralytics layout: boxes and polygons of each digit's visible pixels, and single digits by class.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from dualvit.drawn.scenes import Sources, draw_scene, draw_single
-from dualvit.errors import InputError
-from dualvit.files import atomic_folder, read_json
-
-VERSION = 1  # of the pictures: raise it whenever the same seed gives other pixels
-MARKER = "dualvit-digits.json"
+from dualvit.drawn.dataset import DrawnSet, Progress, check_size
+from dualvit.drawn.scenes import Scene, Sources, draw_scene, draw_single
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """The content of a data set of scenes, as `write_digits` takes it and the marker keeps it."""
-
-    images: int
-    size: int
-    seed: int
-    val_fraction: float
-    version: int = VERSION
-
-    def __post_init__(self) -> None:
-        if self.images < 5:
-            raise InputError(f"images is {self.images}, below 5; ask for 5 or more")
-        if self.size < 64 or self.size % 32:
-            nearest = max(64, 32 * round(self.size / 32))
-            raise InputError(f"size is {self.size}, not a multiple of 32 from 64 on; try {nearest}")
-        _check(self.seed, self.val_fraction)
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of pictures in each folder: `classify` has two per scene, and all classes at least once."""
-        scenes = _split(self.images, self.val_fraction, 1)
-        singles = {f"classify/{split}": max(2 * count, 10) for split, count in scenes.items()}
-        return {f"images/{split}": count for split, count in scenes.items()} | singles
-
-
-@dataclass(frozen=True)
-class Singles:
+@dataclass(frozen=True, kw_only=True)
+class Singles(DrawnSet):
     """The content of a data set of single digits; a set of the one kind is never taken for the other."""
 
-    singles: int
-    seed: int
-    val_fraction: float
-    version: int = VERSION
+    kind = "digits"
+    least = 20  # one per digit to train and validate
 
-    def __post_init__(self) -> None:
-        if self.singles < 20:
-            raise InputError(
-                f"images is {self.singles}, below 20; ask for 20 or more, one per digit to train and validate"
-            )
-        _check(self.seed, self.val_fraction)
+    def names(self) -> list[str]:
+        """Return none: the digits stand in folders."""
+        return []
 
     def counts(self) -> dict[str, int]:
         """Return the number of pictures in each folder, all classes at least once."""
-        return _split(self.singles, self.val_fraction, 10)
+        return self.split(10)
+
+    def drawer(self) -> Callable[[str, int], Scene]:
+        """Return the function that draws one digit of a split by its number."""
+        sources = Sources()
+        return lambda name, index: draw_single(sources, self.seed, name.rpartition("/")[2], index)
 
 
-def _check(seed: int, val_fraction: float) -> None:
-    if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction is {val_fraction}, not between 0 and 1; try 0.2")
-    if seed < 0:
-        raise InputError(f"seed is {seed}, below 0; give 0 or more")
+@dataclass(frozen=True, kw_only=True)
+class Scenes(Singles):
+    """The content of a data set of scenes, with single digits beside them."""
 
+    size: int
+    least = 5
 
-def _split(images: int, val_fraction: float, least: int) -> dict[str, int]:
-    """Share pictures out to train and val, at least so many to each."""
-    val = min(max(round(images * val_fraction), least), images - least)
-    return {"train": images - val, "val": val}
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size(self.size)
+
+    def names(self) -> list[str]:
+        """Return the ten digits."""
+        return [str(digit) for digit in range(10)]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of pictures in each folder: `classify` has two per scene, and all classes at least once."""
+        scenes = self.split(1)
+        singles = {f"classify/{split}": max(2 * count, 10) for split, count in scenes.items()}
+        return {f"images/{split}": count for split, count in scenes.items()} | singles
+
+    def drawer(self) -> Callable[[str, int], Scene]:
+        """Return the function that draws a scene or one digit by its number."""
+        sources = Sources()
+
+        def draw(name: str, index: int) -> Scene:
+            kind, _, split = name.rpartition("/")
+            if kind == "images":
+                return draw_scene(sources, self.seed, split, index, self.size)
+            return draw_single(sources, self.seed, split, index)
+
+        return draw
 
 
 def write_digits(
@@ -84,7 +73,7 @@ def write_digits(
     size: int = 320,
     seed: int = 0,
     val_fraction: float = 0.2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the data set, or keep it where it already stands with the same settings.
 
@@ -115,7 +104,7 @@ def write_digits(
         ...     sorted(path.name for path in data.parent.iterdir())
         ['classify', 'data.yaml', 'dualvit-digits.json', 'images', 'labels']
     """
-    return _place(Path(root).resolve(), Scenes(images, size, seed, val_fraction), progress) / "data.yaml"
+    return Scenes(images=images, size=size, seed=seed, val_fraction=val_fraction).place(root, progress) / "data.yaml"
 
 
 def write_single_digits(
@@ -123,7 +112,7 @@ def write_single_digits(
     images: int = 2000,
     seed: int = 0,
     val_fraction: float = 0.25,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write single digits of 64x64 pixels into `train/DIGIT/` and `val/DIGIT/`, or keep them where they stand.
 
@@ -148,68 +137,4 @@ def write_single_digits(
         ...     sorted(path.name for path in data.iterdir()), len(list(data.glob("val/*/*.png")))
         (['dualvit-digits.json', 'train', 'val'], 10)
     """
-    return _place(Path(root).resolve(), Singles(images, seed, val_fraction), progress)
-
-
-def _place(place: Path, settings: Scenes | Singles, progress: Callable[[int, int], None] | None) -> Path:
-    """Write the data set of these settings in one go, unless it is there."""
-    if _stands(place, settings):
-        return place
-    sources, total = Sources(), sum(settings.counts().values())
-    try:
-        with atomic_folder(place) as folder:
-            for done, _ in enumerate(_write(folder, settings, sources), 1):
-                if progress is not None:
-                    progress(done, total)
-    except OSError:  # another process may have written the same set meanwhile
-        if not _stands(place, settings):
-            raise
-    return place
-
-
-def _stands(root: Path, settings: Scenes | Singles) -> bool:
-    """Whether the very data set is there already; False where there is nothing.
-
-    Raises:
-        ValueError: something else is there; nothing of a user's is ever overwritten.
-    """
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    if not (root / MARKER).is_file():
-        raise InputError(f"{root} is not empty and holds no digits data set (no {MARKER}); name another folder")
-    marked, wanted = read_json(root / MARKER) or {}, asdict(settings)
-    if marked != wanted:
-        other = ", ".join(f"{k} {marked.get(k)} instead of {v}" for k, v in wanted.items() if marked.get(k) != v)
-        raise InputError(f"{root} holds digits of other settings ({other}); name another folder or delete this one")
-    for name, count in settings.counts().items():
-        here = sum(1 for _ in (root / name).rglob("*.[jp][pn]g"))
-        labels = sum(1 for _ in (root / f"labels/{name[7:]}").glob("*.txt")) if name.startswith("images") else count
-        if min(here, labels) < count or (isinstance(settings, Scenes) and not (root / "data.yaml").is_file()):
-            raise InputError(
-                f"{root} is incomplete ({min(here, labels)} of {count} in {name}); delete it or name another folder"
-            )
-    return True
-
-
-def _write(root: Path, settings: Scenes | Singles, sources: Sources) -> Iterator[None]:
-    """Write every file, with a stop after each picture."""
-    for name, count in settings.counts().items():
-        kind, _, split = name.rpartition("/")
-        for index in range(count):
-            if kind == "images" and isinstance(settings, Scenes):
-                scene = draw_scene(sources, settings.seed, split, index, settings.size)
-                target = root / f"{name}/{index:05}.jpg"
-                label = root / f"labels/{split}/{index:05}.txt"
-                label.parent.mkdir(parents=True, exist_ok=True)
-                label.write_text("".join(f"{row}\n" for row in scene.rows()))
-            else:
-                scene = draw_single(sources, settings.seed, split, index)
-                target = root / f"{name}/{scene.classes[0]}/{index:05}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(scene.image).save(target, quality=92)
-            yield
-    if isinstance(settings, Scenes):
-        names = "".join(f"  {digit}: '{digit}'\n" for digit in range(10))
-        # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
-        (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
-    (root / MARKER).write_text(json.dumps(asdict(settings)) + "\n")
+    return Singles(images=images, seed=seed, val_fraction=val_fraction).place(root, progress)

@@ -1,4 +1,4 @@
-"""How a picture of digits is drawn: sources, clutter, glyphs, occlusion, and the hull of what is visible."""
+"""How a picture of digits is drawn: sources, clutter, glyphs, occlusion, and the hull of the visible part."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Scene:
 
     Attributes:
         image: (size, size, 3), 0..255.
-        classes: The digit that each object is.
+        classes: The class of each object, such as its digit.
         masks: Each object's visible pixels, (size, size).
     """
 
@@ -38,12 +38,15 @@ class Scene:
     masks: list[Mask]
 
     def rows(self) -> list[str]:
-        """Label rows: the class, then the polygon x1 y1 x2 y2 ... in 0..1 of the picture."""
-        size = len(self.image)
+        """Return label rows: the class, then the polygon x1 y1 x2 y2 ... in 0..1 of the picture."""
         return [
-            " ".join([str(digit), *(f"{value:.6f}" for value in (hull(mask) / size).ravel())])
-            for digit, mask in zip(self.classes, self.masks, strict=True)
+            " ".join([str(label), *(f"{value:.6f}" for value in self.polygon(mask).ravel())])
+            for label, mask in zip(self.classes, self.masks, strict=True)
         ]
+
+    def polygon(self, mask: Mask) -> NDArray[np.float64]:
+        """Return the polygon of a mask, (points, 2) as x and y in 0..1: its convex hull."""
+        return hull(mask) / len(self.image)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class Glyph:
     fill: Floats
     outer: Floats
     ring: Mask
+
+
+@dataclass(frozen=True)
+class Room:
+    """The room that an object takes in a picture.
+
+    Attributes:
+        window: Its rows and columns of the picture.
+        inside: The same pixels as rows and columns of the object.
+        masks: What would be visible of each object, the new one last, (size, size).
+        areas: How many pixels each has in the open.
+    """
+
+    window: tuple[slice, slice]
+    inside: tuple[slice, slice]
+    masks: list[Mask]
+    areas: list[int]
 
 
 class Sources:
@@ -93,44 +113,61 @@ class Sources:
 
 
 class Canvas:
-    """A picture in the making: clutter, then digits one over the other.
+    """A picture in the making: a ground, then objects one over the other.
 
     Args:
         rng: Every choice comes from it.
         size: Height and width in pixels.
+        ground: (size, size, 3), 0..255; clutter if left out.
     """
 
-    def __init__(self, rng: Rng, size: int) -> None:
+    def __init__(self, rng: Rng, size: int, ground: Floats | None = None) -> None:
         self.rng = rng
-        self.pixels = _clutter(rng, size)
+        self.pixels = clutter(rng, size) if ground is None else ground
         self.classes: list[int] = []
         self.masks: list[Mask] = []
         self.areas: list[int] = []  # of each digit in the open
 
-    def paint(self, glyph: Glyph, digit: int, left: int, top: int) -> bool:
-        """Paint a digit, unless too little would show of it or of one below, or no colour stands out."""
-        (height, width), size = glyph.fill.shape, len(self.pixels)
-        # Clipped to the picture; a digit that lies outside has an empty mask, and is refused below.
+    def room(self, cover: Floats, left: int, top: int) -> Room | None:
+        """Return the room for an object, or None if too little would show of it or of one below.
+
+        Args:
+            cover: How much of each pixel the object covers, 0..1, (height, width).
+            left: Where its first column lies in the picture; it may lie outside.
+            top: Where its first row lies.
+        """
+        (height, width), size = cover.shape, len(self.pixels)
+        # Clipped to the picture; an object that lies outside has an empty mask, and is refused below.
         rows = slice(min(max(top, 0), size), max(min(top + height, size), 0))
         columns = slice(min(max(left, 0), size), max(min(left + width, size), 0))
         inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
         mask = np.zeros((size, size), dtype=np.bool_)
-        mask[rows, columns] = glyph.outer[inside] > 0.5
-        area = int((glyph.outer > 0.5).sum())
-        below = [other & ~mask for other in self.masks]
-        if any(m.sum() < MIN_VISIBLE * a for m, a in zip([*below, mask], [*self.areas, area], strict=True)):
+        mask[rows, columns] = cover[inside] > 0.5
+        areas = [*self.areas, int((cover > 0.5).sum())]
+        masks = [*(other & ~mask for other in self.masks), mask]
+        if any(shown.sum() < MIN_VISIBLE * area for shown, area in zip(masks, areas, strict=True)):
+            return None
+        return Room((rows, columns), inside, masks, areas)
+
+    def settle(self, room: Room, label: int) -> None:
+        """Note the object that was painted into a room."""
+        self.masks, self.areas = room.masks, room.areas
+        self.classes.append(label)
+
+    def paint(self, glyph: Glyph, digit: int, left: int, top: int) -> bool:
+        """Paint a digit, unless too little would show of it or of one below, or no colour stands out."""
+        room = self.room(glyph.outer, left, top)
+        if room is None:
             return False
-        window = self.pixels[rows, columns]
-        colour = _colour(self.rng, window[glyph.ring[inside]])
-        outline = None if colour is None else _colour(self.rng, colour[None])
+        window, inside = self.pixels[room.window], room.inside
+        colour = striking_colour(self.rng, window[glyph.ring[inside]])
+        outline = None if colour is None else striking_colour(self.rng, colour[None])
         if colour is None or outline is None:
             return False
-        fill = colour + _ramp(self.rng, glyph.fill.shape, self.rng.uniform(0, 30))[inside][..., None]
+        fill = colour + ramp(self.rng, glyph.fill.shape, self.rng.uniform(0, 30))[inside][..., None]
         window += glyph.outer[inside][..., None] * (outline - window)
         window += glyph.fill[inside][..., None] * (fill - window)
-        self.masks = [*below, mask]
-        self.areas.append(area)
-        self.classes.append(digit)
+        self.settle(room, digit)
         return True
 
     def scene(self) -> Scene:
@@ -199,11 +236,12 @@ def _glyph(rng: Rng, source: Floats, height: float) -> Glyph:
     # The relief falls to nothing within about a cell; scaling that up leaves an edge one pixel wide.
     weight = rng.uniform(0.12, 0.25) * values.max()
     ink = np.clip((values - weight) * np.float32(cell / 120) + 0.5, 0, 1).astype(np.float32)
-    outer = _filter(ink, ImageFilter.MaxFilter(2 * border + 1)) if border else ink
-    return Glyph(ink, outer, (_filter(outer, ImageFilter.GaussianBlur(2)) > 0.1) & (outer <= 0.5))
+    outer = filtered(ink, ImageFilter.MaxFilter(2 * border + 1)) if border else ink
+    return Glyph(ink, outer, (filtered(outer, ImageFilter.GaussianBlur(2)) > 0.1) & (outer <= 0.5))
 
 
-def _filter(cover: Floats, kind: ImageFilter.Filter) -> Floats:
+def filtered(cover: Floats, kind: ImageFilter.Filter) -> Floats:
+    """A cover of 0..1 after one of PIL's filters."""
     image = Image.fromarray((cover * 255).astype(np.uint8)).filter(kind)
     return np.asarray(image, dtype=np.float32) / np.float32(255)
 
@@ -223,36 +261,47 @@ def contrast(colour: Floats, pixels: Floats) -> float:
     return float(np.quantile(np.abs(luma) + chroma / 2, 0.1))
 
 
-def _colour(rng: Rng, around: Floats) -> Floats | None:
-    """A random colour that stands out from the pixels around, or None."""
+def striking_colour(rng: Rng, around: Floats, least: float | None = None) -> Floats | None:
+    """A random colour whose `contrast` to the pixels around is at least MIN_CONTRAST or `least`, or None."""
+    least = MIN_CONTRAST if least is None else least
     around = around[:: 1 + len(around) // 400]
     candidates = (random_colour(rng) for _ in range(30))
-    return next((colour for colour in candidates if contrast(colour, around) >= MIN_CONTRAST), None)
+    return next((colour for colour in candidates if contrast(colour, around) >= least), None)
 
 
-def _ramp(rng: Rng, shape: tuple[int, ...], strength: float) -> Floats:
+def ramp(rng: Rng, shape: tuple[int, ...], strength: float) -> Floats:
     """A plane that rises from -strength to strength in a random direction."""
-    angle = rng.uniform(0, 2 * math.pi)
+    return plane(rng.uniform(0, 2 * math.pi), shape, strength)
+
+
+def plane(angle: float, shape: tuple[int, ...], strength: float) -> Floats:
+    """A plane that rises from -strength to strength in the direction of `angle`, in radians from x towards y."""
     rows, columns = (np.linspace(-1, 1, length, dtype=np.float32) for length in shape)
-    plane = np.float32(math.sin(angle)) * rows[:, None] + np.float32(math.cos(angle)) * columns
+    rise = np.float32(math.sin(angle)) * rows[:, None] + np.float32(math.cos(angle)) * columns
     scale = np.float32(strength / (abs(math.sin(angle)) + abs(math.cos(angle))))
-    return np.asarray(plane * scale, dtype=np.float32)
+    return np.asarray(rise * scale, dtype=np.float32)
 
 
-def _clutter(rng: Rng, size: int) -> Floats:
+def clutter(rng: Rng, size: int) -> Floats:
     """A background, (size, size, 3): a gradient, blotches, and shapes and curves that are no digits."""
     first, second = random_colour(rng), random_colour(rng)
-    mix = 0.5 + _ramp(rng, (size, size), 0.5)[..., None]
+    mix = 0.5 + ramp(rng, (size, size), 0.5)[..., None]
     pixels = first * mix + second * (1 - mix)
     cells = int(rng.integers(3, 12))
     blotches = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
     blotches = blotches.resize((size, size), Image.Resampling.BICUBIC)
     pixels += (np.asarray(blotches, dtype=np.float32) - 128) * np.float32(rng.uniform(0.1, 0.5))
+    return strewn(rng, pixels, int(rng.integers(4, 18)))
+
+
+def strewn(rng: Rng, pixels: Floats, count: int) -> Floats:
+    """A ground, (size, size, 3), with so many shapes and curves on it, slightly blurred."""
+    size = len(pixels)
     # Drawn at twice the size, because PIL's own edges are jagged.
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image = image.resize((2 * size, 2 * size), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image, "RGBA")
-    for _ in range(rng.integers(4, 18)):
+    for _ in range(count):
         _distractor(rng, draw, 2 * size)
     image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
     return np.asarray(image, dtype=np.float32).copy()
