@@ -2,9 +2,10 @@
 
     python benchmarks/kills.py --what recipe --kills 100
 
-`--what` is recipe (`dualvit recipe fit`), compare (a classification cell of `dualvit compare`) or yolo (a detection
-cell). SIGKILL, SIGTERM and SIGINT take turns. The moments are spread over the whole life of the process, the imports
-included. Each finished run is a line in OUT/kills-WHAT.jsonl, and the same command goes on from there.
+`--what` is recipe (`dualvit recipe fit`), pretrain (`dualvit pretrain`), compare (a classification cell of `dualvit
+compare`) or yolo (a detection cell). SIGKILL, SIGTERM and SIGINT take turns. The moments are spread over the whole
+life of the process, the imports included. Each finished run is a line in OUT/kills-WHAT.jsonl, and the same command
+goes on from there.
 
 A run passes if its epochs are 1..N, each once and as they were reported before a kill, and if its weights and its
 optimizer hold the same bits as those of the reference. The latter does not hold for YOLO: its last.pt is Ultralytics'
@@ -25,10 +26,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import yaml
 
 MOST = 12  # kills of one run: on a busy machine it would never end
+FITS = ("recipe", "pretrain")  # runs of `fit`
+TEACHER = "mobilenetv3_small_050"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 START = "import sys; print('up', file=sys.stderr, flush=True); from dualvit_cli import main; main()"
 
@@ -41,6 +45,11 @@ def command(what: str, out: Path, data: Path, epochs: int) -> list[str]:
             "mix.mixup=0.8", f"schedule.epochs={epochs}", "trainer.accelerator=cpu",
         )  # fmt: skip
         return ["recipe", "fit", "laptop-classify", *(f"--set={change}" for change in changes), "--out", str(out)]
+    if what == "pretrain":
+        changes = ("data.image_size=64", "data.batch=10", "data.samples=40", "trainer.accelerator=cpu")
+        teacher = ("--teacher", TEACHER, "--weights", str(data.parent / "teacher.pth"))
+        length = ("--epochs", str(epochs), "--out", str(out))
+        return ["pretrain", str(data), *teacher, *length, *(f"--set={change}" for change in changes)]
     detect = what == "yolo"
     settings = {
         "engine": "yolo" if detect else "recipe", "task": "detect" if detect else "classify",
@@ -70,7 +79,7 @@ def start(arguments: list[str], folder: Path) -> tuple[subprocess.Popen[bytes], 
 
 def rows(what: str, out: Path, finished: bool) -> list[dict[str, Any]]:
     """The epochs that a run has reported, or those of its result."""
-    if what == "recipe":
+    if what in FITS:
         file = out / "results.json"
         key = "history"
     else:
@@ -83,9 +92,10 @@ def state(what: str, out: Path) -> Any:
     """The weights and the optimizer of a finished run; none of YOLO."""
     if what == "yolo":
         return None
-    file = out / "last.ckpt" if what == "recipe" else next(out.glob("cells/*/weights/last.ckpt"))
+    file = out / "last.ckpt" if what in FITS else next(out.glob("cells/*/weights/last.ckpt"))
     content = torch.load(file, weights_only=True)
-    return content["state_dict"], content["optimizer_states"]
+    ends = [file.read_bytes() for file in sorted(out.glob("*.safetensors"))]  # of a student
+    return content["state_dict"], content["optimizer_states"], ends
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -127,7 +137,7 @@ def run(what: str, out: Path, data: Path, epochs: int, reference: Any, rng: rand
         now = rows(what, out, False)
         kill = {"signal": sent.name, "after": round(moment, 2), "code": process.returncode, "traceback": traceback}
         kills.append(kill | {"clean": clean, "epochs": len(now), "said": said[-400:]})
-        if what != "recipe" and now[: len(reported)] != reported:
+        if what not in FITS and now[: len(reported)] != reported:
             return {"kills": kills, "problem": f"reported {reported}, and then {now}"}
         reported = now
     result = {"kills": kills, "problem": ""}
@@ -146,7 +156,7 @@ def run(what: str, out: Path, data: Path, epochs: int, reference: Any, rng: rand
 def main() -> None:
     """Kill, go on, compare, and count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--what", choices=("recipe", "compare", "yolo"), required=True)
+    parser.add_argument("--what", choices=(*FITS, "compare", "yolo"), required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seconds", type=float, help="kills come in this time; that of the reference if left out")
@@ -164,6 +174,8 @@ def verify(what: str, out: Path, kills: int, epochs: int, seconds: float | None 
     from dualvit.drawn.digits import write_digits, write_single_digits
 
     data = write_digits(out / "scenes", 20, 64).parent if what == "yolo" else write_single_digits(out / "singles", 40)
+    if what == "pretrain" and not (out / "teacher.pth").exists():
+        torch.save(timm.create_model(TEACHER).state_dict(), out / "teacher.pth")
     place = out / f"{what}-reference"
     begin = time.monotonic()
     if not rows(what, place, True):

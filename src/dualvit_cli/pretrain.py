@@ -27,7 +27,7 @@ def pretrain(
     checkpoint_path take. The same command goes on with a run that was stopped.
     """
     said = [f"data.root={pictures}", f"network.name={student}", *(changes or ())]
-    folder = out or Path("runs") / "pretrain" / student
+    folder = out or Path("runs") / "pretrain" / Path(student).stem
     with before_torch():
         from dualvit.recipes.checks import require_files, require_known
         from dualvit.recipes.pretrain.config import YOLO_FILES, settings
