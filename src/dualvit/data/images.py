@@ -14,6 +14,11 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", 
 Sample = tuple[Path, int]
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """Return all pictures below a folder, in order; none of a hidden file, such as `._1.jpg`, which macOS leaves."""
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+
+
 class UnreadableError(InputError):
     """A file of the data set cannot be read; the message names it and says why."""
 
@@ -90,7 +95,7 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         return {}
     return {
-        entry.name: sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
+        entry.name: pictures_in(entry)
         for entry in folder.iterdir()
         if entry.is_dir() and not entry.name.startswith(".")
     }

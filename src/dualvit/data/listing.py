@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
+from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb, pictures_in
 from dualvit.errors import MissingFileError
 from dualvit.files import read_json, write_json
 
@@ -29,9 +29,7 @@ def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise MissingFileError(f"no image or folder at {path}")
-        inside = (
-            sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        )
+        inside = pictures_in(path) if path.is_dir() else [path]
         files += [file for file in inside if file == path or file.resolve() not in written]
     if not files:
         raise MissingFileError(f"no images in {', '.join(map(str, paths))}; they end in {', '.join(sorted(SUFFIXES))}")

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from dualvit.data.images import SUFFIXES, open_rgb
+from dualvit.data.images import open_rgb, pictures_in
 from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
 from dualvit.errors import AccessError, InputError, MissingFileError
 from dualvit.files import at_limit, cannot
@@ -81,7 +81,7 @@ def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
 
 
 def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES) if images.is_dir() else []
+    files = pictures_in(images) if images.is_dir() else []
     if not files:
         raise MissingFileError(f"no images in {images}; expected {images.name}/picture.jpg")
     pairs = tuple((file, masks / file.relative_to(images).with_suffix(".png")) for file in files)

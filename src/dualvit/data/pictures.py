@@ -4,16 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from dualvit.data.images import SUFFIXES
+from dualvit.data.images import SUFFIXES, pictures_in
 from dualvit.data.yolo_layout import read_pairs
 from dualvit.errors import MissingFileError
 
 TRAINING = ("images/train", "images/training", "train2017", "train")  # where data sets keep what is trained on
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Return all pictures below a folder, in order; none of a hidden file."""
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
 
 
 def training_pictures(place: str | Path) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualvit.data.coco import Coco, from_content, size_of
-from dualvit.data.images import SUFFIXES
+from dualvit.data.images import SUFFIXES, pictures_in
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import at_limit, read_yaml
 
@@ -122,7 +122,7 @@ def _listed(place: Path) -> list[Path]:
     if place.is_file():
         listed = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
     elif place.is_dir():
-        listed = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+        listed = pictures_in(place)
     else:
         raise MissingFileError(f"no images at {place}; correct train and val in data.yaml")
     if not listed:
