@@ -5,7 +5,7 @@
 The learning rate of each row is chosen on a part of the training pictures (each fifth of them validates), one seed,
 at six rates a factor of two apart, and at more while the best one stands at an end. Then each row trains on all
 training pictures at its rate with three seeds, and is scored on the validation pictures, which nothing was chosen on.
-With `--fractions 10 25 50`, each row trains on a share of the labels too, for as many steps and at the same rate.
+With `--fractions 10 25 50`, the first two rows train on a share of the labels too, as many steps at the same rate.
 The student of the middle row learns from the training pictures without their labels.
 
 All of it is runs of `dualvit pretrain` and `dualvit compare` in OUT, so the same command goes on where it stopped. The
@@ -143,7 +143,7 @@ def main() -> None:
     parts_of_labels = {}
     for percent in args.fractions:  # as many steps as with all labels, at the rates that were chosen with all
         data, epochs = fraction(args.data, percent, out / f"labels-{percent}"), round(100 * args.epochs / percent)
-        models = [at(specs[row], row, best[row]) for row in specs]
+        models = [at(specs[row], row, best[row]) for row in specs if row != "imagenet"]
         found = compare(args, out / f"final-{percent}", data, models, args.seeds, epochs)
         parts_of_labels[percent] = {"epochs": epochs, "rows": found["rows"]}
     table = {"data": name, "task": args.task, "epochs": args.epochs, "image_size": args.image_size,

@@ -183,6 +183,7 @@ def test_places_that_data_sets_keep_their_training_pictures_in(pictures, tmp_pat
     [
         ({"teacher": ""}, "lightly_train.pretrain(out="),
         ({"teacher": "resnet10t"}, "weights do not match"),
+        ({"teacher": "resnet_10"}, "unknown model 'resnet_10'; did you mean"),
         ({"more": ("data.batch=11",)}, "has 10 pictures, and a batch has 11"),
         ({"more": ("match.strides=[16,8]",)}, "ascending"),
     ],

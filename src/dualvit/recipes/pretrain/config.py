@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError, MissingFileError
 from dualvit.names import is_shards
+from dualvit.recipes.checks import require_model
 from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share, read, typed
 
 YOLO_FILES = (".yaml", ".pt")  # endings of names that `dualvit.yolo.pretrain` knows
@@ -134,6 +135,8 @@ class PretrainRecipe(Recipe):
             raise InputError(
                 f"teacher {teacher.name} has no weights here, and none are downloaded; give --weights FILE"
             )
+        if teacher.name and not teacher.name.endswith(YOLO_FILES):
+            require_model(teacher.name)
         if teacher.weights is not None and not teacher.name:
             raise InputError(f"weights {teacher.weights} are a teacher's, and none is named; give --teacher NAME")
         if teacher.weights is not None and not Path(teacher.weights).is_file():
