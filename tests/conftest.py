@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported, by whichever test comes first
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dualvit-settings-")  # not the reader's own settings
 atexit.register(shutil.rmtree, os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
-torch.set_num_threads(1)  # two workers share two cores
+torch.set_num_threads(1)  # the workers share the cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

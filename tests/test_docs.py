@@ -63,6 +63,7 @@ NOT_RUN = {
     "--student yolov8n.yaml": "tests/yolo/test_yolo_pretrain.py trains it",
     "pretrain formulas --student dualvit_n --teacher": "tests/recipes/pretrain trains on formulas",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
+    "benchmarks/starts.py": "trains for an hour",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
 # What makes a block small: a text in the documents, and what runs instead of it.

@@ -15,7 +15,7 @@ YAML = {"None": "null", "True": "true", "False": "false", "''": '""', "()": "[]"
 
 
 def table():
-    yield from ("| setting | default | what |", "|---|---|---|")
+    yield from ("| setting | default | what |", "| -- | -- | -- |")
     kinds = {
         "network": config.Network,
         "optimizer": config.Optimizer,
