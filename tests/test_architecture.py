@@ -32,3 +32,17 @@ def test_an_image_takes_eight_hops_in_two_files_and_at_most_450_lines():
 def test_each_room_and_file_that_the_page_names_is_there():
     for name in set(re.findall(r"`((?:models|fast|yolo|compare|weights|data)/\w+\.py)`", TEXT)):
         assert (ROOT / "src" / "dualvit" / name).exists(), name
+
+
+def test_each_definition_that_the_page_asks_for_is_there():
+    """Of the three questions: names in a file's backquotes stand in that file."""
+    rows = re.search(r"\| question \| answer \|\n(.*?)\n\n", TEXT, re.DOTALL)[1]
+    for name, file in (
+        ("SemanticSeed", "models/dual_vit.py"), ("SemanticUpdate", "models/dual_vit.py"),
+        ("DualBlock", "models/dual_vit.py"), ("MergeBlock", "models/dual_vit.py"),
+        ("build_optimizer", "yolo/trainers.py"), ("regroup", "yolo/groups.py"), ("layer_scales", "yolo/groups.py"),
+        ("SCRATCH_LR", "yolo/groups.py"), ("register_mixer", "models/registry.py"),
+    ):  # fmt: skip
+        assert name in rows
+        text = (ROOT / "src" / "dualvit" / file).read_text()
+        assert re.search(rf"^\s*(class|def) {name}\b|^{name} = ", text, re.MULTILINE), name

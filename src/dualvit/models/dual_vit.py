@@ -1,8 +1,8 @@
 """Dual-ViT (Yao et al., TPAMI 2023, arXiv 2207.04976), the whole network, to be read from top to bottom.
 
-image --Stem--> pixels ---------> DualBlock x n --Downsample--> DualBlock x n --> MergeBlock x n --> ClassBlock --> head
-                  |                   |    ^
-                  +--SemanticSeed--> semantics
+image --Stem--> pixels -------------> DualBlock x n --Downsample--> MergeBlock x n --...--> ClassBlock --> head
+                  |                     |    ^                        |    ^                  ^
+                  +--SemanticSeed--> semantics ----------------------> semantics -------------+
 
 pixels    (B, H, W, C)   the map, channels last from the stem on
 semantics (B, M, C)      a few tokens that carry the global picture
@@ -26,7 +26,7 @@ from dualvit.models.contract import Backbone, BlockShape, block_shapes, check_im
 from dualvit.models.published import DUAL_VIT
 
 HEAD_DIM = 32  # channels of an attention head
-EPS = 1e-6  # of a block's norms and of those between stages; norms inside a pathway keep PyTorch's 1e-5
+EPS = 1e-6  # of norm1 and norm2 of dual, merge and class block, of norms after a stage, of the last; others: 1e-5
 
 # ---- attention ------------------------------------------------------------------------------------------------------
 
@@ -158,10 +158,11 @@ def area_weights(size: int, cells: int, like: Tensor) -> Tensor:
 
     A pixel across an edge counts in both spans by its share, so any size works, also one smaller than `cells`.
     """
-    left = torch.arange(size, device=like.device).unsqueeze(0)  # (1, size)
-    start = torch.arange(cells, device=like.device).unsqueeze(1)  # (cells, 1)
-    # Whole numbers, in units of 1 / cells of a pixel, are exact at any size.
-    overlap = torch.minimum((left + 1) * cells, (start + 1) * size) - torch.maximum(left * cells, start * size)
+    pixel = torch.arange(size, device=like.device).unsqueeze(0)  # (1, size)
+    cell = torch.arange(cells, device=like.device).unsqueeze(1)  # (cells, 1)
+    # In whole units, so exact: pixel i covers i cells to (i + 1) cells, cell j covers j size to (j + 1) size.
+    start, end = torch.maximum(pixel * cells, cell * size), torch.minimum((pixel + 1) * cells, (cell + 1) * size)
+    overlap = end - start  # (cells, size)
     return (overlap.clamp(min=0) / size).to(like.dtype)  # (cells, size)
 
 
@@ -186,7 +187,8 @@ class SemanticSeed(nn.Module):
 
     Args:
         dim: C.
-        grid: None for one cell per 7x7 stem pixels (28x28 of the image); (rows, columns) for so many at any size.
+        grid: None for one cell per 7x7 stem pixels (28x28 of the image), of which a rest of fewer at the right and
+            lower edge is not read; (rows, columns) for so many at any size.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int] | None = None) -> None:
@@ -202,19 +204,20 @@ class SemanticSeed(nn.Module):
     def pool(self, pixels: Tensor) -> Tensor:
         """Return the means of the grid's cells, (B, rows, columns, C)."""
         if self.grid is None:
-            return F.avg_pool2d(pixels.permute(0, 3, 1, 2), 7).permute(0, 2, 3, 1)
+            return F.avg_pool2d(pixels.permute(0, 3, 1, 2), 7).permute(0, 2, 3, 1)  # (B, H // 7, W // 7, C)
         return area_mean(pixels, *self.grid)
 
     def forward(self, pixels: Tensor) -> Tensor:
         cells = self.pool(pixels)  # (B, rows, columns, C)
         queries = self.queries.transpose(0, 1).unflatten(1, (8, 8)).unsqueeze(0)  # (1, C, 8, 8)
-        # To its own size the resampling reproduces its input, so one graph serves all sizes.
+        # Also to 8x8, where it returns its input: without a branch, one graph serves all sizes.
         queries = F.interpolate(queries, size=[cells.shape[1], cells.shape[2]], mode="bicubic", align_corners=False)
         queries = self.query_proj(self.query_norm(queries.flatten(2).transpose(1, 2)))  # (1, M, C), M = rows columns
         pooled = cells.flatten(1, 2)  # (B, M, C)
         k, v = self.kv(pooled).chunk(2, dim=-1)
         attended = attend(queries.expand(pixels.shape[0], -1, -1), k, v, num_heads=1)  # (B, M, C)
-        gate = self.gate((attended + pooled).mean(1, keepdim=True)).unflatten(2, (2, -1)).softmax(2)  # (B, 1, 2, C)
+        gate = self.gate((attended + pooled).mean(1, keepdim=True))  # (B, 1, 2 C)
+        gate = gate.unflatten(2, (2, -1)).softmax(2)  # (B, 1, 2, C), for each channel two shares that sum to 1
         return self.norm(gate[:, :, 0] * attended + gate[:, :, 1] * pooled)
 
 
@@ -224,7 +227,7 @@ class SemanticSeed(nn.Module):
 class SemanticUpdate(nn.Module):
     """The semantic pathway: refine the tokens, consult the pixels, feed forward.
 
-    Shapes: semantics (B, M, C) and normalised pixels (B, N, C) to semantics (B, M, C).
+    Shapes: semantics (B, M, C), and the pixels as normalised tokens (B, H W, C), to semantics (B, M, C).
     """
 
     def __init__(self, dim: int, num_heads: int, drop_path: float, layer_scale: float) -> None:
@@ -237,19 +240,20 @@ class SemanticUpdate(nn.Module):
         self.scale3 = LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, semantics: Tensor, pixels: Tensor) -> Tensor:
+    def forward(self, semantics: Tensor, tokens: Tensor) -> Tensor:
         semantics = semantics + self.drop_path(self.scale1(self.self_attention(self.norm1(semantics))))
-        semantics = semantics + self.drop_path(self.scale2(self.cross_attention(self.norm2(semantics), pixels)))
+        semantics = semantics + self.drop_path(self.scale2(self.cross_attention(self.norm2(semantics), tokens)))
         return semantics + self.drop_path(self.scale3(self.ffn(self.norm3(semantics))))
 
 
 class DualBlock(nn.Module):
     """Update the semantics from the pixels; then let each pixel consult the semantics. Linear in the pixels.
 
-    pixels ----+--norm1--+----------> CrossAttention --> + --norm2--> ConvFFN --> + --> pixels
-               |         v                 ^             |                        |
-               +---------|-----------------|-------------+------------------------+
-    semantics ---> SemanticUpdate ---------+------------------------------------------> semantics
+               +---------------------------------------+   +-----------------------+
+               |                                       v   |                       v
+    pixels ----+--norm1--+--------> CrossAttention --> + --+--norm2--> ConvFFN --> + --> pixels
+                         v                ^
+    semantics ---> SemanticUpdate --------+--------------------------------------------> semantics
 
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section 3.2 and figure 2.
 
@@ -288,6 +292,8 @@ class MergeBlock(nn.Module):
     pixels ----+--> tokens --norm1--> CrossAttention --> + --norm2--+--> ConvFFN ---> + --> pixels
     semantics -+                                                    +--> TokenFFN --> + --> semantics
 
+    The tokens are added behind the attention (the first +), and each pathway behind its own network (the second).
+
     Shapes: pixels (B, H, W, C), semantics (B, M, C), both unchanged. Source: Dual-ViT, section 3.3.
 
     Args:
@@ -316,8 +322,10 @@ class MergeBlock(nn.Module):
     def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
         tokens = torch.cat([pixels.flatten(1, 2), semantics], dim=1)  # (B, H W + M, C)
         normed = self.norm1(tokens)
+        # Queries are all tokens; keys are the same, which makes it self-attention, or fewer by `key_grid`.
         tokens = tokens + self.drop_path(self.scale1(self.attention(normed, self.keys(normed, pixels))))
         pixels, semantics = split(tokens, pixels)
+        # Both pathways have one norm and one scale, as in the paper's code.
         pixels = pixels + self.drop_path(self.scale2(self.ffn(self.norm2(pixels))))
         if self.semantic_ffn is not None:
             semantics = semantics + self.drop_path(self.scale2(self.semantic_ffn(self.norm2(semantics))))
@@ -327,8 +335,9 @@ class MergeBlock(nn.Module):
         """Return the tokens that are keys and values, (B, Nk, C): all, or means of the pixels with the semantics."""
         if self.key_grid is None:
             return normed
-        normed, semantics = split(normed, pixels)
-        return torch.cat([area_mean(normed, *self.key_grid).flatten(1, 2), semantics], dim=1)
+        normed_pixels, normed_semantics = split(normed, pixels)
+        means = area_mean(normed_pixels, *self.key_grid).flatten(1, 2)  # (B, rows columns, C)
+        return torch.cat([means, normed_semantics], dim=1)  # (B, rows columns + M, C)
 
 
 def split(tokens: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -363,8 +372,13 @@ class ClassBlock(nn.Module):
 class Stage(nn.Module):
     """Run the blocks at one resolution, after the downsampling and before the norms.
 
-    Shapes: pixels (B, H, W, C) and semantics to (B, H/2, W/2, C') and semantics of C' channels. The first stage has
-    no downsampling. The last stage has no norms: its norm is the model's, after the class block.
+    Shapes: pixels (B, H, W, C) and semantics to (B, H/2, W/2, C') and semantics of C' channels.
+
+    Args:
+        downsample: None in the first stage.
+        blocks: In their order.
+        norm_dim: C' of the norms; None in the last stage, whose norm is the model's, after the class block.
+        norm_semantics: False if there are no semantics.
     """
 
     def __init__(
@@ -386,7 +400,9 @@ class Stage(nn.Module):
                 pixels, semantics = checkpoint(block, pixels, semantics)
             else:
                 pixels, semantics = block(pixels, semantics)
-        return self.norm(pixels), semantics if self.semantic_norm is None else self.semantic_norm(semantics)
+        if self.semantic_norm is not None:
+            semantics = self.semantic_norm(semantics)
+        return self.norm(pixels), semantics
 
 
 @dataclass(frozen=True)
@@ -484,8 +500,9 @@ class DualViT(Backbone):
         self.register_load_state_dict_pre_hook(DUAL_VIT.adopt)
 
     def forward(self, image: Tensor) -> Tensor:
+        # `forward_head(forward_features(image))`, written out to be read.
         pixels, semantics = self.begin(check_image(image))  # (B, H/4, W/4, C1), (B, M, C1)
-        for stage in self.stages:  # dual, dual, merge, merge
+        for stage in self.stages:  # first the dual ones, then the merge ones
             pixels, semantics = stage(pixels, semantics)
         return self.forward_head(self.finish(pixels, semantics))
 
@@ -495,7 +512,10 @@ class DualViT(Backbone):
         return pixels, self.seed(pixels)  # type: ignore[misc]
 
     def finish(self, pixels: Tensor, semantics: Tensor) -> Tensor:
-        """Return (B, 1 + H/32, W/32, C4), normalised: the class token in each column of row 0, then the pixels."""
+        """Return (B, 1 + H/32, W/32, C4), normalised: the class token in each column of row 0, then the pixels.
+
+        A feature extractor has no class block, and so no row 0.
+        """
         if self.class_block is None:  # pruned to a feature extractor
             return self.norm(pixels)
         token = self.class_block(torch.cat([pixels.flatten(1, 2), semantics], dim=1))  # (B, 1, C4)
@@ -551,8 +571,11 @@ def dual_block(shape: BlockShape, config: DualViTConfig) -> nn.Module:
     args = (shape.dim, shape.num_heads, shape.hidden, shape.drop_path, config.layer_scale)
     if shape.stage < config.dual_stages:
         return DualBlock(*args)
-    times, grid = shape.stage - config.dual_stages, config.key_grid  # halved as often as the map since
-    return MergeBlock(*args, None if grid is None else (max(grid[0] >> times, 1), max(grid[1] >> times, 1)))
+    if config.key_grid is None:
+        return MergeBlock(*args)
+    halvings = shape.stage - config.dual_stages  # of the map, since the first merge stage
+    rows, columns = (max(side >> halvings, 1) for side in config.key_grid)
+    return MergeBlock(*args, (rows, columns))
 
 
 # ---- timm -----------------------------------------------------------------------------------------------------------

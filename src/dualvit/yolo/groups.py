@@ -13,7 +13,7 @@ from dualvit.yolo.rows import TimmBackbone, transformer_parts
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
 # convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
 # them out), so at the same lr they change several times more slowly. In the ~160 steps of 30 short
-# epochs that decides the result: docs/results/README.md has the comparison.
+# epochs that decides the result: docs/results/README.md, "What made the difference".
 SCRATCH_LR = 8.0
 ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
 
@@ -40,7 +40,7 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
       `warmup_bias_lr`.
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
       `backbone_lr` multiplies the lr of the full backbone.
-    - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of a
+    - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of the
       parts that start from scratch in the form made for short runs (N, T and C2fMixer).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
@@ -123,6 +123,7 @@ def layer_scales(
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
     """The matrices and kernels of every part that is initialised for short runs."""
     model = unwrap(model)
-    parts = [m for m in model.modules() if getattr(m, "linear_std", 0) is None]  # see DualViTConfig
+    # DualViTConfig.linear_std is None in N and T; a module that has no such attribute is no network of ours.
+    parts = [m for m in model.modules() if hasattr(m, "linear_std") and m.linear_std is None]
     blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
     return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]

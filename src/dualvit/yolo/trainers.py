@@ -5,7 +5,7 @@ Differences from the stock trainers, each for models with our rows alone:
 - no weight decay on layer scales, queries, norms and biases; optional layer-wise lr decay and a
   lower backbone lr; biases of the backbone warm up from 0 (those of neck and head from the stock
   `warmup_bias_lr`, which short runs live on);
-- under Adam-like optimizers, a higher lr for the weights of dual blocks that start from scratch;
+- under Adam-like optimizers, a higher lr for N, T and C2fMixer from scratch, see `groups.SCRATCH_LR`;
 - a non-finite loss stops the run before the step, and names the first module that produced it.
 """
 

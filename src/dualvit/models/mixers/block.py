@@ -1,4 +1,4 @@
-"""The block around a mixer that carries no semantics of its own norm: norm, mixer, norm, feed-forward network."""
+"""The block around a mixer: norm, mixer, norm, feed-forward network; semantics pass through the mixer alone."""
 
 from timm.layers import DropPath, LayerScale
 from torch import Tensor, nn

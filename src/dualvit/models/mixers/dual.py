@@ -1,4 +1,4 @@
-"""Dual-ViT's own mixer, as one of the six; its blocks are the network's, in `dualvit.models.dual_vit`."""
+"""Dual-ViT's own mixer, as one of the six. A network is made of `DualBlock` and `MergeBlock`, which have its parts."""
 
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
