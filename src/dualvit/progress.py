@@ -15,6 +15,16 @@ FIRST, EVERY = 1.0, 5.0  # seconds to the first line, and from one to the next
 LIBRARIES = 4.0  # seconds to the first line where libraries are imported, which mostly takes less
 
 
+def time_left(seconds: float, share: float) -> float:
+    """Return the seconds until all is done, if a share of it, above 0, took so many.
+
+    Example:
+        >>> time_left(30.0, 0.25)
+        90.0
+    """
+    return seconds * (1 - share) / share
+
+
 @contextmanager
 def shown(
     *columns: ProgressColumn, bar: bool = True, transient: bool = True, first: float | None = None

@@ -17,7 +17,7 @@ from dualvit.backbones.timm_model import BackbonePlan, never_decayed, plan_backb
 from dualvit.files import write_atomic
 from dualvit.models import create_model
 from dualvit.weights import load_backbone, to_safetensors
-from dualvit.weights.match import full_names
+from dualvit.weights.match import in_full_names
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 AS_THEY_ARE: Moments = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -115,8 +115,7 @@ class TimmMaps:
         full = create_model(self.name, **self.options)
         if weights is not None:
             load_backbone(full, weights, full)
-        names = full_names(features, full)
-        learnt = {names[name]: value.detach().cpu() for name, value in features.state_dict().items()}
+        learnt = in_full_names(features, full)
         state = {name: learnt.get(name, value).contiguous() for name, value in full.state_dict().items()}
         rest = tuple(name for name in state if name not in learnt)
         metadata = {

@@ -12,6 +12,7 @@ from rich.text import Text
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.results import Progress
 from dualvit.names import shortened
+from dualvit.progress import time_left as seconds_left
 
 if TYPE_CHECKING:
     from dualvit.compare.runner import Cell
@@ -115,7 +116,7 @@ def time_left(progress: Progress) -> float | None:
     """Return seconds until a running cell is done, if its speed stays; None while nothing is known."""
     if progress.progress <= 0.01 or not progress.seconds:
         return None
-    return progress.seconds * (1 - progress.progress) / progress.progress
+    return seconds_left(progress.seconds, progress.progress)
 
 
 def remaining(cells: Sequence["Cell"], slots: int) -> float | None:

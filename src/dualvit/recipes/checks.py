@@ -37,8 +37,8 @@ def require_known(recipe: "Recipe") -> None:
     Raises:
         ValueError: one that these do not know, or an argument of Trainer that the recipe decides elsewhere.
     """
-    if recipe.task != "pretrain" or not recipe.network.name.endswith(".yaml"):  # which is Ultralytics'
-        require_model(recipe.network.name)
+    for name in recipe.timm_names():
+        require_model(name)
     require_optimizer(recipe.optimizer.name)
     require_trainer(recipe, trainer_settings() or recipe.trainer)
 
@@ -116,7 +116,7 @@ def require_files(recipe: "Recipe") -> None:
     root, weights = recipe.data.root, recipe.network.weights
     if not root:
         raise InputError("data.root is missing; name the data set: data.root=folder")
-    if not is_shards(root) and not getattr(recipe.data, "drawn", False) and not Path(root).exists():
+    if not is_shards(root) and not recipe.data.drawn and not Path(root).exists():
         raise MissingFileError(f"no data set at {root}; give {recipe.LAYOUT}")
     if weights is not None and not Path(weights).is_file():
         raise MissingFileError(

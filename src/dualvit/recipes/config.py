@@ -133,6 +133,11 @@ class DataSettings:
     workers: Annotated[int, Field(ge=0)] = 0
     unreadable: Annotated[int, Field(ge=0)] = 100
 
+    @property
+    def drawn(self) -> bool:
+        """Whether pictures are drawn as training goes, so that none need be there."""
+        return False
+
 
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class Recipe:
@@ -161,6 +166,10 @@ class Recipe:
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    def timm_names(self) -> tuple[str, ...]:
+        """Return the networks whose names must be timm's."""
+        return (self.network.name,)
 
     def completed(self) -> "Recipe":
         """Return the recipe with what a run finds out before it starts, and keeps, such as digests of files."""

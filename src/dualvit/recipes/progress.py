@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar, T
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.strategies import FSDPStrategy
 
+from dualvit.progress import time_left
+
 COLOUR = "cyan"
 Row = dict[str, float]
 # Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
@@ -102,7 +104,7 @@ class EpochLines(Callback):
             row = next((row for row in pl_module.history[-1:] if row["step"] == step), None)
             values = "not validated" if row is None else summary(row)
             seconds, done = time.monotonic() - self.started, pl_module.progress()
-            left = clock(trainer).time_elapsed() * (1 - done) / done if 0 < done < 1 else 0
+            left = time_left(clock(trainer).time_elapsed(), done) if 0 < done < 1 else 0
             words = f", about {timedelta(seconds=round(left))} left" if left else ""
             print(f"epoch {epoch}, step {step}  {values}  {seconds:.0f} s{words}", flush=True)
 

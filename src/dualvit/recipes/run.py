@@ -28,7 +28,7 @@ from dualvit.recipes.task import Task
 from dualvit.recipes.trainer import make_trainer, quiet
 from dualvit.seeds import seed_all
 from dualvit.stored import StoredError, check_shapes, filled_by
-from dualvit.weights.match import full_names
+from dualvit.weights.match import in_full_names
 
 
 def fit(recipe: Recipe, out: Path, listener: Listener | None = None) -> Task:
@@ -234,8 +234,7 @@ def export(checkpoint: Path, target: Path) -> tuple[int, tuple[str, ...], dict[s
     with on_meta():
         options = {**network.options, "num_classes": classes}
         full = create_model(network.name, **options)
-    names = full_names(own, full)
-    state = {names[name]: value.detach().cpu().contiguous() for name, value in own.state_dict().items()}
+    state = in_full_names(own, full)
     missing = tuple(name for name in full.state_dict() if name not in state)
     metadata = {"format": "pt", "architecture": network.name, "num_classes": str(classes), "source": str(checkpoint)}
     write_atomic(target, safetensors.torch.save(state, metadata))

@@ -125,6 +125,12 @@ def full_names(features: nn.Module, full: nn.Module) -> dict[str, str]:
     return names
 
 
+def in_full_names(features: nn.Module, full: nn.Module) -> dict[str, Tensor]:
+    """Return a feature extractor's state dict under the full network's names, on the CPU."""
+    names = full_names(features, full)
+    return {names[name]: value.detach().cpu().contiguous() for name, value in features.state_dict().items()}
+
+
 def _config(full: nn.Module) -> dict[str, Any]:
     config: dict[str, Any] = full.pretrained_cfg  # type: ignore[assignment]
     return config

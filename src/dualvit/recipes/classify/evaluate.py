@@ -96,12 +96,8 @@ def open_source(look: Look, classes: Sequence[str] | None) -> Source:
         task = load(Path(look.model))
         if not isinstance(task, Classify):
             raise InputError(f"{look.model} is a checkpoint of {task.recipe.task}; give one of a classifier")
-        network, known, size, crop_pct = (
-            task.network,
-            task.classes,
-            task.recipe.data.image_size,
-            task.recipe.data.crop_pct,
-        )
+        network, known, data = task.network, task.classes, task.recipe.data
+        size, crop_pct = data.image_size, data.crop_pct
     else:
         if look.weights is None:
             raise InputError(

@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError, MissingFileError
 from dualvit.names import is_shards
-from dualvit.recipes.checks import require_model
 from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share, read, typed
 
 YOLO_FILES = (".yaml", ".pt")  # endings of names that `dualvit.yolo.pretrain` knows
@@ -117,6 +116,11 @@ class PretrainRecipe(Recipe):
     augment: PretrainAugment = field(default_factory=PretrainAugment)
     data: PretrainSettings
 
+    def timm_names(self) -> tuple[str, ...]:
+        """Return student and teacher, unless they are Ultralytics'."""
+        names = (self.network.name, self.teacher.name)
+        return tuple(name for name in names if name and not name.endswith(YOLO_FILES))
+
     def require(self) -> None:
         """Check that there is something to learn from, and that what is named is there.
 
@@ -135,8 +139,6 @@ class PretrainRecipe(Recipe):
             raise InputError(
                 f"teacher {teacher.name} has no weights here, and none are downloaded; give --weights FILE"
             )
-        if teacher.name and not teacher.name.endswith(YOLO_FILES):
-            require_model(teacher.name)
         if teacher.weights is not None and not teacher.name:
             raise InputError(f"weights {teacher.weights} are a teacher's, and none is named; give --teacher NAME")
         if teacher.weights is not None and not Path(teacher.weights).is_file():

@@ -21,11 +21,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Pretrain(Task):
-    """A student; its score is how much of the teacher it explains: the cosine of their maps, the mean over strides.
-
-    Attributes:
-        guide: The teacher, which is no part of a checkpoint; None before training, and without one.
-    """
+    """A student; its score is how much of the teacher it explains: the cosine of their maps, the mean over strides."""
 
     metric = "cosine"
     recipe: PretrainRecipe
