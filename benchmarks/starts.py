@@ -6,7 +6,8 @@ The learning rate of each row is chosen on a part of the training pictures (each
 at six rates a factor of two apart, and at more while the best one stands at an end. Then each row trains on all
 training pictures at its rate with three seeds, and is scored on the validation pictures, which nothing was chosen on.
 With `--fractions 10 25 50`, the first two rows train on a share of the labels too, as many steps at the same rate.
-The student of the middle row learns from the training pictures without their labels.
+The student of the middle row learns from the training pictures without their labels. `--at noise=5e-4` takes a rate that
+was found before.
 
 All of it is runs of `dualvit pretrain` and `dualvit compare` in OUT, so the same command goes on where it stopped. The
 table goes to docs/results/starts-NAME.json.
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--at", nargs="*", default=[], metavar="ROW=RATE", help="rates known before, with no sweep")
     parser.add_argument("--fractions", type=int, nargs="*", default=[], help="percent of the labels, besides all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -137,8 +139,9 @@ def main() -> None:
             "--licence", "Apache-2.0", "--out", out / "pretrain",
         )  # fmt: skip
     specs = rows(args, out)
-    sweeps = {row: swept(args, out, choosing, row, spec) for row, spec in specs.items()}
-    best = {row: max(scores, key=lambda rate: scores[rate]) for row, scores in sweeps.items()}
+    known = {row: float(rate) for row, _, rate in (text.partition("=") for text in args.at)}
+    sweeps = {row: swept(args, out, choosing, row, spec) for row, spec in specs.items() if row not in known}
+    best = {row: max(scores, key=lambda rate: scores[rate]) for row, scores in sweeps.items()} | known
     final = compare(args, out / "final", args.data, [at(specs[row], row, best[row]) for row in specs], args.seeds)
     parts_of_labels = {}
     for percent in args.fractions:  # as many steps as with all labels, at the rates that were chosen with all

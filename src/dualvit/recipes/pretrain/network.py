@@ -1,5 +1,8 @@
 """The student, with a 1x1 convolution for each of its maps, and the teacher."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -45,7 +48,7 @@ class Student(nn.Module):
     Attributes:
         maps, teacher: How both are built; the teacher's is None without one.
         features: The network itself, as far as maps depend on it.
-        heads: One for each stride, and thrown away in the end.
+        heads: One for each stride, one for the semantics if they are matched; thrown away in the end.
         mean, deviation: Of each channel of the teacher's maps, one after the other; found before the first step.
     """
 
@@ -65,7 +68,13 @@ class Student(nn.Module):
                 module.__class__ = SharedBatchNorm
         self.channels = self.teacher.channels if self.teacher else (recipe.data.classes,)
         own = self.maps.channels if self.teacher else self.maps.channels[-1:]
-        self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(own, self.channels, strict=True))
+        pairs = list(zip(own, self.channels, strict=True))
+        self.tokens: list[Tensor] = []  # the semantics of the current forward pass
+        if recipe.match.semantics and self.teacher:
+            stage = semantic_stage(self.features, network.name)
+            stage.register_forward_hook(self._keep)
+            pairs.append((stage.semantic_norm.normalized_shape[0], self.channels[-1]))
+        self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.register_buffer("mean", torch.zeros(sum(self.channels)))
         self.register_buffer("deviation", torch.zeros(sum(self.channels)))  # 0: not found yet
 
@@ -73,7 +82,20 @@ class Student(nn.Module):
         maps = as_maps(self.features(images), self.maps.channels_last)
         if self.teacher is None:
             return [self.heads[0](maps[-1].mean((2, 3), keepdim=True)).flatten(1)]
+        if len(self.heads) > len(maps):
+            tokens = self.tokens.pop()  # (B, M, C) of a square of areas
+            maps.append(tokens.transpose(1, 2).unflatten(2, (math.isqrt(tokens.shape[1]), -1)))
         return [head(one) for head, one in zip(self.heads, maps, strict=True)]
+
+    def targets(self, maps: list[Tensor], areas: Sequence[int]) -> list[Tensor]:
+        """Return the teacher's maps whitened, and their mean in each area if semantics are matched."""
+        whitened = self.whitened(maps)
+        if len(self.heads) > len(maps):
+            whitened.append(F.adaptive_avg_pool2d(whitened[-1], areas))
+        return whitened
+
+    def _keep(self, stage: nn.Module, given: object, answer: tuple[Tensor, Tensor]) -> None:
+        self.tokens.append(answer[1])
 
     def whitened(self, maps: list[Tensor]) -> list[Tensor]:
         """Return the teacher's maps with mean 0 and deviation 1 in each channel."""
@@ -84,6 +106,18 @@ class Student(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Return what is exempt from weight decay in the student."""
         return {f"features.{name}" for name in self.maps.undecayed(self.features)}
+
+
+def semantic_stage(features: nn.Module, name: str) -> nn.Module:
+    """Return the last stage that hands on normalised semantics.
+
+    Raises:
+        ValueError: the network has none.
+    """
+    stages = [module for module in features.modules() if getattr(module, "semantic_norm", None) is not None]
+    if not stages:
+        raise InputError(f"{name} has no semantics that could be matched; give --set match.semantics=0")
+    return stages[-1]
 
 
 def teacher_maps(recipe: PretrainRecipe) -> Maps | None:

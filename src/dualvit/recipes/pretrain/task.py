@@ -35,6 +35,7 @@ class Pretrain(Task):
         if self.network.teacher is None:
             self.metric = "top1"  # type: ignore[misc]
         names = [f"cosine{stride}" for stride in recipe.match.strides] if self.network.teacher else ["top1"]
+        names += ["semantics"] * (len(self.network.heads) > len(names))
         self.means = nn.ModuleDict({name: MeanMetric() for name in names})
         own = self.network.maps.moments() if recipe.match.normalise else AS_THEY_ARE
         self.register_buffer("shift", torch.tensor(own[0]).view(-1, 1, 1), persistent=False)
@@ -81,10 +82,11 @@ class Pretrain(Task):
         if self.network.teacher is None:
             return {"class": F.cross_entropy(guesses[0], labels)}
         match, parts = self.recipe.match, {}
-        for stride, guess, target in zip(match.strides, guesses, self._targets(images), strict=True):
+        names = [*(f"stride {stride}" for stride in match.strides), "semantics"][: len(guesses)]
+        for name, guess, target in zip(names, guesses, self._targets(images, guesses), strict=True):
             guess = guess.float()
             loss = match.distance * F.smooth_l1_loss(guess, target) + match.cosine * (1 - cosines(guess, target).mean())
-            parts[f"stride {stride}"] = loss / len(match.strides)
+            parts[name] = loss * (match.semantics if name == "semantics" else 1 / len(match.strides))
         return parts
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
@@ -95,14 +97,15 @@ class Pretrain(Task):
         if self.network.teacher is None:
             self.means["top1"].update((guesses[0].argmax(1) == labels).float())
             return
-        for mean, guess, target in zip(self.means.values(), guesses, self._targets(images), strict=True):
+        for mean, guess, target in zip(self.means.values(), guesses, self._targets(images, guesses), strict=True):
             mean.update(cosines(guess.float(), target))
 
     def scores(self) -> Mapping[str, float]:
         scores = {name: float(mean.compute()) for name, mean in self.means.items()}
         for mean in self.means.values():
             mean.reset()
-        return scores if "top1" in scores else {"cosine": sum(scores.values()) / len(scores), **scores}
+        maps = [value for name, value in scores.items() if name.startswith("cosine")]
+        return {"cosine": sum(maps) / len(maps), **scores} if maps else scores
 
     def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
         raise InputError("a pretrained network predicts nothing yet; export it, and train it by another recipe")
@@ -112,6 +115,6 @@ class Pretrain(Task):
         guesses: list[Tensor] = self.network(seen)
         return guesses
 
-    def _targets(self, images: Tensor) -> list[Tensor]:
+    def _targets(self, images: Tensor, guesses: list[Tensor]) -> list[Tensor]:
         maps = self._guide[0](images.contiguous(memory_format=torch.channels_last))
-        return self.network.whitened([one.float() for one in maps])
+        return self.network.targets([one.float() for one in maps], guesses[-1].shape[2:])
