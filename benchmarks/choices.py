@@ -96,8 +96,8 @@ def main() -> None:
         write_json(args.out / name.replace(" ", "-") / "row.json", entry)
         print(f"{name:24s} {' '.join(f'{100 * score:.1f}' for score in scores)}", flush=True)
     rows = [json.loads(file.read_text()) for file in sorted(args.out.glob("*/row.json"))]
-    log = {"data": args.data.parent.name, "minutes": args.minutes, "rate": args.rate, "epochs": args.epochs,
-           "image_size": args.image_size, "seeds": args.seeds, "rows": rows, "environment": environment(False)}  # fmt: skip
+    said = {name: getattr(args, name) for name in ("minutes", "rate", "epochs", "image_size", "seeds")}
+    log = {"data": args.data.parent.name, **said, "rows": rows, "environment": environment(False)}
     write_json(RESULTS / f"choices-{args.data.parent.name}.json", log)
 
 

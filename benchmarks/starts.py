@@ -6,8 +6,8 @@ The learning rate of each row is chosen on a part of the training pictures (each
 at six rates a factor of two apart, and at more while the best one stands at an end. Then each row trains on all
 training pictures at its rate with three seeds, and is scored on the validation pictures, which nothing was chosen on.
 With `--fractions 10 25 50`, the first two rows train on a share of the labels too, as many steps at the same rate.
-The student of the middle row learns from the training pictures without their labels. `--at noise=5e-4` takes a rate that
-was found before.
+The student of the middle row learns from the training pictures without their labels. `--at noise=5e-4` takes a rate
+that was found before.
 
 All of it is runs of `dualvit pretrain` and `dualvit compare` in OUT, so the same command goes on where it stopped. The
 table goes to docs/results/starts-NAME.json.

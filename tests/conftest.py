@@ -12,8 +12,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported, by whichever test comes first
@@ -150,3 +152,23 @@ def canary(tmp_path, network_attempts):
     assert not file.exists()
     assert network_attempts[tried:] == []
     assert [call for call in started if "git" not in str(call[1][0])] == []
+
+
+@pytest.fixture(scope="session")
+def blotches(tmp_path_factory):
+    """Ten pictures of 80x72 with something to see in each."""
+    folder, rng = tmp_path_factory.mktemp("blotches"), np.random.default_rng(0)
+    for index in range(10):
+        Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((80, 72)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory):
+    """Weights of mobilenetv3_small_050 as it is initialised, whose maps are no less definite for it."""
+    import timm
+
+    file = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), file)
+    return file

@@ -1,10 +1,7 @@
 """A stock YOLO's backbone learns a teacher's maps, and teaches a network of ours."""
 
-import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
@@ -15,14 +12,6 @@ from dualvit.yolo import YOLO
 from dualvit.yolo.pretrain import YoloMaps
 
 SMALL = ("data.image_size=64", "data.batch=4", "data.samples=8", "schedule.warmup_steps=0", "trainer.accelerator=cpu")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for index in range(4):
-        Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((72, 72)).save(folder / f"{index}.png")
-    return folder
 
 
 def test_the_rows_of_each_stride():
@@ -36,11 +25,9 @@ def test_the_rows_of_each_stride():
         YoloMaps("yolov8n.yaml", {}, (64,))
 
 
-def test_a_stock_student_ends_in_a_bundle_that_teaches(pictures, tmp_path):
-    teacher = tmp_path / "teacher.pth"
-    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), teacher)
-    changes = (f"data.root={pictures}", *SMALL)
-    stock = settings((*changes, "network.name=yolov8n.yaml"), "mobilenetv3_small_050", teacher, None, 1, "")
+def test_a_stock_student_ends_in_a_bundle_that_teaches(blotches, teacher_file, tmp_path):
+    changes = (f"data.root={blotches}", *SMALL)
+    stock = settings((*changes, "network.name=yolov8n.yaml"), "mobilenetv3_small_050", teacher_file, None, 1, "")
     lines = list(pretrain(stock, tmp_path / "stock"))
     file = tmp_path / "stock" / "yolov8n.safetensors"
     assert f'YOLO("{file}")' in lines[2]

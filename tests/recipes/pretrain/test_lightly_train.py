@@ -4,9 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("lightly_train", reason="needs lightly-train, which is AGPL and installed by who wants it")
 
@@ -17,19 +15,16 @@ from dualvit.weights import load_backbone
 CODE = """
 import dualvit, lightly_train
 lightly_train.pretrain(
-    out="run", data="pictures", model="timm/dualvit_n", method="simclr", epochs=1, batch_size=4, num_workers=0,
+    out="run", data=PICTURES, model="timm/dualvit_n", method="simclr", epochs=1, batch_size=4, num_workers=0,
     accelerator="cpu", transform_args={"image_size": (64, 64)},
 )
 """
 
 
 @pytest.mark.slow
-def test_its_file_is_a_start(tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "pictures").mkdir()
-    for index in range(8):
-        Image.fromarray(rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)).save(tmp_path / f"pictures/{index}.png")
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+def test_its_file_is_a_start(blotches, tmp_path):
+    code = CODE.replace("PICTURES", repr(str(blotches)))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     plan = plan_backbone("dualvit_n")
     file: Path = tmp_path / "run" / "exported_models" / "exported_last.pt"

@@ -1,7 +1,7 @@
 """The student, with a 1x1 convolution for each of its maps, and the teacher."""
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed
@@ -73,7 +73,7 @@ class Student(nn.Module):
         if recipe.match.semantics and self.teacher:
             stage = semantic_stage(self.features, network.name)
             stage.register_forward_hook(self._keep)
-            pairs.append((stage.semantic_norm.normalized_shape[0], self.channels[-1]))
+            pairs.append((stage.semantic_norm.weight.numel(), self.channels[-1]))
         self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
         self.register_buffer("mean", torch.zeros(sum(self.channels)))
         self.register_buffer("deviation", torch.zeros(sum(self.channels)))  # 0: not found yet
@@ -87,11 +87,11 @@ class Student(nn.Module):
             maps.append(tokens.transpose(1, 2).unflatten(2, (math.isqrt(tokens.shape[1]), -1)))
         return [head(one) for head, one in zip(self.heads, maps, strict=True)]
 
-    def targets(self, maps: list[Tensor], areas: Sequence[int]) -> list[Tensor]:
+    def targets(self, maps: list[Tensor], areas: tuple[int, ...]) -> list[Tensor]:
         """Return the teacher's maps whitened, and their mean in each area if semantics are matched."""
         whitened = self.whitened(maps)
         if len(self.heads) > len(maps):
-            whitened.append(F.adaptive_avg_pool2d(whitened[-1], areas))
+            whitened.append(F.adaptive_avg_pool2d(whitened[-1], areas))  # type: ignore[arg-type]
         return whitened
 
     def _keep(self, stage: nn.Module, given: object, answer: tuple[Tensor, Tensor]) -> None:
@@ -108,7 +108,7 @@ class Student(nn.Module):
         return {f"features.{name}" for name in self.maps.undecayed(self.features)}
 
 
-def semantic_stage(features: nn.Module, name: str) -> nn.Module:
+def semantic_stage(features: nn.Module, name: str) -> Any:
     """Return the last stage that hands on normalised semantics.
 
     Raises:

@@ -38,7 +38,9 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
     seed_all(str(recipe.seed))
     target = out / f"{Path(recipe.network.name).stem}.safetensors"
     written = student.maps.write(student.features, target, recipe.network.weights, about)
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name.startswith(("cosine", "top1")))
+    scores = ", ".join(
+        f"{name} {value:.3f}" for name, value in row.items() if name.startswith(("cosine", "semantics", "top1"))
+    )
     source = f"the maps of {teacher.name}" if teacher.name else f"{recipe.data.classes} formulas"
     yield f"{recipe.network.name} learnt {source}: {scores}"
     example = f", such as {written.rest[0]}" if written.rest else ""

@@ -117,4 +117,4 @@ class Pretrain(Task):
 
     def _targets(self, images: Tensor, guesses: list[Tensor]) -> list[Tensor]:
         maps = self._guide[0](images.contiguous(memory_format=torch.channels_last))
-        return self.network.targets([one.float() for one in maps], guesses[-1].shape[2:])
+        return self.network.targets([one.float() for one in maps], guesses[-1].shape[-2:])
