@@ -80,10 +80,8 @@ def to_store(recipe: Recipe) -> dict[str, Any]:
     Raises:
         ValueError: an option of the network that a checkpoint cannot keep.
     """
-    values = plain(recipe)
+    values = plain(recipe.portable())
     network = values["network"]
-    if "teacher" in values:  # whose digest is kept: the file itself may lie anywhere
-        values["teacher"]["weights"] = None
     network["options"] = {k: v for k, v in network["options"].items() if k not in ("pretrained", "cache_dir")}
     try:
         check_network(network["name"], network["options"], "network")

@@ -172,6 +172,10 @@ class PretrainRecipe(Recipe):
             data = replace(data, digest=_kept(data.digest, digest(files), data.root), pictures=len(files))
         return replace(self, teacher=teacher, data=data)
 
+    def portable(self) -> "PretrainRecipe":
+        """Return the recipe without the place of the teacher's file."""
+        return replace(self, teacher=replace(self.teacher, weights=None))
+
 
 def _kept(before: str, now: str, place: str) -> str:
     """Return a digest that is the same as before, if there was one."""
