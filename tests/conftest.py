@@ -90,6 +90,20 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def case(shared, tmp_path):
+    """Make one of the small data sets "as people have them", by its name in shared/cases/README.md."""
+    spec = importlib.util.spec_from_file_location("cases", shared / "cases" / "make.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+
+    def make(name: str) -> Path:
+        made.CASES[name](tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -1,6 +1,7 @@
 """Files and folders that are written completely or not at all, JSON, and YAML in which 1e-3 is a number."""
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from dualvit.errors import AccessError, InputError
 
+LONGEST_NAME = 255  # bytes of a file's name, on most systems
 LIMITS = {  # of the system: no file is to blame
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the limit of open files (ulimit -n)",
@@ -84,9 +86,45 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def writable(text: str) -> str:
+    r"""Return a text in which bytes of a file's name that are no UTF-8 stand escaped, as JSON escapes them.
+
+    Example:
+        >>> writable("caf\udce9.jpg")
+        'caf\\udce9.jpg'
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
+def cut_name(stem: str, room: int) -> str:
+    """Return the stem of a file's name in so many bytes at most; nothing is left of a character that is cut through.
+
+    Example:
+        >>> cut_name("naïve", 3), cut_name("naïve", 6)
+        ('na', 'naïve')
+    """
+    whole = os.fsencode(stem)
+    return stem if len(whole) <= room else whole[:room].decode(errors="ignore")
+
+
+def free_paths(folder: Path, *names: str) -> list[Path]:
+    """Return where files of these names go in a folder; all get the same number if one of them is there already.
+
+    Example:
+        >>> [str(path) for path in free_paths(Path("absent"), "a.json", "a.png")]
+        ['absent/a.json', 'absent/a.png']
+    """
+    for number in itertools.count(2):
+        paths = [folder / name for name in names]
+        if not any(path.exists() for path in paths):
+            break
+        names = tuple(f"{re.sub('-[0-9]+$', '', path.stem)}-{number}{path.suffix}" for path in paths)
+    return paths
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole; NaN becomes null."""
-    write_atomic(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
+    write_atomic(path, writable(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
 def _finite(value: Any) -> Any:

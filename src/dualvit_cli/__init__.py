@@ -12,6 +12,7 @@ ordinary option, `--name value`.
 import os
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -62,6 +63,9 @@ def stopped() -> NoReturn:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit status 1, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # the name of a file may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="dualvit")
     except KeyboardInterrupt:

@@ -43,9 +43,11 @@ def evaluate(
 
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = run(look, data, out)
-    skipped = f", {result['skipped']} skipped: {out / 'unreadable.txt'}" if result["skipped"] else ""
+    for note in result["notes"]:
+        say(note)
+    skipped = f", {result['skipped']} skipped" if result["skipped"] else ""
     say(f"top1 {result['top1']:.4f}  top5 {result['top5']:.4f}  {result['images']} images{skipped}")
-    say(f"{out / 'eval.json'}, {out / 'confusion.png'}")
+    say(", ".join(result["files"]))
 
 
 def probe(
@@ -68,7 +70,9 @@ def probe(
 
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = run(look, data, out, neighbours)
-    say(f"knn {result['knn']:.4f}  linear {result['linear']:.4f}  {out / 'probe.json'}")
+    for note in result["notes"]:
+        say(note)
+    say(f"knn {result['knn']:.4f}  linear {result['linear']:.4f}  {', '.join(result['files'])}")
 
 
 def token_labels(
@@ -95,4 +99,6 @@ def token_labels(
 
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = write_maps(look, data, out, top)
+    for note in result["notes"]:
+        say(note)
     say(f"{result['images']} label maps in {out}; {100 * result['agree']:.1f} % are of their picture's own class")

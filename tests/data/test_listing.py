@@ -1,12 +1,14 @@
 """Which pictures a command line names, and what files that are made of them are called."""
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dualvit.data.listing import free_names, image_files
-from dualvit.files import write_json
+from dualvit.data.label_maps import place
+from dualvit.data.listing import free_names, image_files, why_unreadable
+from dualvit.files import cut_name, free_paths, read_json, write_json
 
 
 def test_names_are_those_of_no_other_file(tmp_path):
@@ -41,3 +43,48 @@ def test_predictions_of_another_kind_leave_nothing_out(tmp_path, rows):
     (tmp_path / "predictions.json").write_text(f'{{"predictions": {rows}}}')
     (tmp_path / "a.jpg").touch()
     assert image_files([tmp_path], tmp_path) == [tmp_path / "a.jpg"]
+
+
+def test_long_names_are_cut(tmp_path):
+    endings = (".json", ".mask.png", ".overlay.png")
+    files = [Path(f"{letter * 249}{end}.png") for letter in ("a", "b") for end in ("", "x")] + [Path("é" * 122)]
+    names = free_names(files, tmp_path, endings)[1]
+    assert len(set(names)) == 5
+    for name in names:
+        for ending in endings:
+            (tmp_path / f"{name}{ending}.part").touch()  # as they are written
+    assert names[4] == "é" * 115 and names[1] == f"{names[0]}-2"
+    assert cut_name("caf\udce9" * 80, 255).startswith("cafcaf")  # a byte that is no text goes where a name is cut
+
+
+def test_label_maps_of_long_names_are_two(tmp_path):
+    places = [place(tmp_path, Path("data"), Path(f"data/train/a/{'n' * 245}{end}.jpg")) for end in "xy"]
+    for path in places:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f"{path.name}.part").touch()
+    assert len(set(places)) == 2
+    assert place(tmp_path, Path("data"), Path("data/train/a/n.jpg")) == tmp_path / "train/a/n.jpg.safetensors"
+
+
+def test_names_that_are_no_text_are_kept(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    write_json(tmp_path / "a.json", {"image": name, "text": "café"})
+    assert read_json(tmp_path / "a.json") == {"image": name, "text": "café"}
+    assert (tmp_path / "a.json").read_bytes().decode().count("\\udce9") == 1
+
+
+def test_numbers_are_shared_by_what_belongs_together(tmp_path):
+    for turn, ending in enumerate(("", "-2", "-3")):
+        paths = free_paths(tmp_path, "eval.json", "confusion.png")
+        assert paths == [tmp_path / f"eval{ending}.json", tmp_path / f"confusion{ending}.png"]
+        paths[turn % 2].touch()
+
+
+def test_a_pipe_is_left_out_and_named(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    notes = []
+    assert image_files([tmp_path], notes=notes) == [tmp_path / "a.png"]
+    assert len(notes) == 1 and notes[0].endswith("(pipe.png)")
+    assert image_files([tmp_path / "pipe.png"]) == [tmp_path / "pipe.png"]
+    assert why_unreadable(tmp_path / "pipe.png").endswith("pipe.png: it is no file; remove it")

@@ -126,7 +126,7 @@ def test_a_mask_that_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match="is RGB; give an image with one number a pixel"):
         read_mask(save(tmp_path / "c.png", np.zeros((2, 3, 3))), (2, 3), 4, 255, False)
     (tmp_path / "broken.png").write_bytes(file.read_bytes()[:40])
-    with pytest.raises(OSError, match=r"cannot read the mask .*broken.png"):
+    with pytest.raises(ValueError, match=r"cannot read the mask .*broken.png"):
         read_mask(tmp_path / "broken.png", (2, 3), 4, 255, False)
 
 

@@ -1,6 +1,7 @@
 """Predictions: a file of its own for each picture, and no file of anyone's overwritten."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
+from dualvit.data.images import LONGEST
 from dualvit.locks import only_writer
 from dualvit.recipes import run
 from dualvit.recipes.config import plain
@@ -83,3 +85,53 @@ def test_into_the_folder_of_the_pictures_and_again(case, pictures, inside):
 def test_one_at_a_time(case, pictures, tmp_path):
     with only_writer(tmp_path / "out", "dualvit recipe predict"), pytest.raises(RuntimeError, match="is at work in"):
         list(run.predict(case[0], [pictures], tmp_path / "out"))
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_one_bad_name_costs_only_itself(case, tmp_path):
+    """Names that are no text or very long, a pipe, a bomb, a link to nowhere, and pictures of one pixel's width."""
+    checkpoint, key, name = case
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    good = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8))
+    no_text = os.fsdecode(b"caf\xe9.png")
+    for file in (no_text, "n" * 249 + ".png", "ok.png"):
+        good.save(folder / file)
+    Image.new("RGB", (1, 20000)).save(folder / "thin.png")
+    Image.new("1", (14000, 14000)).save(folder / "bomb.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nowhere.png")
+    (folder / "._ok.png").write_bytes(b"\0\5\x16\7")
+    lines = list(run.predict(checkpoint, [folder], out))
+    rows = json.loads((out / "predictions.json").read_text())[key]
+    seen = [Path(row[name]).name for row in rows]
+    thin = ["thin.png"] if key == "predictions" and rows[0].get("classes") else []  # a classifier looks at its middle
+    assert seen == [no_text, "n" * 249 + ".png", "ok.png", *thin]
+    assert all((out / row["picture"]).is_file() for row in rows)
+    skipped = [line for line in lines if line.startswith("skipped: ")]
+    assert "1 .png (pipe.png)" in lines[0] and len(skipped) == 3 - len(thin)
+    assert "bomb.png: it has 196000000 pixels, and the limit is 150000000; shrink it" in skipped[0]
+    assert skipped[1].endswith("link.png: No such file or directory; repair or remove it")
+    if not thin:
+        assert "thin.png: it has 1x20000 pixels, and " in skipped[2] and "cut it into pieces" in skipped[2]
+
+
+@pytest.mark.parametrize("case", ["detect", "semantic"], indirect=True)
+def test_none_of_the_pictures_can_be_used(case, tmp_path):
+    Image.new("RGB", (1, 100 * LONGEST)).save(tmp_path / "thin.png")
+    with pytest.raises(ValueError, match=r"none of the 1 images can be used; nothing is written to .*out"):
+        list(run.predict(case[0], [tmp_path / "thin.png"], tmp_path / "out"))
+    assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+@pytest.mark.parametrize("case", ["semantic"], indirect=True)
+def test_same_names_are_two_results(case, tmp_path):
+    for number, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / "1.png")
+    list(run.predict(case[0], [tmp_path / "a", tmp_path / "b"], tmp_path / "out"))
+    rows = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert [(row["image"], row["picture"]) for row in rows] == [
+        (str(tmp_path / "a/1.png"), "1.overlay.png"), (str(tmp_path / "b/1.png"), "1-2.overlay.png")
+    ]  # fmt: skip

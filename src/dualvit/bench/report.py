@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dualvit.bench.results import BenchResult, Measurement, points
-from dualvit.files import write_atomic, write_json
+from dualvit.files import free_paths, write_atomic, write_json
 from dualvit.pictures.curves import Curve, time_over_size
 
 HEADS = ("model", "px", "dtype", "M par", "GMACs", "ms", "quartiles", "img/s", "MB", "share")
@@ -47,13 +47,16 @@ def texts(one: Measurement) -> list[str]:
 
 
 def write(result: BenchResult, folder: Path) -> list[Path]:
-    """Write `bench.json` and, if sizes differ, `bench.svg` and `bench.png`; returns the files."""
+    """Write `bench.json` and, if sizes differ, `bench.svg` and `bench.png`; returns the files.
+
+    No file is overwritten: what a second bench writes has a number in its names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "bench.json"]
+    drawn = draw(result) if result.growth else {}
+    files = free_paths(folder, "bench.json", *(f"bench.{suffix}" for suffix in drawn))
     write_json(files[0], result.to_json())
-    for suffix, content in (draw(result) if result.growth else {}).items():
-        files.append(folder / f"bench.{suffix}")
-        write_atomic(files[-1], content)
+    for file, content in zip(files[1:], drawn.values(), strict=True):
+        write_atomic(file, content)
     return files
 
 

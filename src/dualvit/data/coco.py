@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dualvit.errors import AccessError, InputError, MissingFileError
+from dualvit.errors import InputError, MissingFileError
 
 Segmentation = list[list[float]] | dict[str, Any]  # polygons, or run lengths
 SMALLEST = 1e-3  # pixels; a box with a shorter side holds nothing
@@ -208,16 +207,3 @@ def encode(masks: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
 
 def _text(counts: str | bytes) -> str:
     return counts.decode() if isinstance(counts, bytes) else counts
-
-
-def size_of(file: Path) -> tuple[int, int]:
-    """Width and height of a picture, without decoding it.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except ImportError:  # once imported, Ultralytics makes Pillow look for a HEIF plug-in then
-        raise AccessError(f"{file} has no format that Pillow knows") from None

@@ -1,5 +1,7 @@
 """Label maps for token labelling: a teacher's best classes at each place of a picture, and crops of them."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from torchvision.ops import roi_align
 
 from dualvit.data.images import UnreadableError
 from dualvit.errors import InputError, MissingFileError
-from dualvit.files import at_limit, read_json, write_atomic, write_json
+from dualvit.files import LONGEST_NAME, at_limit, cut_name, read_json, write_atomic, write_json
 
 INDEX = "maps.json"
 SMALL = 1 << 15  # classes that 16 bits can number
@@ -106,8 +108,12 @@ def place(folder: Path, root: Path, file: Path) -> Path:
         >>> str(place(Path("maps"), Path("data"), Path("data/train/cat/1.jpg")))
         'maps/train/cat/1.jpg.safetensors'
     """
-    inner = file.relative_to(root)
-    return folder / inner.with_name(f"{inner.name}.safetensors")
+    inner, room = file.relative_to(root), LONGEST_NAME - len(".safetensors.part")
+    name = inner.name
+    if len(os.fsencode(name)) > room:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        name = f"{cut_name(name, room - len(digest) - 1)}-{digest}"
+    return folder / inner.with_name(f"{name}.safetensors")
 
 
 def compact(probabilities: Tensor, top: int) -> dict[str, Tensor]:

@@ -9,17 +9,18 @@ from typing import Any
 
 from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb, pictures_in
 from dualvit.errors import MissingFileError
-from dualvit.files import read_json, write_json
+from dualvit.files import LONGEST_NAME, cut_name, read_json, write_json
 
 PREDICTIONS = "predictions"  # .json: what `recipe predict` answered, and which pictures it wrote
 
 
-def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
+def image_files(paths: Iterable[Path], out: Path | None = None, notes: list[str] | None = None) -> list[Path]:
     """Files as they are named, and all images in folders, in order and each once.
 
     Args:
         paths: Files and folders.
         out: Where predictions go: what they wrote there before is left out of folders.
+        notes: Takes a line for each folder that has files that are no pictures.
 
     Raises:
         FileNotFoundError: a path does not exist, or there are no images at all.
@@ -29,7 +30,7 @@ def image_files(paths: Iterable[Path], out: Path | None = None) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise MissingFileError(f"no image or folder at {path}")
-        inside = pictures_in(path) if path.is_dir() else [path]
+        inside = pictures_in(path, notes) if path.is_dir() else [path]
         files += [file for file in inside if file == path or file.resolve() not in written]
     if not files:
         raise MissingFileError(f"no images in {', '.join(map(str, paths))}; they end in {', '.join(sorted(SUFFIXES))}")
@@ -61,7 +62,7 @@ def free_names(files: Sequence[Path], out: Path, endings: Sequence[str]) -> tupl
     """Name what is written of each file: after its stem, with a number if that name is taken.
 
     No file that lies in the folder is overwritten, whoever wrote it, nor do two files get one name. Upper and lower
-    case count as the same, as on some file systems.
+    case count as the same, as on some file systems. A stem is cut if what is written would have too long a name.
 
     Args:
         files: In order.
@@ -89,7 +90,8 @@ def free_names(files: Sequence[Path], out: Path, endings: Sequence[str]) -> tupl
 
     about = out / f"{name(PREDICTIONS, ['.json'])}.json"
     numbers.clear()
-    return about, [name(file.stem, endings) for file in files]
+    room = LONGEST_NAME - max(len(ending) for ending in endings) - len("-999999.part")
+    return about, [name(cut_name(file.stem, room), endings) for file in files]
 
 
 def write_predictions(about: Path, content: dict[str, Any]) -> Iterator[str]:

@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from dualvit.data.images import open_rgb, pictures_in
+from dualvit.data.images import open_mask, open_rgb, pictures_in, require_short
 from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
-from dualvit.errors import AccessError, InputError, MissingFileError
-from dualvit.files import at_limit, cannot
+from dualvit.errors import InputError, MissingFileError
 
 BACKGROUND = "background"
 # Folders of images and masks, for training and validation; the second is ADE20K's.
@@ -22,8 +21,6 @@ LAYOUTS = (
     (("images/training", "annotations/training"), ("images/validation", "annotations/validation")),
 )
 MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")  # of images with one number a pixel
-# What Pillow raises for a file that is damaged, or none of its formats.
-UNREADABLE = (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,14 @@ class Masks:
         train: Images to train on, each with the file of its mask or its polygons.
         val: Images to validate on.
         polygons: The second files are YOLO's labels, and class 0 is the background.
+        notes: What was left out, a line each.
     """
 
     classes: tuple[str, ...]
     train: tuple[Pair, ...]
     val: tuple[Pair, ...]
     polygons: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
@@ -68,8 +67,9 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         raise MissingFileError(
             f"{root} has no images/train (with masks/train), images/training (with annotations/training) or data.yaml"
         )
-    train, val = (_pairs(root / images, root / masks) for images, masks in folders)
-    return Masks(classes or _names(root), train, val, polygons=False)
+    notes: list[str] = []
+    train, val = (_pairs(root / images, root / masks, notes) for images, masks in folders)
+    return Masks(classes or _names(root), train, val, polygons=False, notes=tuple(notes))
 
 
 def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
@@ -80,8 +80,8 @@ def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
     return Masks(known, train, val, polygons=True)
 
 
-def _pairs(images: Path, masks: Path) -> tuple[Pair, ...]:
-    files = pictures_in(images) if images.is_dir() else []
+def _pairs(images: Path, masks: Path, notes: list[str]) -> tuple[Pair, ...]:
+    files = pictures_in(images, notes) if images.is_dir() else []
     if not files:
         raise MissingFileError(f"no images in {images}; expected {images.name}/picture.jpg")
     pairs = tuple((file, masks / file.relative_to(images).with_suffix(".png")) for file in files)
@@ -104,9 +104,11 @@ def read_rgb(file: Path) -> Tensor:
     """An image as uint8 (3, H, W).
 
     Raises:
-        UnreadableError: it cannot be read; the message names it and says why.
+        UnreadableError: it cannot be read, or is too long to be enlarged; the message names it and says why.
     """
-    return pil_to_tensor(open_rgb(file))
+    image = open_rgb(file)
+    require_short(file, *image.size)
+    return pil_to_tensor(image)
 
 
 def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, reduce_zero: bool) -> Tensor:
@@ -120,19 +122,13 @@ def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, redu
         reduce_zero: 0 in the file marks pixels without a class, and 1 is the first class, as in ADE20K.
 
     Raises:
-        OSError: it cannot be read.
+        UnreadableError: it cannot be read.
         ValueError: another size than the image's, more than one number a pixel, or an index beyond the classes.
     """
-    try:
-        with Image.open(file) as opened:
-            mode = opened.mode
-            values = np.array(opened).astype(np.int64)
-    except (*UNREADABLE, MemoryError) as error:
-        if at_limit(error):
-            raise cannot("read", file, error) from None  # type: ignore[arg-type]
-        raise AccessError(f"cannot read the mask {file}: {error}") from None
+    stored, mode = open_mask(file)
     if mode not in MODES:
         raise InputError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")
+    values = stored.astype(np.int64)
     if values.shape != size:
         (height, width), (mask_height, mask_width) = size, values.shape
         raise InputError(f"the mask {file} is {mask_width}x{mask_height}, and its image {width}x{height}; make it fit")

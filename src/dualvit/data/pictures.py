@@ -11,11 +11,12 @@ from dualvit.errors import MissingFileError
 TRAINING = ("images/train", "images/training", "train2017", "train")  # where data sets keep what is trained on
 
 
-def training_pictures(place: str | Path) -> tuple[Path, ...]:
+def training_pictures(place: str | Path, notes: list[str] | None = None) -> tuple[Path, ...]:
     """Return the pictures that a data set trains on; of a plain folder all.
 
     Args:
         place: A folder, or a data.yaml.
+        notes: Takes a line if a folder has files that are no pictures.
 
     Raises:
         FileNotFoundError: nothing is there, or no picture.
@@ -28,7 +29,7 @@ def training_pictures(place: str | Path) -> tuple[Path, ...]:
     if not place.is_dir():
         raise MissingFileError(f"no pictures at {place}; give a folder of pictures, or a data.yaml")
     folder = next((place / name for name in TRAINING if (place / name).is_dir()), place)
-    files = pictures_in(folder)
+    files = pictures_in(folder, notes)
     if not files:
         raise MissingFileError(f"no pictures in {folder}; they end in {', '.join(sorted(SUFFIXES))}")
     return tuple(files)

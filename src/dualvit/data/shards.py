@@ -9,12 +9,12 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from dualvit.data.images import UnreadableError, open_rgb
+from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
 from dualvit.errors import InputError, OptionError
 from dualvit.names import is_shards as is_shards
 from dualvit.seeds import seed_all
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "ppm")
+PICTURES = ("jpg", *sorted(suffix[1:] for suffix in SUFFIXES - {".jpg"}))
 
 
 def read_classes(file: str) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dualvit.data.coco import Coco, from_content, size_of
-from dualvit.data.images import SUFFIXES, pictures_in
+from dualvit.data.coco import Coco, from_content
+from dualvit.data.images import SUFFIXES, UnreadableError, pictures_in, size_of
 from dualvit.errors import InputError, MissingFileError
-from dualvit.files import at_limit, read_yaml
+from dualvit.files import read_yaml
 
 Pair = tuple[Path, Path]
 FAR = 2.0  # a coordinate beyond it is no share of a side that is a little too large, but a number of pixels
@@ -104,9 +104,7 @@ def read_yolo(file: str | Path, split: str) -> Coco:
         image = {"id": number, "file_name": str(picture), "width": 1, "height": 1}
         try:
             width, height = size_of(picture)
-        except OSError as error:  # listed all the same: whoever loads it will note that it cannot be read
-            if at_limit(error):
-                raise
+        except UnreadableError:  # listed all the same: whoever loads it will note that it cannot be read
             images.append(image)
             continue
         images.append(image | {"width": width, "height": height})

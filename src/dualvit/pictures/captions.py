@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from dualvit.pictures.palette import BAR, INK, LINE, PAPER, SOFT, Colour, fitting, font
 
 WIDTH = 256  # pixels at least: narrower pictures are enlarged, so that names find room
+TALL = 16 * WIDTH  # pixels; no picture is enlarged beyond this height
 
 
 def captioned(
@@ -23,10 +24,11 @@ def captioned(
         >>> captioned(Image.new("RGB", (300, 200)), [("cat", 0.9), ("dog", 0.1)]).size
         (300, 252)
     """
+    factor = max(1.0, min(WIDTH / image.width, TALL / image.height))
     width = max(WIDTH, image.width)
     size = max(14, width // 24)
     pen, line = font(size), size + 9
-    scaled = image.resize((width, round(image.height * width / image.width)), Image.Resampling.BICUBIC)
+    scaled = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", (width, scaled.height + line * len(rows) + 6), PAPER)
     canvas.paste(scaled)
     draw = ImageDraw.Draw(canvas)

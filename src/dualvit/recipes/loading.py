@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dualvit.data.images import UnreadableError
 from dualvit.errors import InputError
+from dualvit.files import writable
 from dualvit.recipes.config import Recipe
 from dualvit.seeds import seed_all
 
@@ -86,7 +87,9 @@ class Skipped:
 
     def lines(self) -> list[str]:
         """What could not be read so far."""
-        return self.file.read_text(errors="replace").splitlines() if self.file and self.file.exists() else []
+        if self.file is None or not self.file.exists():
+            return []
+        return self.file.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def add(self, message: str) -> None:
         """Note a file, once.
@@ -94,7 +97,7 @@ class Skipped:
         Raises:
             ValueError: it is one too many.
         """
-        line = " ".join(message.split())
+        line = writable(" ".join(message.split()))
         known = self.lines()
         if line in known:
             return
@@ -102,7 +105,7 @@ class Skipped:
             raise InputError(
                 f"{line}; {len(known)} others could not be read either, and data.unreadable allows {self.limit}"
             )
-        with self.file.open("a") as out:  # one short write, which processes cannot tear apart
+        with self.file.open("a", encoding="utf-8") as out:  # one short write, which processes cannot tear apart
             out.write(line + "\n")
 
 

@@ -198,7 +198,9 @@ def predict(checkpoint: Path, paths: Iterable[Path], out: Path, changes: Iterabl
         ValueError: none of the images can be read.
         RuntimeError: another command is at work in `out`.
     """
-    task, files = load(checkpoint, changes), image_files(paths, out)
+    notes: list[str] = []
+    task, files = load(checkpoint, changes), image_files(paths, out, notes)
+    yield from notes
     with only_writer(out, "dualvit recipe predict"):
         yield from _predict(task, files, out)
 

@@ -75,14 +75,17 @@ class Task(lightning.LightningModule):
         self.eval()
         out.mkdir(parents=True, exist_ok=True)
         about, names = free_names(files, out, self.endings)
-        content = self.no_predictions()
+        content, done = self.no_predictions(), 0
         for file, name in zip(files, names, strict=True):
             try:
                 line = self.predict_one(file, out, name, content)
             except UnreadableError as error:
                 yield f"skipped: {error}"
             else:
+                done += 1
                 yield f"{file}: {line}"
+        if not done:
+            raise InputError(f"none of the {len(files)} images can be used; nothing is written to {out}")
         yield from write_predictions(about, content)
 
     def no_predictions(self) -> dict[str, list[Any]]:

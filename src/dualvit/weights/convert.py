@@ -53,6 +53,8 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"cannot write {target}: the output is safetensors; end its name in .safetensors")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise CheckpointError(f"cannot write {target}: it is the source itself; give another name")
     state = read_checkpoint(source)
     name = identify(state)
     if name is None:

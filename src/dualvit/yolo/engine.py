@@ -17,6 +17,7 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
 from dualvit import archives
+from dualvit.data.images import pictures_in
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
@@ -149,7 +150,7 @@ def _listed(value: Any) -> list[Any]:
 def _pictures(place: str | Path) -> int:
     place = Path(place)
     if place.is_dir():
-        return sum(1 for file in place.rglob("*") if file.suffix[1:].lower() in IMG_FORMATS)
+        return sum(1 for file in pictures_in(place) if file.suffix[1:].lower() in IMG_FORMATS)
     return sum(1 for line in place.read_text().splitlines() if line.strip()) if place.is_file() else 0
 
 

@@ -7,7 +7,9 @@ stock class whose rule they follow, and (c) wraps these functions: `parse_model`
 row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find our YAML files by
 name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
 one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
-parts too, `check_dict_alignment`, which answers a mistyped setting with a page of help, and
+parts too, `imread`, `get_img_files`, `check_file_speeds`, `verify_image` and `verify_image_label`, to
+leave out what the door of all pictures refuses, `check_dict_alignment`, which answers a mistyped setting
+with a page of help, and
 `get_save_dir`, which puts the runs of our `YOLO` into the working directory.
 """
 
@@ -26,7 +28,9 @@ import numpy as np
 import torch
 import ultralytics
 import ultralytics.cfg as settings
+import ultralytics.data.base as base
 import ultralytics.data.dataset as dataset
+import ultralytics.data.loaders as loaders
 import ultralytics.data.utils as data_utils
 import ultralytics.engine.model as engine_model
 import ultralytics.engine.predictor as engine_predictor
@@ -41,6 +45,7 @@ from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
+from dualvit.yolo import pictures
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
@@ -80,6 +85,14 @@ def register(*modules: type) -> None:
         tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
         torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
         dataset.load_dataset_cache_file = _read_cache
+        if hasattr(loaders, "imread"):  # older versions call OpenCV itself
+            loaders.imread = _wrap(loaders.imread, pictures.read_image)
+        for module in (base, dataset):
+            if hasattr(module, "check_file_speeds"):
+                module.check_file_speeds = _wrap(module.check_file_speeds, pictures.check_file_speeds)
+        dataset.verify_image = _wrap(dataset.verify_image, pictures.verify_image)
+        dataset.verify_image_label = _wrap(dataset.verify_image_label, pictures.verify_image_label)
+        base.BaseDataset.get_img_files = functools.partialmethod(pictures.image_files, base.BaseDataset.get_img_files)
         data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
         settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
         wrapped = _wrap(settings.get_save_dir, _get_save_dir)

@@ -113,7 +113,11 @@ class DualTrainer:
             listed, kept = dataset.get_img_files(img_path), dataset.im_files
         else:  # classification; a part of the files is wanted where `fraction` says so
             kept = [sample[0] for sample in dataset.samples]
-            files = [file for file in Path(img_path).glob("*/*") if file.suffix[1:].lower() in IMG_FORMATS]
+            files = [
+                file
+                for file in Path(img_path).glob("*/*")
+                if file.suffix[1:].lower() in IMG_FORMATS and not file.name.startswith(".")
+            ]
             listed = files if self.args.fraction == 1 else kept
         lost = sorted(set(map(str, listed)) - set(map(str, kept)))
         if lost:

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from dualvit.backbones.maps import moments
 from dualvit.data.images import Sample, read_folders, read_split
 from dualvit.errors import InputError
-from dualvit.files import write_atomic, write_json
+from dualvit.files import free_paths, write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.pictures.confusion import confusion
 from dualvit.provenance import environment
@@ -114,21 +114,25 @@ def open_source(look: Look, classes: Sequence[str] | None) -> Source:
 def evaluate(look: Look, data: Path, out: Path) -> dict[str, Any]:
     """Score a classifier on `data/val/CLASS/`, or on `data/CLASS/`; `out` takes eval.json and confusion.png.
 
+    No file in `out` is overwritten: what a second evaluation writes there has a number in its names.
+
     Returns:
-        What eval.json holds: top1, top5, images, recall of each class, and where it was made.
+        What eval.json holds: top1, top5, images, recall of each class, what was written, and where it was made.
     """
+    notes: list[str] = []
     if look.stored:
         source = open_source(look, None)
-        names, samples = read_split(data, source.classes)
+        names, samples = read_split(data, source.classes, notes)
     else:
-        names, samples = read_split(data)
+        names, samples = read_split(data, notes=notes)
         source = open_source(look, names)
     count = len(names)
     top1 = MulticlassAccuracy(count, average="micro")
     top5 = MulticlassAccuracy(count, top_k=min(5, count), average="micro")
     matrix = MulticlassConfusionMatrix(count)
     with only_writer(out, "dualvit eval"):
-        skipped = Skipped(out / "unreadable.txt", look.unreadable)
+        about, picture, unreadable = free_paths(out, "eval.json", "confusion.png", "unreadable.txt")
+        skipped = Skipped(unreadable, look.unreadable)
         for images, labels in look.batches(samples, source, skipped):
             logits = source.network(images).float().cpu()
             for metric in (top1, top5, matrix):
@@ -140,11 +144,13 @@ def evaluate(look: Look, data: Path, out: Path) -> dict[str, Any]:
             "top5": float(top5.compute()),
             "images": int(counts.sum()),
             "skipped": len(skipped.lines()),
+            "notes": notes,
             "recall": {name: float(share) for name, share, row in zip(names, shares, counts, strict=True) if row.sum()},
         } | look.about(data)
-        write_json(out / "eval.json", result | {"confusion": counts.tolist()})
+        result["files"] = [str(path) for path in (about, picture, unreadable) if path != unreadable or path.exists()]
+        write_json(about, result | {"confusion": counts.tolist()})
         title = f"{Path(look.model).name}: top-1 {100 * result['top1']:.1f} % of {result['images']} pictures"
-        write_atomic(out / "confusion.png", confusion(counts, names, title))
+        write_atomic(picture, confusion(counts, names, title))
     return result
 
 
@@ -170,7 +176,7 @@ def probe(look: Look, data: Path, out: Path, neighbours: int = 20) -> dict[str, 
         neighbours: Vote, weighted by distance.
 
     Returns:
-        The content of probe.json in `out`: knn and linear, each a top-1 accuracy.
+        The content of probe.json in `out`: knn and linear, each a top-1 accuracy. No file there is overwritten.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -180,7 +186,8 @@ def probe(look: Look, data: Path, out: Path, neighbours: int = 20) -> dict[str, 
     split = read_folders(data)
     source = open_source(look, None)
     with only_writer(out, "dualvit probe"):
-        skipped = Skipped(out / "unreadable.txt", look.unreadable)
+        where, unreadable = free_paths(out, "probe.json", "unreadable.txt")
+        skipped = Skipped(unreadable, look.unreadable)
         train, val = (features(look, source, samples, skipped) for samples in (split.train, split.val))
         if neighbours > len(train[0]):
             raise InputError(
@@ -190,6 +197,8 @@ def probe(look: Look, data: Path, out: Path, neighbours: int = 20) -> dict[str, 
         linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(*train)
         result: dict[str, Any] = {"knn": float(nearest.score(*val)), "linear": float(linear.score(*val))}
         result |= {"neighbours": neighbours, "images": [len(train[0]), len(val[0])], "skipped": len(skipped.lines())}
+        result |= {"notes": list(split.notes)}
+        result |= {"files": [str(path) for path in (where, unreadable) if path == where or path.exists()]}
         result |= look.about(data)
-        write_json(out / "probe.json", result)
+        write_json(where, result)
     return result

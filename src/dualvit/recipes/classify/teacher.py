@@ -10,6 +10,7 @@ from torch import Tensor
 from dualvit.data.images import read_folders
 from dualvit.data.label_maps import INDEX, compact, place, write_index, write_map
 from dualvit.errors import InputError
+from dualvit.files import read_json
 from dualvit.locks import only_writer
 from dualvit.models.contract import Backbone
 from dualvit.recipes.classify.evaluate import Look, open_source
@@ -80,6 +81,9 @@ def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any
             f"{look.model} knows {len(source.classes)} classes ({', '.join(source.classes[:3])}, ...) and {data} has "
             f"{len(split.classes)} ({', '.join(split.classes[:3])}, ...); take a teacher of these classes"
         )
+    before = read_json(out / INDEX) or {}
+    if before and (before.get("teacher"), before.get("weights")) != (look.model, str(look.weights or "")):
+        raise InputError(f"{out} holds the label maps of {before.get('teacher')}; give another folder")
     with only_writer(out, "dualvit token-labels"):
         (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
         wanted = tuple((file, number) for number, (file, _) in enumerate(split.train))
@@ -95,6 +99,7 @@ def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any
             shape = [min(top, maps.shape[1]), *maps.shape[2:]]
         about: dict[str, Any] = {"teacher": look.model, "weights": str(look.weights or "")}
         about |= {"top": min(top, len(split.classes)), "images": done, "agree": agree / max(done, 1)}
+        about |= {"skipped": len(skipped.lines()), "notes": list(split.notes)}
         about["environment"] = look.about(data)["environment"]
         write_index(out, split.classes, about | ({"shape": shape} if done else {}))
     return about

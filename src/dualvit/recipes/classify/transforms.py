@@ -8,8 +8,10 @@ from typing import Any
 from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
+from torchvision.transforms import Compose
 from torchvision.transforms import functional as F
 
+from dualvit.data.images import middle
 from dualvit.errors import InputError
 from dualvit.recipes.classify.config import ClassifyAugment
 
@@ -69,7 +71,5 @@ def eval_transform(
     size: int, crop_pct: float, mean: tuple[float, ...], std: tuple[float, ...], interpolation: str = "bicubic"
 ) -> Callable[[Image.Image], Tensor]:
     """The centre of the picture, normalised: (3, size, size)."""
-    transform: Callable[[Image.Image], Tensor] = create_transform(
-        size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std
-    )
-    return transform
+    transform = create_transform(size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std)
+    return Compose([middle, *transform.transforms])

@@ -52,10 +52,11 @@ class DetectData(TaskData):
                 f"{self.train.name}: none of its {len(self.train.pictures)} images has an object to learn from; "
                 "give its annotations, or label files where data.yaml leads to"
             )
-        return Objects(self.train, self.masks(), augmentation(self.recipe.augment))
+        return Objects(self.train, self.masks(), augmentation(self.recipe.augment), self.recipe.data.long_side)
 
     def val_data(self) -> Dataset[Sample]:
-        return Objects(self.val, False, None)  # masks are scored against the json, not against targets
+        # Masks are scored against the json, not against targets.
+        return Objects(self.val, False, None, self.recipe.data.long_side)
 
     def masks(self) -> bool:
         """Whether the detector learns masks."""
@@ -101,8 +102,8 @@ class Objects(Dataset[Sample]):
         ValueError: masks are asked for, and an object has none.
     """
 
-    def __init__(self, coco: Coco, masks: bool, transform: v2.Transform | None) -> None:
-        self.coco, self.masks, self.transform = coco, masks, transform
+    def __init__(self, coco: Coco, masks: bool, transform: v2.Transform | None, long_side: int = 0) -> None:
+        self.coco, self.masks, self.transform, self.long_side = coco, masks, transform, long_side
         bare = [picture for picture in coco.pictures if masks and None in picture.segments]
         if bare:
             raise InputError(
@@ -115,7 +116,7 @@ class Objects(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         picture = self.coco.pictures[index]
-        image = tv_tensors.Image(read_picture(picture.file))
+        image = tv_tensors.Image(read_picture(picture.file, self.long_side))
         size = picture.height, picture.width
         if image.shape[1:] != size:
             height, width = image.shape[1:]
@@ -141,13 +142,23 @@ def drawn(picture: Picture) -> Tensor:
     return torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *size, dtype=torch.uint8)
 
 
-def read_picture(file: Path) -> Tensor:
+def read_picture(file: Path, long_side: int = 0) -> Tensor:
     """A picture, uint8 (3, H, W).
 
+    Args:
+        file: The picture.
+        long_side: Pixels of its longer side at the most, once a detector has resized it; 0 if none does.
+
     Raises:
-        UnreadableError: it cannot be read.
+        UnreadableError: it cannot be read, or nothing of its shorter side would be left.
     """
-    return v2.functional.pil_to_tensor(open_rgb(file))
+    image = open_rgb(file)
+    if long_side and min(image.size) * long_side < max(image.size):
+        raise UnreadableError(
+            f"cannot use the picture {file}: it has {image.width}x{image.height} pixels, and at data.long_side="
+            f"{long_side} its shorter side would have none; cut it into pieces"
+        )
+    return v2.functional.pil_to_tensor(image)
 
 
 def augmentation(augment: DetectAugment) -> v2.Transform:

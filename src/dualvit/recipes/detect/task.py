@@ -77,7 +77,7 @@ class Detect(Task):
 
     def predict_one(self, file: Path, out: Path, name: str, content: dict[str, list[Any]]) -> str:
         """Find the objects in a picture; the JSON is in COCO's form."""
-        image = read_picture(file)
+        image = read_picture(file, self.recipe.data.long_side)
         prediction = self.network([_as_float(image.to(self.device))])[0]
         number, first = len(content["images"]) + 1, len(content["annotations"]) + 1
         rows = as_coco(prediction, number, self.category_ids)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from dualvit.data.images import open_rgb
+from dualvit.data.images import middle, open_rgb
 from dualvit.data.pictures import training_pictures
 from dualvit.data.shards import ShardLoader, Shards
 from dualvit.drawn.formulas import draw_formula
@@ -75,7 +76,10 @@ class PretrainData(TaskData):
         super().__init__(recipe, out)
         self.classes = ()
         self.sharded = is_shards(recipe.data.root)
-        self.files = () if recipe.data.drawn or self.sharded else training_pictures(recipe.data.root)
+        notes: list[str] = []
+        self.files = () if recipe.data.drawn or self.sharded else training_pictures(recipe.data.root, notes)
+        for note in notes:
+            rank_zero_info(note)
 
     def train_dataloader(self) -> Any:
         if not self.sharded:
@@ -125,7 +129,7 @@ def training_view(augment: PretrainAugment, size: int) -> Transform:
 
 def plain_view(size: int) -> Transform:
     """Return the centre of a picture whose shorter side has `size` pixels."""
-    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), *_to_tensor()])
+    return v2.Compose([middle, v2.Resize(size), v2.CenterCrop(size), *_to_tensor()])
 
 
 def _to_tensor() -> list[v2.Transform]:

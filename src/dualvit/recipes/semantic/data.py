@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -68,6 +69,8 @@ class SemanticData(TaskData):
         super().__init__(recipe, out)
         self.masks = read_masks(recipe.data.root, recipe.data.classes)
         self.classes = self.masks.classes
+        for note in self.masks.notes:
+            rank_zero_info(note)
         if recipe.data.ignore_index < len(self.classes):
             raise InputError(
                 f"data.ignore_index is {recipe.data.ignore_index}, which is class "

@@ -57,9 +57,7 @@ class Semantic(Task):
         """The class of each pixel, int64 of `size` (height, width); the image (3, H, W) is normalised."""
         data = self.recipe.data
         logits = slide(self.network, image, data.image_size, data.tile_stride(), data.blending)
-        if logits.shape[1:] != tuple(size):
-            logits = F.interpolate(logits[None], tuple(size), mode="bilinear", align_corners=False)[0]
-        return logits.argmax(0)
+        return enlarged_argmax(logits, size)
 
     def scores(self) -> Mapping[str, float]:
         counts = self.counts.compute()
@@ -79,6 +77,26 @@ class Semantic(Task):
         row = {"image": str(file), "picture": picture.name, "mask": f"{name}.mask.png", "shares": shares}
         content["predictions"].append(row)
         return f"{', '.join(f'{name} {share:.1%}' for name, share in list(shares.items())[:5])}; {picture}"
+
+
+def enlarged_argmax(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """The best class of each pixel, int64 of `size`, of logits (classes, H, W) that are enlarged to it bilinearly.
+
+    One class is enlarged at a time: all of a large picture's would fill the memory.
+
+    Example:
+        >>> enlarged_argmax(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), (1, 4)).tolist()
+        [[0, 0, 1, 1]]
+    """
+    if logits.shape[1:] == tuple(size):
+        return logits.argmax(0)
+    best = logits.new_full(tuple(size), -torch.inf)
+    classes = torch.zeros(tuple(size), dtype=torch.long, device=logits.device)
+    for index, one in enumerate(logits):
+        large = F.interpolate(one[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
+        better = large > best
+        best[better], classes[better] = large[better], index
+    return classes
 
 
 def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:
