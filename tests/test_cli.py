@@ -49,7 +49,8 @@ def fails(done, *words):
     "arguments",
     [
         ["--help"], ["--version"], ["models", "--help"], ["compare", "--help"], ["bench", "--help"], ["yolo", "--help"],
-        ["data", "scenes", "--help"], ["compare"], ["compare", "--template"], ["demo", "--help"], ["convert", "--help"],
+        ["data", "convert", "--help"], ["compare"], ["compare", "--template"], ["demo", "--help"],
+        ["convert", "--help"],
         ["yolo", "train", "--help"], ["recipe", "--help"], ["recipe", "list", "--help"], ["recipe", "show", "--help"],
         ["recipe", "validate", "--help"], ["recipe", "predict", "--help"], ["recipe", "export", "--help"],
         ["token-labels", "--help"], ["probe", "--help"], ["bench", "--sizs", "224"], ["recipe", "fit", "--help"],
@@ -195,6 +196,7 @@ def test_bench(tmp_path):
         ("dualvit.recipes.classify.teacher.write_maps", ["token-labels", "best.ckpt", "data", "maps"]),
         ("dualvit.drawn.digits.write_digits", ["data", "digits", "folder"]),
         ("dualvit.drawn.varied.write_scenes", ["data", "scenes", "folder"]),
+        ("dualvit.data.convert.convert", ["data", "convert", "x", "out", "--to", "yolo"]),
         ("dualvit.bench.bench.bench", ["bench", "--models", "dualvit_n", "--out", "out"]),
         ("dualvit.compare.runner.run", ["compare", "experiment.yaml"]),
         ("dualvit.weights.convert", ["convert", "a.pth", "b.safetensors"]),

@@ -1,4 +1,4 @@
-"""The commands on data: `dualvit data digits | scenes | get`, and `dualvit demo` on drawn digits."""
+"""The commands on data: `dualvit data digits | scenes | get | convert`, and `dualvit demo` on drawn digits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from dualvit_cli.shared import Command, console, importing, keep_memory, say, working
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: drawn ones, and public ones.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: drawn ones, public ones, and yours in another layout.")
 
 
 @app.command(cls=Command)
@@ -55,6 +55,41 @@ def get(
 
         data, pictures = get_data(name, out or Path("datasets") / name, progress=report)
     say(f"{pictures} images in {out or Path('datasets') / name}; train on it with data={data}")
+
+
+@app.command(cls=Command)
+def convert(
+    source: Annotated[Path, typer.Argument(help="A folder of labelled pictures, a data.yaml, or a json of COCO's.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the result; a new or an empty one.")],
+    to: Annotated[str, typer.Option(help="yolo, coco or voc.")],
+    form: Annotated[
+        str | None, typer.Option("--from", help="yolo, coco, voc or labelme; found out if left out.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The folder that the file names in COCO's json begin at; looked for if left out."),
+    ] = None,
+    from_zero: Annotated[
+        bool, typer.Option("--from-zero", help="VOC's xml holds edges from 0, as LabelImg writes; not pixels from 1.")
+    ] = False,
+    val: Annotated[float, typer.Option(help="Share of the training pictures to set apart to validate on.")] = 0.0,
+    link: Annotated[bool, typer.Option("--link", help="Link to the pictures instead of copying them.")] = False,
+) -> None:
+    """Convert labelled pictures between the YOLO layout, COCO's json and Pascal VOC's xml, and from LabelMe's json.
+
+    SOURCE stays as it is. All that is left out or changed is counted.
+    """
+    with working(f"converting {source}") as report:
+        from dualvit.data.convert import Conversion
+        from dualvit.data.convert import convert as convert_data
+        from dualvit.data.layouts import Place
+
+        place = Place(source, form, images, from_zero)
+        done = convert_data(Conversion(place, out, to, link, val), progress=report)
+    for note in done.notes:
+        say(note)
+    counts = ", ".join(f"{count} {split}" for split, count in done.pictures.items())
+    say(f"{counts} images with {done.objects} objects of {len(done.classes)} classes in {out}; next: {done.next}")
 
 
 def demo(

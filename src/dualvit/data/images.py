@@ -245,6 +245,16 @@ def size_of(file: Path, upright: bool = True) -> tuple[int, int]:
         return (height, width) if turned else (width, height)
 
 
+def orientation_of(file: Path) -> int:
+    """Return a picture's EXIF orientation, 1 to 8.
+
+    Raises:
+        UnreadableError: it is damaged, absent, too large, or no picture.
+    """
+    with _opened(file, file) as (_, orientation):
+        return orientation
+
+
 def open_rgb(file: Path | IO[bytes], name: str = "", upright: bool = True) -> Image.Image:
     """Decode a picture, as Ultralytics' reader sees it.
 

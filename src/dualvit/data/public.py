@@ -5,7 +5,6 @@ Pictures and labels are split by `val.json`: it names the validation pictures, a
 """
 
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from dualvit.data.images import open_rgb
+from dualvit.data.voc import read_annotation
 from dualvit.errors import InputError, MissingExtraError
 
 LONGEST = 640  # pixels of the longer side of a photograph of raccoons
@@ -91,17 +91,17 @@ def boxes(content: bytes, classes: tuple[str, ...], name: str) -> list[str]:
         ValueError: it is no such annotation, or has another class.
     """
     try:
-        root = ET.fromstring(content)
-        sides = [float(root.findtext(f"size/{side}", "")) for side in ("width", "height")] * 2
+        image, objects = read_annotation(content, from_zero=True)
+        sides = (image["width"], image["height"]) * 2
+        if not all(sides):
+            raise ValueError("it has no size")
         rows = []
-        for thing in root.iter("object"):
-            left, top, right, bottom = (
-                float(thing.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")
-            )
-            shares = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+        for one in objects:
+            x, y, width, height = one["bbox"]
+            shares = (x + width / 2, y + height / 2, width, height)
             numbers = " ".join(f"{value / side:.6f}" for value, side in zip(shares, sides, strict=True))
-            rows.append(f"{classes.index(thing.findtext('name', ''))} {numbers}")
-    except (ET.ParseError, ValueError, ZeroDivisionError) as error:
+            rows.append(f"{classes.index(one['name'])} {numbers}")
+    except ValueError as error:
         raise InputError(f"its {name} is no annotation of {', '.join(classes)}: {error}") from None
     return rows
 
