@@ -254,7 +254,7 @@ def test_windows_come_back_and_padding_is_known(size):
     pixels = torch.randn(2, *size, 4)
     tokens, valid = split_windows(pixels, 3)
     assert tokens.shape == (2 * -(-size[0] // 3) * -(-size[1] // 3), 9, 4)
-    assert torch.equal(merge_windows(tokens, 3, *size), pixels)
+    assert torch.equal(merge_windows(tokens, 3, pixels), pixels)
     if size == (6, 9):
         assert valid is None
     else:

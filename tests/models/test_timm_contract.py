@@ -118,20 +118,6 @@ def test_a_batch_equals_its_images(dual, image):
         assert_close(model(batch), torch.cat([model(one[None]) for one in batch]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("tensor", "message"),
-    [
-        (torch.zeros(1, 3, 100, 100), "100x100: sides must be multiples of 32"),
-        (torch.zeros(1, 3, 64, 72), "64x72: sides must be multiples of 32"),
-        (torch.zeros(3, 64, 64), "3 dimensions"),
-    ],
-)
-def test_unusable_images_raise_one_clear_line(dual, tensor, message):
-    with pytest.raises(ValueError, match=message) as error:
-        dual()(tensor)
-    assert "\n" not in str(error.value)
-
-
 # ---- the semantic grid
 
 

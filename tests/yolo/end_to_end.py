@@ -7,7 +7,6 @@ interpreter and saves the seconds in which torch is imported.
 import contextlib
 import json
 import multiprocessing
-import os
 import runpy
 import sys
 import traceback
@@ -112,14 +111,15 @@ def ddp(task: str, data: str, out: str) -> dict:
 
     import dualvit.yolo.trainers as trainers
     from dualvit.yolo import YOLO
+    from dualvit.yolo.patches import starts_from
 
     model = YOLO(YAMLS[task], **OPTIONS.get(task, {}))
     trainer_class = trainers.SegmentationTrainer if task == "segment" else trainers.DetectionTrainer
     overrides = {**SETTINGS, "epochs": 1, "model": YAMLS[task], "data": data, "project": out, "name": f"{task}-ddp"}
     trainer = trainer_class(overrides={**overrides, "task": model.task, "exist_ok": True})
-    # What a worker gets from the process that starts it: its script, and the options of a YAML that was given some.
-    variables = {trainers.YAML_ENV: json.dumps(model.model.yaml)} if task in OPTIONS else {}
-    worker = {"script": str(generate_ddp_file(trainer)), "variables": variables, "weights": str(trainer.wdir)}
+    # What a worker gets from the process that starts it: its script, with the options of a YAML that was given some.
+    with starts_from(model.model.yaml if task in OPTIONS else None):
+        worker = {"script": str(generate_ddp_file(trainer)), "weights": str(trainer.wdir)}
     (Path(out) / f"{task}-ddp.json").write_text(json.dumps(worker))
     return worker
 
@@ -127,7 +127,6 @@ def ddp(task: str, data: str, out: str) -> dict:
 def work(task: str, data: str, out: str) -> str:
     """Be that worker, which knows the trainer's class alone; returns its checkpoint."""
     worker = json.loads((Path(out) / f"{task}-ddp.json").read_text())
-    os.environ.update(worker["variables"])
     try:
         runpy.run_path(worker["script"], run_name="__main__")
     finally:

@@ -28,6 +28,17 @@ def test_backbone_equals_the_timm_model_after_the_build():
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+@torch.no_grad()
+def test_a_row_takes_images_of_any_size():
+    row = TimmBackbone({"name": "dualvit_n"}).eval()
+    assert [tuple(one.shape[2:]) for one in row(torch.randn(1, 3, 67, 71))] == [(9, 9), (5, 5), (3, 3)]
+    assert [tuple(one.shape) for one in row(torch.randn(0, 3, 64, 96))] == [
+        (0, 64, 8, 12),
+        (0, 96, 4, 6),
+        (0, 160, 2, 3),
+    ]
+
+
 @pytest.mark.parametrize("name", ["test_mambaout", "efficientvit_b0"])
 def test_a_backbone_that_must_not_work_in_place_does_not(name):
     """What Ultralytics does to each module of a checkpoint that it opens leaves no trace in ours."""

@@ -1,10 +1,15 @@
 """Training: backbone weights, optimizer groups, non-finite losses, data that cannot be read."""
 
+import os
 import shutil
+from pathlib import Path
+from threading import Barrier, Thread
+from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
+import ultralytics.utils.dist as dist
 from PIL import Image
 from safetensors.torch import save_file
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -13,6 +18,7 @@ from dualvit.finite import NonFiniteLossError
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
 from dualvit.yolo.groups import SCRATCH_LR, backbone_of, regroup, unwrap
+from dualvit.yolo.patches import YAML_ENV, start_yaml, starts_from
 from dualvit.yolo.trainers import DetectionTrainer
 
 SETTINGS = {
@@ -315,3 +321,51 @@ def test_an_ultralytics_without_distillation_says_so(monkeypatch):
     monkeypatch.delitem(DEFAULT_CFG_DICT, "distill_model")
     with pytest.raises(ValueError, match=r"^distill_model needs a newer Ultralytics than \d"):
         YOLO("yolov8n-dualvit.yaml").train(data="data.yaml", distill_model="teacher.pt")
+
+
+class Told(DetectionTrainer):
+    """A trainer that knows its model by name alone, and stops once it has built it."""
+
+    def __init__(self, overrides, _callbacks=None):
+        self.args, self.resume, self.device = SimpleNamespace(**overrides), False, torch.device("cpu")
+        self.data = {"nc": 1, "names": {0: "digit"}, "channels": 3}
+
+    def train(self):
+        self.args.meet()  # no one builds before each has begun
+        self.args.built.append(self.get_model(cfg="yolov8n-timm.yaml", verbose=False))
+        raise InterruptedError
+
+
+def test_threads_train_the_models_that_they_were_asked_for(digits):
+    asked = [("dualvit_n", {}), ("resnet18", {}), ("convnext_atto", {"layer_decay": 0.5})]
+    meet, found = Barrier(len(asked), timeout=60).wait, {}
+
+    def run(name, options):
+        found[name] = []
+        model = YOLO("yolov8n-timm.yaml", backbone=name, **options)
+        with pytest.raises(InterruptedError):
+            model.train(Told, data=str(digits), meet=meet, built=found[name])
+
+    threads = [Thread(target=run, args=one) for one in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    built = {name: (backbone_of(model).spec["name"], model.yaml.get("layer_decay")) for name, [model] in found.items()}
+    assert built == {name: (name, options.get("layer_decay")) for name, options in asked}
+
+
+def test_a_ddp_worker_gets_the_yaml_and_no_one_else_does(tmp_path, monkeypatch):
+    yaml = {"backbone": [[-1, 1, "TimmBackbone", [{"name": "resnet18"}]]], "file": Path("x")}
+    monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
+    trainer = SimpleNamespace(args=SimpleNamespace(), model=None, callbacks={}, hub_session=None)
+    before = dict(os.environ)
+    with starts_from(yaml):
+        script = Path(dist.generate_ddp_file(trainer)).read_text()
+    assert dict(os.environ) == before
+    assert start_yaml() is None
+    with monkeypatch.context() as worker:
+        worker.setenv(YAML_ENV, "")
+        exec(script, {"__name__": "imported"})
+        assert start_yaml() == yaml | {"file": "x"}
+    assert YAML_ENV not in Path(dist.generate_ddp_file(trainer)).read_text()

@@ -36,7 +36,7 @@ class FastCrossAttention(CrossAttention):
     def forward(self, tokens: Tensor, source: Tensor, residual: Tensor | None = None) -> Tensor:
         k, v = self.kv(source).chunk(2, dim=-1)
         q = self.q(tokens)
-        written = q.dtype == torch.bfloat16 and 2 * q.shape[1] * k.shape[1] <= SCORES and serves(q)
+        written = serves(q) and q.dtype == torch.bfloat16 and q.numel() and 2 * q.shape[1] * k.shape[1] <= SCORES
         attended = attend_by_products(q, k, v, self.num_heads) if written else attend(q, k, v, self.num_heads)
         return add(residual, self.proj, attended)
 

@@ -42,7 +42,7 @@ class SlicedConvFFN(ConvFFN):
     """
 
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
-        if not (serves(pixels) and unwatched((self.fc1, self.conv, self.fc2))):
+        if not (serves(pixels) and pixels.numel() and unwatched((self.fc1, self.conv, self.fc2))):
             update = super().forward(pixels)
             return update if residual is None else residual + update
         batch, height, width, _ = pixels.shape

@@ -4,12 +4,16 @@ A family fills in `begin` (an image to the pixels and the semantics beside them)
 stage's output to the features that the heads read).
 """
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+import torch.fx
+import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, register_model, register_notrace_function
@@ -20,20 +24,53 @@ from dualvit.errors import InputError
 
 _logger = logging.getLogger(__name__)
 
-STRIDE = 32  # of the last stage; image sides are multiples of it
-EVEN = (STRIDE, 112)  # or of 112: whole 28x28 cells, and whole pixels down to stride 16
+STRIDE = 32  # of the last stage; also the shortest side of an image
+EVEN = (STRIDE, 112)  # sides that the stages halve as they are; 112 is whole 28x28 cells, and whole pixels to stride 16
 
 
+@torch.fx.wrap
 @register_notrace_function  # torch.fx cannot follow a decision that hangs on a shape
-def check_image(image: Tensor, multiples: tuple[int, ...] = EVEN) -> Tensor:
-    """Return `image` if it is (B, C, H, W) with sides that are multiples of 32 or 112; else raise ValueError."""
+def pad_image(image: Tensor, multiples: tuple[int, ...] = EVEN) -> Tensor:
+    """Return the image (B, C, H, W) with zeros below and to the right, up to the next multiple of 32 or of 112.
+
+    An image of such sides is returned as it is. The zeros, the mean colour, are pixels to the network: its semantics
+    and its attention see them, as in a Swin whose windows are filled up.
+
+    Raises:
+        ValueError: no batch of images, or a side below 32.
+    """
     if image.ndim != 4:
         raise InputError(f"image batch has {image.ndim} dimensions; give (batch, channels, height, width)")
-    for side in image.shape[2:]:
-        if side == 0 or all(side % multiple for multiple in multiples):
-            size, known = f"{image.shape[2]}x{image.shape[3]}", " or ".join(map(str, multiples))
-            raise InputError(f"image size {size}: sides must be multiples of {known}; resize or pad them")
-    return image
+    height, width = image.shape[2:]
+    if known(height, width) and min(height, width) < STRIDE:
+        raise InputError(f"image size {height}x{width}: sides must be at least {STRIDE} pixels; enlarge it")
+    bottom, right = missing(height, multiples), missing(width, multiples)
+    return image if known(bottom, right) and bottom == right == 0 else F.pad(image, (0, right, 0, bottom))
+
+
+def known(*sizes: int) -> bool:
+    """Return whether these sizes are numbers, by which one may decide; an export with dynamic shapes has symbols."""
+    return all(type(size) is int for size in sizes)
+
+
+def missing(side: int, multiples: tuple[int, ...]) -> int:
+    """Return how many pixels a side lacks to the next multiple of any of these numbers.
+
+    Example:
+        >>> missing(67, (32, 112)), missing(112, (32, 112)), missing(100, (32, 112))
+        (29, 0, 12)
+    """
+    smaller: Any = torch.minimum if isinstance(side, Tensor) else torch.sym_min  # while it is traced, or else
+    return functools.reduce(smaller, (-side % multiple for multiple in multiples))
+
+
+@torch.fx.wrap
+@register_notrace_function
+def crop(pixels: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the upper left part of the map (B, H, W, C), a view."""
+    if known(rows, columns):
+        return pixels[:, :rows, :columns]
+    return F.pad(pixels, (0, 0, 0, columns - pixels.shape[2], 0, rows - pixels.shape[1]))  # exports of any size have it
 
 
 class Backbone(nn.Module):
@@ -76,10 +113,14 @@ class Backbone(nn.Module):
         In a family with a class token (DualViT, Pyramid, PVT), row 0 is not a row of the image: it holds the class
         token, once per column, and rows 1 to H/32 are the pixel map. RegionViT returns its regional tokens.
         """
-        pixels, semantics = self.begin(check_image(image, self.multiples))
+        pixels, semantics = self.begin(self.padded(image))
         for stage in self.stages:
             pixels, semantics = stage(pixels, semantics)
         return self.finish(pixels, semantics)
+
+    def padded(self, image: Tensor) -> Tensor:
+        """Return the image as the stages halve it, see `pad_image`."""
+        return pad_image(image, self.multiples)
 
     def begin(self, image: Tensor) -> tuple[Tensor, Any]:
         """Return the two values that flow through the stages: pixels (B, H/4, W/4, C), and semantics or None."""
@@ -115,7 +156,7 @@ class Backbone(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The pixel map after each stage, at strides 4, 8, 16, 32.
+        """The pixel map after each stage, at strides 4, 8, 16, 32: ceil(H / stride) x ceil(W / stride) pixels.
 
         Args:
             x: Images, (B, in_chans, H, W).
@@ -129,12 +170,14 @@ class Backbone(nn.Module):
             raise InputError(f"output_fmt {output_fmt!r} is unknown; use 'NCHW' or 'NHWC'")
         take, last = feature_take_indices(len(self.stages), indices)
         maps: list[Tensor] = []
-        pixels, semantics = self.begin(check_image(x, self.multiples))
+        pixels, semantics = self.begin(self.padded(x))
         for index, stage in enumerate(self.stages[: last + 1] if stop_early else self.stages):
             before = pixels
             pixels, semantics = stage(pixels, semantics)
             if index in take:
-                out = self.feature_map(index, before, pixels)
+                stride = 4 * 2**index
+                rows, columns = (x.shape[2] + stride - 1) // stride, (x.shape[3] + stride - 1) // stride
+                out = crop(self.feature_map(index, before, pixels), rows, columns)  # without what was padded
                 maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
         return maps if intermediates_only else (self.finish(pixels, semantics), maps)
 

@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from timm.layers import DropPath, LayerScale, trunc_normal_
 from timm.models import checkpoint, generate_default_cfgs, register_notrace_function
 from torch import Tensor, nn
 
 from dualvit.errors import InputError
-from dualvit.models.contract import Backbone, BlockShape, block_shapes, check_image, entrypoints, pretrained_cfg
+from dualvit.models.contract import Backbone, BlockShape, block_shapes, entrypoints, pretrained_cfg
 from dualvit.models.published import DUAL_VIT
 
 HEAD_DIM = 32  # channels of an attention head
@@ -166,6 +167,7 @@ def area_weights(size: int, cells: int, like: Tensor) -> Tensor:
     return (overlap.clamp(min=0) / size).to(like.dtype)  # (cells, size)
 
 
+@torch.fx.wrap
 @register_notrace_function  # torch.fx cannot follow a range of the map's own size
 def area_mean(pixels: Tensor, rows: int, columns: int) -> Tensor:
     """Average the map (B, H, W, C) into rows x columns equal, gapless cells, at any H and W.
@@ -471,10 +473,11 @@ class DualViT(Backbone):
             logits, as with the published weights.
         drop_rate: Dropout before the heads.
 
-    Shapes: images (B, in_chans, H, W), normalised, H and W multiples of 32 or 112, to logits (B, num_classes).
+    Shapes: images (B, in_chans, H, W), normalised, H and W from 32 on, to logits (B, num_classes). Sides that are no
+    multiples of 32 or 112 are padded, see `pad_image`; the maps that `forward_intermediates` returns are cropped.
 
     Raises:
-        ValueError: a size that is no multiple of 32 or 112, or a bad option.
+        ValueError: a side below 32, or a bad option.
 
     Example:
         >>> import dualvit
@@ -501,7 +504,7 @@ class DualViT(Backbone):
 
     def forward(self, image: Tensor) -> Tensor:
         # `forward_head(forward_features(image))`, written out to be read.
-        pixels, semantics = self.begin(check_image(image))  # (B, H/4, W/4, C1), (B, M, C1)
+        pixels, semantics = self.begin(self.padded(image))  # (B, H/4, W/4, C1), (B, M, C1)
         for stage in self.stages:  # first the dual ones, then the merge ones
             pixels, semantics = stage(pixels, semantics)
         return self.forward_head(self.finish(pixels, semantics))

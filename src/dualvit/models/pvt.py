@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs, register_notrace_function
@@ -63,6 +64,7 @@ CONFIGS = {
 }
 
 
+@torch.fx.wrap
 @register_notrace_function
 def resample_positions(positions: Tensor, grid: int, like: Tensor) -> Tensor:
     """Position embeddings (1, grid * grid, C), bilinearly resampled to the map (B, H, W, C) `like`."""
@@ -135,10 +137,11 @@ class PVT(Backbone):
         global_pool: "token" for the class token, "avg" for the mean of the pixels, "" for none.
         drop_rate: Dropout before the head.
 
-    Shapes: images (B, in_chans, H, W), normalised, H and W multiples of 32, to logits (B, num_classes).
+    Shapes: images (B, in_chans, H, W), normalised, H and W from 32 on, to logits (B, num_classes). Sides
+    that are no multiples of 32 are padded, see `pad_image`.
 
     Raises:
-        ValueError: a size that is no multiple of 32, or a bad option.
+        ValueError: a side below 32, or a bad option.
 
     Example:
         >>> import torch, dualvit

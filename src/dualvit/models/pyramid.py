@@ -48,8 +48,7 @@ class Pyramid(DualViT):
     Args, shapes and errors are those of `DualViT`; `config.mixer` names the mixer.
 
     Raises:
-        ValueError: an unknown mixer, an option that the mixer does not read, a size that is no multiple of 32 or 112,
-            or a bad option.
+        ValueError: an unknown mixer, an option that the mixer does not read, a side below 32, or a bad option.
 
     Example:
         >>> import torch, dualvit

@@ -126,11 +126,12 @@ class RegionViT(Backbone):
         global_pool: "avg" for the mean of the regional tokens, "" for none.
         drop_rate: Dropout before the head.
 
-    Shapes: images (B, in_chans, H, W), normalised, H and W multiples of 32 or 112, to logits
-    (B, num_classes); `forward_features` gives the regional tokens, (B, h, w, C).
+    Shapes: images (B, in_chans, H, W), normalised, H and W from 32 on, to logits (B, num_classes);
+    `forward_features` gives the regional tokens, (B, h, w, C). Sides that are no multiples of 32 or
+    112 are padded, see `pad_image`.
 
     Raises:
-        ValueError: a size that is no multiple of 32 or 112, or a bad option.
+        ValueError: a side below 32, or a bad option.
 
     Example:
         >>> import torch, dualvit

@@ -1,7 +1,5 @@
 """`YOLO`, as Ultralytics users know it, with Dual-ViT models and their options."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,8 @@ from dualvit.yolo.checks import (
     require_teacher,
 )
 from dualvit.yolo.groups import layer_scales, unwrap
-from dualvit.yolo.patches import runs_here, yaml_options
-from dualvit.yolo.trainers import YAML_ENV, load_backbone_weights
+from dualvit.yolo.patches import runs_here, starts_from, yaml_options
+from dualvit.yolo.trainers import load_backbone_weights
 from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
@@ -168,13 +166,8 @@ class YOLO(ultralytics.YOLO):
             if kwargs.get("resume") is True and self.ckpt:
                 raise InputError(f"{self.ckpt_path} has nothing to resume; give data= to train on from its weights")
             require_given("train", self.task, ["data"])
-        if not self.ckpt:  # a start from YAML: trainers know it by name alone
-            os.environ[YAML_ENV] = json.dumps(self.model.yaml, default=str)
-        try:
-            with runs_here():
-                return super().train(trainer, **kwargs)
-        finally:
-            os.environ.pop(YAML_ENV, None)
+        with runs_here(), starts_from(None if self.ckpt else self.model.yaml):  # a start from YAML goes by its name
+            return super().train(trainer, **kwargs)
 
     def _train_data(self, settings: dict[str, Any]) -> Any:
         """The data that a training is given; those of a run that is resumed."""

@@ -9,13 +9,15 @@ name and to write their backbone as rows, `get_flops`, which in older versions e
 one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
 parts too, `imread`, `get_img_files`, `check_file_speeds`, `verify_image` and `verify_image_label`, to
 leave out what the door of all pictures refuses, `check_dict_alignment`, which answers a mistyped setting
-with a page of help, and
-`get_save_dir`, which puts the runs of our `YOLO` into the working directory.
+with a page of help, `get_save_dir`, which puts the runs of our `YOLO` into the working directory, and
+`generate_ddp_file`, whose script tells DDP workers the model YAML with its options.
 """
 
 import copy
 import functools
+import json
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ import ultralytics.engine.predictor as engine_predictor
 import ultralytics.engine.trainer as engine_trainer
 import ultralytics.engine.validator as engine_validator
 import ultralytics.nn.tasks as tasks
+import ultralytics.utils.dist as dist
 import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
@@ -50,6 +53,8 @@ from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
 _yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
+YAML_ENV = "DUALVIT_MODEL_YAML"  # of a DDP worker's environment; threads of one process would share it
+_start_yaml: ContextVar[dict[str, Any] | None] = ContextVar("start_yaml", default=None)
 _runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
 
 
@@ -98,6 +103,7 @@ def register(*modules: type) -> None:
         wrapped = _wrap(settings.get_save_dir, _get_save_dir)
         for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
             owner.get_save_dir = wrapped
+        dist.generate_ddp_file = _wrap(dist.generate_ddp_file, _generate_ddp_file)
         tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
         _self_test()
 
@@ -124,6 +130,31 @@ def yaml_options(options: dict[str, Any]) -> Iterator[None]:
 
 def _yaml_model_load(stock: Callable[..., Any], path: str | Path) -> Any:
     return with_options(_read(stock, path), _yaml_options.get())
+
+
+@contextmanager
+def starts_from(yaml: dict[str, Any] | None) -> Iterator[None]:
+    """Within it, a training that knows its model by name builds this YAML, in this thread and in its DDP workers."""
+    token = _start_yaml.set(yaml)
+    try:
+        yield
+    finally:
+        _start_yaml.reset(token)
+
+
+def start_yaml() -> dict[str, Any] | None:
+    """Return the YAML of `starts_from`, in a DDP worker the one that its script was given; None for none."""
+    return _start_yaml.get() or json.loads(os.environ.get(YAML_ENV, "null"))
+
+
+def _generate_ddp_file(stock: Callable[..., str], trainer: Any) -> str:
+    """Write the script of a DDP worker, which begins with the model YAML."""
+    file = stock(trainer)
+    if (yaml := start_yaml()) is not None:
+        script = Path(file)
+        told = f"import os\n\nos.environ[{YAML_ENV!r}] = {json.dumps(yaml, default=str)!r}\n"
+        script.write_text(told + script.read_text(encoding="utf-8"), encoding="utf-8")
+    return file
 
 
 def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:

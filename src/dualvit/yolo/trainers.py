@@ -9,7 +9,6 @@ Differences from the stock trainers, each for models with our rows alone:
 - a non-finite loss stops the run before the step, and names the first module that produced it.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,9 +30,8 @@ from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.checks import OUTLINES, one_line, require_data, require_labels
 from dualvit.yolo.groups import backbone_of, regroup, unwrap
+from dualvit.yolo.patches import start_yaml
 from dualvit.yolo.rows import C2fMixer, TimmBackbone
-
-YAML_ENV = "DUALVIT_MODEL_YAML"  # carries the model YAML with its options into trainers and DDP workers
 
 
 def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
@@ -65,19 +63,19 @@ class DualTrainer:
         if isinstance(weights, nn.Module) and is_fused(weights):
             raise InputError("this model was fused for inference and cannot be trained any more; open its file again")
         bundle = None
-        if isinstance(cfg, str | Path) and YAML_ENV in os.environ:
-            cfg = json.loads(os.environ[YAML_ENV])
+        if isinstance(cfg, str | Path) and (yaml := start_yaml()) is not None:
+            cfg = yaml
         elif isinstance(cfg, str | Path) and Path(cfg).suffix == ".safetensors":
             bundle = read_bundle(cfg)  # a DDP worker that knows its model by name
             cfg = bundle.yaml
         model: nn.Module = super().get_model(cfg=cfg, weights=weights, verbose=verbose)  # type: ignore[misc]
         if bundle is not None:
             model.load_state_dict(intersect_dicts(bundle.weights, model.state_dict()), strict=False)
-        yaml: dict[str, Any] = model.yaml  # type: ignore[assignment]
-        if weights is None and yaml.get("weights"):
-            load_backbone_weights(model, yaml["weights"])
+        built: dict[str, Any] = model.yaml  # type: ignore[assignment]
+        if weights is None and built.get("weights"):
+            load_backbone_weights(model, built["weights"])
         if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
-            yaml["from_scratch"] = weights is None and bundle is None and not yaml.get("weights")
+            built["from_scratch"] = weights is None and bundle is None and not built.get("weights")
         # On CUDA Ultralytics sees to it itself, since it has this option; before, it could not fuse such kernels.
         if self.device.type == "cpu" and getattr(self.args, "channels_last", False) is not False:
             model = model.to(memory_format=torch.channels_last)

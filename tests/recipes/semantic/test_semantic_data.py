@@ -85,7 +85,6 @@ def test_masks_that_do_not_fit_stop_the_run(small, tiny_ade20k):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("data.image_size=100", "image_size 100 is no multiple of 32; give 96"),
         ("data.stride=65", "stride 65 leaves gaps"),
         ("augment.scale=[2, 1]", "scale goes from 2 down to 1"),
         ("data.ignore_index=1", "data.ignore_index is 1, which is class 'sky'"),

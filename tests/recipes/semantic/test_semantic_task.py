@@ -110,6 +110,8 @@ def test_auxiliary_head_does_not_change_the_main_one():
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(network(images), network.training_logits(images)["segment"])
+    odd = network.training_logits(torch.randn(2, 3, 67, 71))  # an image of any size
+    assert {tuple(one.shape) for one in odd.values()} == {(2, 3, 67, 71)}
     assert Segmenter(Network("dualvit_n"), Decoder(channels=16, auxiliary=0), 3).auxiliary is None
 
 

@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import DualViTConfig, SelfAttention
+from dualvit.models.mixers import windows
 from dualvit.models.mixers.block import MixerBlock
 from dualvit.models.mixers.reduction import RATIOS, ReductionMixer
-from dualvit.models.mixers.windows import merge_windows, split_windows
 from dualvit.models.registry import Mixer, register_mixer
 
 WINDOW = 7
@@ -28,11 +28,11 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, pixels: Tensor, semantics: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        tokens, valid = split_windows(pixels, self.window)
+        tokens, valid = windows.split_windows(pixels, self.window)
         if valid is not None:
             valid = valid.unsqueeze(1).unsqueeze(1)  # for each head and query
         tokens = self.attention(tokens, valid)
-        return self.proj(merge_windows(tokens, self.window, pixels.shape[1], pixels.shape[2])), semantics
+        return self.proj(windows.merge_windows(tokens, self.window, pixels)), semantics
 
 
 class LocalMixer(nn.Module):

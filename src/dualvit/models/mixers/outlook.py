@@ -1,10 +1,12 @@
 """Outlook attention: a pixel says by itself how its neighbourhood is mixed."""
 
+import torch
+import torch.fx
 import torch.nn.functional as F
 from timm.models import register_notrace_function
 from torch import Tensor, nn
 
-from dualvit.models.contract import BlockShape
+from dualvit.models.contract import BlockShape, crop, known
 from dualvit.models.dual_vit import DualViTConfig
 from dualvit.models.mixers.block import MixerBlock
 from dualvit.models.mixers.full import full_block
@@ -13,11 +15,19 @@ from dualvit.models.registry import Mixer, register_mixer
 OUTLOOK_STAGES = 2  # VOLO's full attention starts at stride 16
 
 
+@torch.fx.wrap
 @register_notrace_function
 def overlap_add(patches: Tensor, like: Tensor, kernel: int, stride: int) -> Tensor:
     """Add up overlapping patches (B, C * kernel * kernel, positions) in a (B, C, H, W) map as large as `like`."""
-    size = (like.shape[2], like.shape[3])
-    return F.fold(patches, size, kernel, padding=kernel // 2, stride=stride)
+    height, width = like.shape[2:]
+    if known(height, width):
+        return F.fold(patches, (height, width), kernel, padding=kernel // 2, stride=stride)
+    # ONNX has no fold of a size that it reads off the map; a transposed convolution puts each pixel at its place.
+    area, rows, columns = kernel * kernel, (height - 1) // stride + 1, (width - 1) // stride + 1
+    places = torch.eye(area, dtype=patches.dtype, device=patches.device).view(area, 1, kernel, kernel)
+    centres = patches.reshape(-1, area, rows, columns)  # (B C, kernel * kernel, rows, columns)
+    whole = F.conv_transpose2d(centres, places, None, stride, kernel // 2, output_padding=stride - 1)
+    return crop(whole.permute(0, 2, 3, 1), height, width).reshape(like.shape)
 
 
 class OutlookMixer(nn.Module):

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import CrossAttention, DualViTConfig
+from dualvit.models.mixers import windows
 from dualvit.models.mixers.block import MixerBlock
-from dualvit.models.mixers.windows import pad_to_multiple
 from dualvit.models.registry import Mixer, register_mixer
 
 POOL = 7  # rows and columns of the averaged map, at any image size
@@ -45,7 +45,7 @@ class ReductionMixer(nn.Module):
         """Return r(x), (B, cells, C)."""
         if self.reduce is None or self.norm is None:
             return pixels.flatten(1, 2)
-        cells = pad_to_multiple(pixels, self.ratio).permute(0, 3, 1, 2)  # (B, C, H', W')
+        cells = windows.pad_to_multiple(pixels, self.ratio).permute(0, 3, 1, 2)  # (B, C, H', W')
         if self.pool:
             cells = F.adaptive_avg_pool2d(cells, (POOL, POOL))
         tokens = self.norm(self.reduce(cells).flatten(2).transpose(1, 2))  # (B, cells, C)

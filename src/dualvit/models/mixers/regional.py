@@ -1,6 +1,7 @@
 """Regional-to-local attention: regional tokens, one a window, carry what windows need to know of each other."""
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from timm.models import register_notrace_function
@@ -9,13 +10,14 @@ from torch import Tensor, nn
 from dualvit.errors import InputError
 from dualvit.models.contract import BlockShape
 from dualvit.models.dual_vit import EPS, ConvFFN, SelfAttention
+from dualvit.models.mixers import windows
 from dualvit.models.mixers.block import scale
-from dualvit.models.mixers.windows import merge_windows, pad_to_multiple, split_windows
 from dualvit.models.registry import Mixer, register_mixer
 
 WINDOW = 7
 
 
+@torch.fx.wrap
 @register_notrace_function
 def region_bias(table: Tensor, window: int, valid: Tensor | None) -> Tensor:
     """What is added to the scores of [regional token; window]: a bias by offset, and -inf at padded keys.
@@ -51,7 +53,7 @@ class RegionalSeed(nn.Module):
         self.proj = nn.Conv2d(in_chans, dim, patch, stride=patch)
 
     def forward(self, image: Tensor) -> Tensor:
-        padded = pad_to_multiple(image.permute(0, 2, 3, 1), self.patch)
+        padded = windows.pad_to_multiple(image.permute(0, 2, 3, 1), self.patch)
         return self.proj(padded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -108,12 +110,12 @@ class RegionalMixer(nn.Module):
         tokens = regions.flatten(1, 2)
         tokens = tokens + self.drop_path(self.scale0(self.proj(self.attention(self.norm0(tokens)))))
 
-        windows, valid = split_windows(pixels, self.window)
+        inside, valid = windows.split_windows(pixels, self.window)
         own = self.norm1(tokens).flatten(0, 1).unsqueeze(1)
         bias = region_bias(self.rel_pos, self.window, valid)
-        mixed = self.proj(self.attention(torch.cat([own, windows], dim=1), bias))
+        mixed = self.proj(self.attention(torch.cat([own, inside], dim=1), bias))
         tokens = tokens + self.drop_path(self.scale1(mixed[:, 0].view(tokens.shape)))
-        update = merge_windows(mixed[:, 1:], self.window, pixels.shape[1], pixels.shape[2])
+        update = windows.merge_windows(mixed[:, 1:], self.window, pixels)
         return update, tokens.view(regions.shape)
 
 
@@ -148,6 +150,7 @@ class RegionalBlock(nn.Module):
         self.mixer.scale1 = nn.Identity()
 
 
+@torch.fx.wrap
 @register_notrace_function
 def check_regions(regions: Tensor | None, pixels: Tensor, window: int) -> Tensor:
     """Return the regional tokens if there is one for each window; else raise ValueError."""

@@ -9,8 +9,6 @@ from pydantic.dataclasses import dataclass
 from dualvit.errors import InputError
 from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share
 
-STEP = 32  # sides that the network takes are multiples of it
-
 
 @dataclass(frozen=True, config=CHECKED)
 class SemanticSettings(DataSettings):
@@ -35,9 +33,6 @@ class SemanticSettings(DataSettings):
     blending: Literal["mean", "gaussian"] = "mean"
 
     def __post_init__(self) -> None:
-        if self.image_size % STEP:
-            nearest = max(round(self.image_size / STEP), 1) * STEP
-            raise InputError(f"image_size {self.image_size} is no multiple of {STEP}; give {nearest}")
         if self.stride is not None and self.stride > self.image_size:
             raise InputError(f"stride {self.stride} leaves gaps between tiles of {self.image_size}; give less")
         if self.classes and self.ignore_index < len(self.classes):

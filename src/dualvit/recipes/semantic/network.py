@@ -21,7 +21,7 @@ REDUCTIONS = [4, 8, 16, 32]
 
 
 class Segmenter(nn.Module):
-    """Images (B, 3, H, W) to logits (B, classes, H, W); H and W are multiples of 32.
+    """Images (B, 3, H, W) to logits (B, classes, H, W).
 
     Args:
         network: The backbone: a timm model with maps at strides 4, 8, 16 and 32. Nothing is downloaded.
@@ -56,20 +56,21 @@ class Segmenter(nn.Module):
         return {f"upernet.encoder.model.{name}" for name in self.exempt}
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._logits(self.upernet.encoder(images))
+        return self._logits(self.upernet.encoder(images), images)
 
     def training_logits(self, images: Tensor) -> Mapping[str, Tensor]:
         """Logits of each head at full size, by the name of its part of the loss."""
         features = self.upernet.encoder(images)
         stride_16 = features[-2]  # the decoder puts normalised maps into the list
-        logits = {"segment": self._logits(features)}
+        logits = {"segment": self._logits(features, images)}
         if self.auxiliary is not None:
             small = self.auxiliary(stride_16)
             logits["auxiliary"] = F.interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
         return logits
 
-    def _logits(self, features: list[Tensor]) -> Tensor:
-        return self.upernet.segmentation_head(self.dropout(self.upernet.decoder(features)))
+    def _logits(self, features: list[Tensor], images: Tensor) -> Tensor:
+        logits = self.upernet.segmentation_head(self.dropout(self.upernet.decoder(features)))
+        return logits[..., : images.shape[2], : images.shape[3]]  # the map at stride 4 reaches over an odd image
 
 
 def create_on_meta(name: str, options: Mapping[str, Any]) -> nn.Module:
