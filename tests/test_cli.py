@@ -55,6 +55,7 @@ def fails(done, *words):
         ["recipe", "validate", "--help"], ["recipe", "predict", "--help"], ["recipe", "export", "--help"],
         ["token-labels", "--help"], ["probe", "--help"], ["bench", "--sizs", "224"], ["recipe", "fit", "--help"],
         ["recipe", "fit", "--ot", "x"], ["eval", "--help"], ["probe", "--sizs", "3"], ["token-labels"],
+        ["doctor", "--help"], ["doctor", "--jsn"],
     ],
     ids=" ".join,
 )  # fmt: skip

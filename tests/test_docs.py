@@ -64,6 +64,7 @@ NOT_RUN = {
     "pretrain formulas --student dualvit_n --teacher": "tests/recipes/pretrain trains on formulas",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/starts.py": "trains for an hour",
+    "doctor data.yaml --model": "asks a model that a training leaves; tests/doctor asks one",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
 # What makes a block small: a text in the documents, and what runs instead of it.

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import bench, classify, compare, data, models, pretrain, recipe, yolo
+from dualvit_cli import bench, classify, compare, data, doctor, models, pretrain, recipe, yolo
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.command(cls=Command)(bench.bench)
 classify.register(app)
 models.register(app)
 app.add_typer(data.app, name="data")
+app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(data.demo)
 
 
@@ -86,4 +87,4 @@ def main() -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == "ultralytics":
             line = "this command needs Ultralytics; install dualvit[yolo]"
         print(f"error: {line}  (DUALVIT_DEBUG=1 shows where)", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_status", 1))

@@ -11,6 +11,7 @@ import dualvit
 from dualvit.models.contract import pad_image
 
 MAKERS = {"plain": lambda model: model, "fused": dualvit.fuse}
+SHALLOW = {"depths": (1, 1, 1, 1)}
 
 
 def filled_up(image, multiples):
@@ -42,9 +43,9 @@ def test_sizes_that_the_stages_halve_stay_as_they_are(size):
 @pytest.mark.parametrize("kind", MAKERS)
 @torch.no_grad()
 def test_any_size_is_the_padded_image_cropped(each, kind):
-    model, features = (MAKERS[kind](each(**options)) for options in ({}, {"features_only": True}))
+    model, features = (MAKERS[kind](each(**SHALLOW, **options)) for options in ({}, {"features_only": True}))
     for size in ((67, 71), (100, 45)):
-        image = torch.randn(2, 3, *size)
+        image = torch.randn(1, 3, *size)
         whole = filled_up(image, model.multiples)
         assert torch.equal(model(image), model(whole))
         assert torch.equal(model.forward_features(image), model.forward_features(whole))
@@ -56,7 +57,7 @@ def test_any_size_is_the_padded_image_cropped(each, kind):
 
 def test_gradients_reach_each_pixel_of_an_odd_image(each):
     image = torch.randn(1, 3, 67, 71, requires_grad=True)
-    each()(image).square().mean().backward()
+    each(**SHALLOW)(image).square().mean().backward()
     assert image.grad.isfinite().all()
     assert image.grad.abs().sum((0, 1)).min() > 0
 
@@ -69,21 +70,20 @@ def test_gradients_reach_each_pixel_of_an_odd_image(each):
         ((3, 64, 64), "image batch has 3 dimensions"),
     ],
 )
-def test_unusable_images_are_one_clear_line(each, shape, words):
+def test_unusable_images_are_one_clear_line(paper, shape, words):
     with pytest.raises(ValueError, match=words) as error:
-        each()(torch.zeros(shape))
+        paper()(torch.zeros(shape))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_an_empty_batch_gives_empty_answers(each, kind, mode):
-    model, features = (MAKERS[kind](each(**options)) for options in ({}, {"features_only": True}))
+@torch.no_grad()
+def test_an_empty_batch_gives_empty_answers(each, kind):
+    model, features = (MAKERS[kind](each(**SHALLOW, **options)) for options in ({}, {"features_only": True}))
     for size in ((96, 64), (67, 71)):
         image = torch.randn(0, 3, *size)
-        with mode():
-            assert model(image).shape == (0, 10)
-            maps = features(image)
+        assert model(image).shape == (0, 10)
+        maps = features(image)
         channels = features.feature_info.channels()
         shapes = [(0, dim, -(-size[0] // s), -(-size[1] // s)) for dim, s in zip(channels, (4, 8, 16, 32), strict=True)]
         assert [tuple(out.shape) for out in maps] == shapes
@@ -96,7 +96,7 @@ def close(one, other):
 @torch.no_grad()
 def test_fx_takes_features_out(each):
     """Traced without options, as timm's pyramids are; one graph for all batches and sizes, with named nodes."""
-    model = each(depths=(1, 1, 1, 1))
+    model = each(**SHALLOW)
     extractor = create_feature_extractor(model, {"stages.1.norm": "map", "head": "logits"})
     for shape in ((2, 3, 96, 64), (1, 3, 67, 71)):
         image = torch.randn(shape)
@@ -108,7 +108,7 @@ def test_fx_takes_features_out(each):
 
 @torch.no_grad()
 def test_fx_traces_fused_networks(each):
-    model = dualvit.fuse(each(depths=(1, 1, 1, 1)))
+    model = dualvit.fuse(each(**SHALLOW))
     graph = symbolic_trace(model)
     for shape in ((2, 3, 96, 64), (1, 3, 67, 71)):
         image = torch.randn(shape)

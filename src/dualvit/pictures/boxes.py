@@ -15,15 +15,17 @@ from dualvit.pictures.palette import Colour, colours, fitting, font, ink_on
 LONG = 800  # pixels; smaller pictures are enlarged towards it, so that names can be read
 
 
-def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str]) -> Image.Image:
+def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str], long: int = LONG) -> Image.Image:
     """Draw the objects of a picture: masks where there are some, else boxes with names.
 
     Args:
         image: uint8 (3, H, W).
-        objects: boxes (N, 4), labels (N,), scores (N,); masks (N, 1, H, W) of probabilities, or none. The best first.
+        objects: boxes (N, 4), labels (N,); scores (N,), or none of what is given and not found; masks (N, 1, H, W) of
+            probabilities, or none. The best first.
         classes: Names of the labels.
+        long: Pixels of the longer side; smaller pictures are enlarged towards it.
     """
-    factor = max(1, LONG // max(image.shape[1:]))
+    factor = max(1, long // max(image.shape[1:]))
     size = [factor * side for side in image.shape[1:]]
     canvas = F.interpolate(image[None].float(), size, mode="bicubic").clamp(0, 255).byte()[0]
     labels, boxes = objects["labels"].tolist(), objects["boxes"] * factor
@@ -35,9 +37,18 @@ def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str]) -
         return to_pil_image(overlay(canvas, places, (BACKGROUND, *map(str, range(len(labels))))))
     shades = [colours(len(classes))[label] for label in labels]
     picture = to_pil_image(draw_bounding_boxes(canvas, boxes, colors=shades, width=2 + max(size) // 600))
-    names = [f"{classes[label]} {score:.2f}" for label, score in zip(labels, objects["scores"].tolist(), strict=True)]
+    scores = [f" {score:.2f}" for score in objects["scores"].tolist()] if "scores" in objects else [""] * len(labels)
+    names = [f"{classes[label]}{score}" for label, score in zip(labels, scores, strict=True)]
     _write_names(picture, boxes, names, shades)
     return picture
+
+
+def draw_outline(picture: Image.Image, points: Sequence[tuple[float, float]], shade: Colour) -> None:
+    """Draw the sides of a polygon into a picture, and a dot at each of its points."""
+    pen, width = ImageDraw.Draw(picture), max(1, max(picture.size) // 200)
+    pen.line([*points, points[0]], fill=shade, width=width)
+    for x, y in points:
+        pen.ellipse((x - 2 * width, y - 2 * width, x + 2 * width, y + 2 * width), fill=shade)
 
 
 def _write_names(picture: Image.Image, boxes: Tensor, names: list[str], shades: list[Colour]) -> None:
