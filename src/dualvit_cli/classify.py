@@ -1,7 +1,7 @@
 """The commands `dualvit eval`, `dualvit probe` and `dualvit token-labels`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,9 +44,8 @@ def evaluate(
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = run(look, data, out)
     for note in result["notes"]:
-        say(note)
-    skipped = f", {result['skipped']} skipped" if result["skipped"] else ""
-    say(f"top1 {result['top1']:.4f}  top5 {result['top5']:.4f}  {result['images']} images{skipped}")
+        say(f"note: {note}")
+    say(f"top1 {result['top1']:.4f}  top5 {result['top5']:.4f}  {result['images']} images{_skipped(result)}")
     say(", ".join(result["files"]))
 
 
@@ -71,8 +70,8 @@ def probe(
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = run(look, data, out, neighbours)
     for note in result["notes"]:
-        say(note)
-    say(f"knn {result['knn']:.4f}  linear {result['linear']:.4f}  {', '.join(result['files'])}")
+        say(f"note: {note}")
+    say(f"knn {result['knn']:.4f}  linear {result['linear']:.4f}{_skipped(result)}  {', '.join(result['files'])}")
 
 
 def token_labels(
@@ -100,5 +99,12 @@ def token_labels(
         look = Look(model, weights, image_size, batch, workers, device, unreadable, report)
         result = write_maps(look, data, out, top)
     for note in result["notes"]:
-        say(note)
-    say(f"{result['images']} label maps in {out}; {100 * result['agree']:.1f} % are of their picture's own class")
+        say(f"note: {note}")
+    agree = f"{100 * result['agree']:.1f} % are of their picture's own class"
+    listed = f": {out / 'unreadable.txt'}" if result["skipped"] else ""
+    say(f"{result['images']} label maps in {out}; {agree}{_skipped(result)}{listed}")
+
+
+def _skipped(result: dict[str, Any]) -> str:
+    """How many images could not be read."""
+    return f", {result['skipped']} skipped" if result["skipped"] else ""

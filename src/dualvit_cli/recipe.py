@@ -88,10 +88,12 @@ def fit(
     folder = out or Path("runs") / Path(recipe).stem
     task = run_fit(load_again(recipe, changes or ()), folder)
     best = best_row(task)
-    if task.global_rank == 0 and best is not None:
-        say(
-            f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}, results.json"
-        )
+    if task.global_rank:
+        return
+    if best is None:  # who sets trainer.limit_val_batches=0 wants none
+        say(f"no epoch was validated; {folder / 'last.ckpt'}, results.json")
+        return
+    say(f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}, results.json")
 
 
 @app.command(cls=Command)

@@ -199,6 +199,7 @@ def scenes(tmp_path):
             corners = [(x, y), (x + 30, y), (x + 30, y + 30), (x, y + 30)]
             line = " ".join(f"{value / 64:.4f}" for corner in corners for value in corner)
             (tmp_path / "scenes" / "labels" / split / f"{index}.txt").write_text(f"0 {line}\n")
+    (tmp_path / "scenes" / "images" / "train" / "9.png").write_bytes(b"no picture")
     file = tmp_path / "scenes" / "data.yaml"
     file.write_text(f"path: {tmp_path / 'scenes'}\ntrain: images/train\nval: images/val\nnames: [square]\n")
     return file
@@ -233,3 +234,9 @@ def test_detectors_and_segmenters_are_compared(scenes, tmp_path, task, needs, ke
     assert row["macs"] > 1e6 and row["parameters"] > 1e4 and row["latency"]["median"] > 0
     assert [one["epoch"] for one in result["epochs"]] == [1]
     assert 0 <= result["last"] <= 1 and result["peak_memory"] > 0
+    (note,) = report["data"]["notes"]
+    assert "1 image has no label file and counts as background; looked for " in note and "9.txt" in note
+    assert f"note: {note}\n" in screen.getvalue()
+    (skipped,) = result["skipped"]
+    assert skipped.startswith("cannot read the picture") and "9.png" in skipped
+    assert f"{result['label']} seed 0: 1 skipped, such as: {skipped}\n" in screen.getvalue()

@@ -16,7 +16,8 @@ from dualvit.data import get as module
 from dualvit.data.get import SOURCES, get
 from dualvit.data.masks import draw_polygons
 from dualvit.data.public import boxes, outline
-from dualvit.data.yolo_layout import read_objects, read_yolo
+from dualvit.data.yolo_labels import read_objects
+from dualvit.data.yolo_layout import read_yolo
 from dualvit.files import read_json, write_json
 
 XML = """<annotation><size><width>{w}</width><height>{h}</height><depth>3</depth></size>{objects}</annotation>"""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dualvit.data.masks import draw_polygons, read_mask, read_masks, require_polygons
+from dualvit.data.masks import draw_polygons, read_mask, read_masks, read_polygons
 from dualvit.data.yolo_layout import read_yolo
 
 
@@ -88,12 +88,14 @@ def test_the_last_images_becomes_labels_and_places_are_those_of_boxes(tmp_path):
     assert boxes.classes == found.classes[1:]
     assert [picture.file for picture in boxes.pictures] == [pair[0] for pair in found.train]
     assert [len(picture.labels) for picture in boxes.pictures] == [0, 1, 0, 0]
-    require_polygons(found.train, 3)
-    with pytest.raises(FileNotFoundError, match=r"none of the 1 images has a polygon; .*a\.jpg has its own in "):
-        require_polygons(found.val, 3)
+    assert len(read_polygons(found, "train").pairs) == 4
+    with pytest.raises(ValueError, match=r"none of its 1 images to validate on has a label; .*val/labels/a\.txt"):
+        read_polygons(found, "val").require_some()
     labels.write_text("1 0.5 0.5 0.25 0.25\n")
-    with pytest.raises(ValueError, match=r"b\.txt, line 1 has 4 coordinates, which is a box"):
-        require_polygons(found.train, 3)
+    assert f"1 object is a box, which is drawn filled: {labels}, line 1" in "".join(
+        read_polygons(found, "train").notes(boxes=True)
+    )
+    assert (draw_polygons(labels, (8, 8), 3) == 2).sum() == 4
 
 
 def test_no_data_set(tmp_path):
@@ -144,8 +146,7 @@ def test_polygons_with_a_known_answer(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("0 0.1 0.1 0.2 0.2", "line 1 has 4 coordinates"),
-        ("0 0.1 0.1 0.2 0.2 0.3", "line 1 has 5 coordinates"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "line 1: 5 numbers; a box has 4 and a polygon 6, 8"),
         ("x 0.1 0.1 0.2 0.2 0.3 0.3", "line 1 is no polygon"),
         ("2 0.1 0.1 0.2 0.2 0.3 0.3", "has class 2; data.yaml names 0 to 1"),
         ("0.5 0.1 0.1 0.2 0.2 0.3 0.3", "has class 0.5"),

@@ -126,3 +126,8 @@ def test_curves_are_the_same_bytes_each_time():
     assert Image.open(io.BytesIO(first["png"])).width > 1000
     curves = [Curve(f"m{i}", (64, 96), (1.0 + i, 2.0 + i), i, i) for i in range(9)]
     assert time_over_size(curves, "inference", "here")["svg"].startswith(b"<?xml")
+
+
+def test_a_thin_picture_is_not_enlarged_without_bound():
+    assert captioned(Image.new("RGB", (1, 20000)), [("a", 0.5)]).size == (256, 20000 + 23 + 6)
+    assert captioned(Image.new("RGB", (64, 640)), [("a", 0.5)]).size == (256, 2560 + 23 + 6)  # as before

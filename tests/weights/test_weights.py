@@ -230,3 +230,13 @@ def test_a_failed_conversion_leaves_the_target_as_it_was(files, state, tmp_path,
         convert(source, target)
     assert target.read_bytes() == b"precious"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_source_is_not_written_over(tmp_path):
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"weights")
+    (tmp_path / "link.safetensors").symlink_to(file)
+    for target in (file, tmp_path / "link.safetensors"):
+        with pytest.raises(CheckpointError, match=r"it is the source itself; give another name"):
+            convert(file, target)
+    assert file.read_bytes() == b"weights"

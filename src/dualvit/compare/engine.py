@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -28,10 +28,16 @@ MAX_WORKERS = 8
 
 
 class Engine(Protocol):
-    """One model with its settings, in the hands of what trains it."""
+    """One model with its settings, in the hands of what trains it.
 
-    def counts(self) -> tuple[int, int, int]:
-        """Return how many classes the data set has, and how many pictures to train on and to validate on."""
+    Attributes:
+        skipped: What the last training could not read and left out, a line each.
+    """
+
+    skipped: list[str]
+
+    def counts(self) -> tuple[int, int, int, list[str]]:
+        """Return how many classes the data set has, how many pictures to train and validate on, and notes on it."""
 
     def network(self, classes: int) -> nn.Module:
         """Build the module, with fresh weights: images (B, 3, H, W) to whatever it answers."""
@@ -56,12 +62,14 @@ class DataSet:
     Attributes:
         path: The folder, or the data.yaml.
         classes, train, val: The numbers of classes, of pictures to train on, and to validate on.
+        notes: What its reader says of it, a line each.
     """
 
     path: str
     classes: int
     train: int
     val: int
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

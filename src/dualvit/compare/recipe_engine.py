@@ -33,13 +33,14 @@ class RecipeEngine:
         if sized := size_options(network.name, self.recipe.data.image_size):
             options = sized | dict(network.options)
             self.recipe = replace(self.recipe, network=replace(network, options=options))
+        self.skipped: list[str] = []
 
-    def counts(self) -> tuple[int, int, int]:
-        """Return how many classes the data set has, and how many pictures to train on and to validate on."""
+    def counts(self) -> tuple[int, int, int, list[str]]:
+        """Return how many classes the data set has, how many pictures to train and validate on, and notes on it."""
         if is_shards(self.recipe.data.root):
             raise InputError(f"data is {self.recipe.data.root}; a comparison needs a folder of pictures")
         data = kind(self.recipe.task).DataType(self.recipe, None)
-        return len(data.classes), len(data.train_data()), len(data.val_data())
+        return len(data.classes), len(data.train_data()), len(data.val_data()), list(data.notes)
 
     def network(self, classes: int) -> nn.Module:
         """Build the network, with fresh weights, for so many classes."""
@@ -50,4 +51,5 @@ class RecipeEngine:
     def train(self, folder: Path, listener: Listener) -> list[Row]:
         """Train in `folder`/weights, or continue there; returns a row per validation."""
         task = fit(self.recipe, folder / "weights", listener)
+        self.skipped = task.trainer.datamodule.skipped.lines()  # type: ignore[attr-defined]
         return clock(task.trainer).rows(task.history)

@@ -40,6 +40,7 @@ class Result(Machine):
         epochs: A row per validation: its number, scores, and seconds of training until then.
         seconds: Of training.
         peak_memory: Bytes.
+        skipped: What could not be read and was left out, a line each.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Result(Machine):
     epochs: Annotated[list[Row], Field(min_length=1)]
     seconds: Positive
     peak_memory: Count
+    skipped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return what the cell came to, in a line."""

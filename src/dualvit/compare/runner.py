@@ -269,6 +269,8 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
             data = prepare_data(experiment, report)
             report.begin("models")
             check_models(experiment, data)  # a mistake shows before anything is trained
+        for note in data.notes:
+            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         same_settings(experiment, data)
         runner = Runner(experiment, data, slots)
         try:
@@ -278,6 +280,10 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
             console.print("the same command continues from the last finished epochs", highlight=False)
             raise
         _report(experiment, data, runner, console)
+    for cell in runner.cells:
+        if (result := cell.result()) and result.skipped:
+            line = f"{cell.name}: {len(result.skipped)} skipped, such as: {result.skipped[0]}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     failed = [cell for cell in runner.cells if cell.state == "failed"]
     for cell in failed:
         console.print(Text.assemble(("failed", "red"), f" {cell.name}: {cell.message}"), soft_wrap=True)

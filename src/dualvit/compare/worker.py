@@ -62,7 +62,8 @@ def run_cell(folder: Path) -> None:
     if place.cuda:
         torch.cuda.init()  # before Ultralytics changes which GPUs are visible
     memory, metric = PeakMemory(place.cuda), experiment.metric
-    epochs = engine(experiment, entry, spec["data"], place).train(folder, Reporter(folder, memory))
+    trained = engine(experiment, entry, spec["data"], place)
+    epochs = trained.train(folder, Reporter(folder, memory))
     known = [row for row in epochs if row[metric] == row[metric]]
     if not known or known[-1] is not epochs[-1]:
         state = f"its last {metric} is no number" if epochs else "no epoch was completed"
@@ -71,7 +72,8 @@ def run_cell(folder: Path) -> None:
     result = Result(
         label=entry.label, name=entry.name, options=dict(entry.options), seed=place.seed, metric=metric,
         last=epochs[-1][metric], best=best[metric], best_epoch=int(best["epoch"]), epochs=[{**row} for row in epochs],
-        seconds=epochs[-1]["seconds"], peak_memory=memory.bytes(), threads=place.threads, **environment(place.cuda),
+        seconds=epochs[-1]["seconds"], peak_memory=memory.bytes(), threads=place.threads, skipped=trained.skipped,
+        **environment(place.cuda),
     )  # fmt: skip
     write_json(folder / "result.json", asdict(result))
 

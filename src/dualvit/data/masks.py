@@ -1,8 +1,8 @@
 """Images with a class for each pixel: folders of masks, ADE20K's layout, and YOLO's polygons drawn as masks."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from dualvit.data.images import open_mask, open_rgb, pictures_in, require_short
-from dualvit.data.yolo_layout import Pair, read_objects, read_pairs
+from dualvit.data.images import UnreadableError, open_mask, open_rgb, pictures_in, require_short
+from dualvit.data.yolo_labels import Labels, Pair, read_objects
+from dualvit.data.yolo_layout import Layout, find_yaml, read_layout
 from dualvit.errors import InputError, MissingFileError
 
 BACKGROUND = "background"
@@ -31,14 +32,14 @@ class Masks:
         classes: Their names, in the order of the indices.
         train: Images to train on, each with the file of its mask or its polygons.
         val: Images to validate on.
-        polygons: The second files are YOLO's labels, and class 0 is the background.
+        polygons: What describes the second files if they are YOLO's labels, of which class 0 is the background.
         notes: What was left out, a line each.
     """
 
     classes: tuple[str, ...]
     train: tuple[Pair, ...]
     val: tuple[Pair, ...]
-    polygons: bool
+    polygons: Layout | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -56,12 +57,10 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         ValueError: no names of classes, or not those that the data set has.
     """
     root = Path(root)
-    if root.suffix in (".yaml", ".yml") and root.is_file():
-        return _read_polygons(root, classes)
+    if (described := find_yaml(root)) and described.is_file():
+        return _read_polygons(described, classes)
     if not root.is_dir():
         raise MissingFileError(f"no data set at {root}: name a folder with images/ and masks/, or with data.yaml")
-    if (root / "data.yaml").is_file():
-        return _read_polygons(root / "data.yaml", classes)
     folders = next((pairs for pairs in LAYOUTS if (root / pairs[0][0]).is_dir()), None)
     if folders is None:
         raise MissingFileError(
@@ -69,15 +68,17 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         )
     notes: list[str] = []
     train, val = (_pairs(root / images, root / masks, notes) for images, masks in folders)
-    return Masks(classes or _names(root), train, val, polygons=False, notes=tuple(notes))
+    return Masks(classes or _names(root), train, val, notes=tuple(notes))
 
 
 def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
-    (names, train), (_, val) = (read_pairs(file, split) for split in ("train", "val"))
-    known = (BACKGROUND, *names)
+    layout = read_layout(file)
+    known = (BACKGROUND, *layout.classes)
     if classes and classes != known:
         raise InputError(f"data.classes is {', '.join(classes)}, and {file} has {', '.join(known)}")
-    return Masks(known, train, val, polygons=True)
+    notes: list[str] = []
+    train, val = (layout.pairs(split, notes) for split in ("train", "val"))
+    return Masks(known, train, val, layout, tuple(notes))
 
 
 def _pairs(images: Path, masks: Path, notes: list[str]) -> tuple[Pair, ...]:
@@ -100,15 +101,19 @@ def _names(root: Path) -> tuple[str, ...]:
     raise InputError(f"{root} names no classes; give data.classes=[wall,sky], or a file classes.txt with one a line")
 
 
-def read_rgb(file: Path) -> Tensor:
-    """An image as uint8 (3, H, W).
+def read_rgb(file: Path, upright: bool = True) -> Tensor:
+    """An image as uint8 (3, H, W), turned by its EXIF orientation unless `upright` is False.
 
     Raises:
         UnreadableError: it cannot be read, or is too long to be enlarged; the message names it and says why.
     """
-    image = open_rgb(file)
+    image = open_rgb(file, upright=upright)
     require_short(file, *image.size)
     return pil_to_tensor(image)
+
+
+class OtherSizeError(UnreadableError):
+    """A mask has another size than its image."""
 
 
 def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, reduce_zero: bool) -> Tensor:
@@ -122,16 +127,15 @@ def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, redu
         reduce_zero: 0 in the file marks pixels without a class, and 1 is the first class, as in ADE20K.
 
     Raises:
-        UnreadableError: it cannot be read.
-        ValueError: another size than the image's, more than one number a pixel, or an index beyond the classes.
+        UnreadableError: it cannot be read, or has another size than the image.
+        ValueError: more than one number a pixel, or an index beyond the classes.
     """
-    stored, mode = open_mask(file)
-    if mode not in MODES:
-        raise InputError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")
-    values = stored.astype(np.int64)
+    values = _numbers(file)
     if values.shape != size:
         (height, width), (mask_height, mask_width) = size, values.shape
-        raise InputError(f"the mask {file} is {mask_width}x{mask_height}, and its image {width}x{height}; make it fit")
+        raise OtherSizeError(
+            f"the mask {file} is {mask_width}x{mask_height}, and its image {width}x{height}; make it fit"
+        )
     first = int(reduce_zero)
     valid = values != ignore
     if reduce_zero:
@@ -144,49 +148,90 @@ def read_mask(file: Path, size: tuple[int, int], classes: int, ignore: int, redu
     return torch.from_numpy(np.where(valid, values - first, ignore))
 
 
-def draw_polygons(file: Path, size: tuple[int, int], classes: int) -> Tensor:
+def _numbers(file: Path) -> Any:
+    """The number of each pixel of a mask, int64 (H, W)."""
+    values, mode = open_mask(file)
+    if mode not in MODES:
+        raise InputError(f"the mask {file} is {mode}; give an image with one number a pixel, the index of its class")
+    return values.astype(np.int64)
+
+
+def require_classes(samples: tuple[Pair, ...], classes: tuple[str, ...], ignore: int, reduce_zero: bool) -> None:
+    """Stop where all masks together hold one class at the most: there is nothing to tell it from.
+
+    Two classes are mostly in the first mask already, and no further one is read then.
+
+    Args:
+        samples: Images, each with its mask.
+        classes: Their names.
+        ignore, reduce_zero: As `read_mask`.
+
+    Raises:
+        ValueError: with the numbers that the masks hold.
+    """
+    seen: set[int] = set()
+    nothing = {ignore, *([0] if reduce_zero else [])}
+    for _, file in samples:
+        try:
+            seen.update(np.unique(_numbers(file)).tolist())
+        except UnreadableError:  # whoever loads it notes it
+            continue
+        if len(seen - nothing) > 1:
+            return
+    if not seen:
+        return
+    first = int(reduce_zero)
+    found = seen - nothing
+    held = f"the {len(samples)} masks, such as {samples[0][1]}, hold {' and '.join(map(str, sorted(seen)))} alone"
+    missing = next((index for index in range(first, first + len(classes)) if index not in found), first)
+    if ignore in seen and missing - first < len(classes):
+        raise InputError(
+            f"{held}, and {ignore} (data.ignore_index) is no class: class {missing}, {classes[missing - first]!r}, "
+            f"never occurs; write {missing} instead of {ignore} into the masks"
+        )
+    only = f"one class, {classes[min(found) - first]!r}" if found and min(found) - first < len(classes) else "no class"
+    raise InputError(f"{held}, which is {only}: there is nothing to tell apart; give masks of two classes or more")
+
+
+def draw_polygons(file: Path, size: tuple[int, int], classes: int, keypoints: int = 0) -> Tensor:
     """YOLO's polygons as an int64 (H, W) mask: 0 is the background, a polygon's pixels are its class plus 1.
 
     Args:
-        file: Lines of a class and x y x y ..., as shares of width and height; no file, no polygons.
+        file: Lines of a class and x y x y ..., as shares of width and height; no file, no polygons. A box is drawn as
+            its rectangle.
         size: Height and width of the image.
         classes: How many there are, with the background.
+        keypoints: As for `read_objects`.
 
     Raises:
-        ValueError: a malformed line, or a class that the data set does not have.
+        UnreadableError: a malformed line, or a class that the data set does not have.
     """
     height, width = size
     image = Image.new("I", (width, height))
     draw = ImageDraw.Draw(image)
-    for label, points in _polygons(file, classes):
+    for _, label, points in read_objects(file, classes - 1, keypoints):
+        if len(points) == 4:
+            x, y, w, h = (value * side for value, side in zip(points, (width, height) * 2, strict=True))
+            left, top = round(x - w / 2), round(y - h / 2)
+            right, bottom = max(left, round(x + w / 2) - 1), max(top, round(y + h / 2) - 1)
+            draw.rectangle([left, top, right, bottom], fill=label + 1)
+            continue
         # Pillow's coordinates are those of pixel centres.
         pixels = [(x * width - 0.5, y * height - 0.5) for x, y in zip(points[::2], points[1::2], strict=True)]
         draw.polygon(pixels, fill=label + 1, outline=label + 1)
     return torch.from_numpy(np.array(image, dtype=np.int64))
 
 
-def _polygons(file: Path, classes: int) -> Iterator[tuple[int, list[float]]]:
-    for number, label, points in read_objects(file, classes - 1):
-        if len(points) < 6 or len(points) % 2:
-            kind = ", which is a box" if len(points) == 4 else ""
-            raise InputError(
-                f"{file}, line {number} has {len(points)} coordinates{kind}; a polygon needs three points of two"
-            )
-        yield label, points
-
-
-def require_polygons(samples: tuple[Pair, ...], classes: int) -> None:
-    """Stop where no image has a polygon: all masks would be background.
+def read_polygons(masks: Masks, split: str) -> Labels | None:
+    """Read the label files of a split once, for what is wrong with them before anything is trained.
 
     Args:
-        samples: Images, each with its label file.
-        classes: How many there are, with the background.
+        masks: A data set.
+        split: train or val.
 
-    Raises:
-        FileNotFoundError: no label file holds a polygon; the message says where the first is looked for.
-        ValueError: the first that holds something is malformed, or holds boxes.
+    Returns:
+        What was read; None if the data set has masks and no label files.
     """
-    if not any(True for _, file in samples for _ in _polygons(file, classes)):
-        raise MissingFileError(
-            f"none of the {len(samples)} images has a polygon; {samples[0][0]} has its own in {samples[0][1]}"
-        )
+    if masks.polygons is None:
+        return None
+    return masks.polygons.labels(split).read_all(masks.train if split == "train" else masks.val)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dualvit.data.images import SUFFIXES, pictures_in
-from dualvit.data.yolo_layout import read_pairs
+from dualvit.data.yolo_layout import find_yaml, read_pairs
 from dualvit.errors import MissingFileError
 
 TRAINING = ("images/train", "images/training", "train2017", "train")  # where data sets keep what is trained on
@@ -22,10 +22,8 @@ def training_pictures(place: str | Path, notes: list[str] | None = None) -> tupl
         FileNotFoundError: nothing is there, or no picture.
     """
     place = Path(place)
-    if place.is_dir() and (place / "data.yaml").is_file():
-        place = place / "data.yaml"
-    if place.suffix in (".yaml", ".yml"):
-        return tuple(dict.fromkeys(picture for picture, _ in read_pairs(place, "train")[1]))
+    if described := find_yaml(place):
+        return tuple(dict.fromkeys(picture for picture, _ in read_pairs(described, "train")[1]))
     if not place.is_dir():
         raise MissingFileError(f"no pictures at {place}; give a folder of pictures, or a data.yaml")
     folder = next((place / name for name in TRAINING if (place / name).is_dir()), place)

@@ -124,7 +124,8 @@ class DataSettings:
         image_size: Sides of the square that the network sees, in pixels.
         batch: Images in an optimizer step, of all processes together.
         workers: Processes that read data, for each training process.
-        unreadable: The most files that may be skipped since they cannot be read; one more stops the run.
+        unreadable: The most files and annotations that may be skipped since they cannot be used; one more stops the
+            run.
     """
 
     root: str = ""

@@ -1,7 +1,7 @@
 """Loaders whose every sample depends on seed, epoch and index alone, and which outlive files that cannot be read."""
 
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ class Reproducible(Dataset[Any]):
         seed: Of the randomness.
         skipped: Lists the files that could not be read.
         substitute: Whether the next sample stands in for an unreadable one; else None does, and `collate` drops it.
+
+    Raises:
+        ValueError: from an index, where none of all samples can be read and one is to stand in for another.
     """
 
     def __init__(self, data: Any, seed: int, skipped: "Skipped", substitute: bool) -> None:
@@ -66,33 +69,53 @@ class Reproducible(Dataset[Any]):
     def __getitem__(self, place: tuple[int, int]) -> Any:
         epoch, index = place
         seed_all(f"{self.seed} {epoch} {index}")
+        reason = ""
         for step in range(len(self.data) if self.substitute else 1):
             try:
                 return self.data[(index + step) % len(self.data)]
             except UnreadableError as error:
-                self.skipped.add(str(error))
+                reason = str(error)
+                self.skipped.add(reason)
+        if self.substitute:
+            raise InputError(f"none of the {len(self.data)} images to train on can be read; the last: {reason}")
         return None
 
 
 class Skipped:
-    """Files that could not be read, one a line; the same list for all worker processes.
+    """Files and annotations that could not be used, one a line; the same list for all worker processes.
 
     Args:
-        file: Where the list is kept; None keeps none.
+        file: Where the list is kept; None keeps it in memory.
         limit: The most lines; one more is an error.
     """
 
     def __init__(self, file: Path | None, limit: int) -> None:
         self.file, self.limit = file, limit
+        self._held: list[str] = []
 
     def lines(self) -> list[str]:
-        """What could not be read so far."""
-        if self.file is None or not self.file.exists():
-            return []
-        return self.file.read_text(encoding="utf-8", errors="replace").splitlines()
+        """What could not be used so far."""
+        if self.file is None:
+            return list(self._held)
+        return self.file.read_text(encoding="utf-8", errors="replace").splitlines() if self.file.exists() else []
+
+    def clear(self) -> None:
+        """Begin anew: what an earlier run in the folder could not read may be mended."""
+        self._held = []
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+    def add_all(self, messages: Iterable[str]) -> None:
+        """Note files and annotations, each once.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        for message in messages:
+            self.add(message)
 
     def add(self, message: str) -> None:
-        """Note a file, once.
+        """Note a file or an annotation, once.
 
         Raises:
             ValueError: it is one too many.
@@ -101,10 +124,13 @@ class Skipped:
         known = self.lines()
         if line in known:
             return
-        if self.file is None or len(known) >= self.limit:
+        if len(known) >= self.limit:
             raise InputError(
                 f"{line}; {len(known)} others could not be read either, and data.unreadable allows {self.limit}"
             )
+        if self.file is None:
+            self._held.append(line)
+            return
         with self.file.open("a", encoding="utf-8") as out:  # one short write, which processes cannot tear apart
             out.write(line + "\n")
 
@@ -114,9 +140,11 @@ class TaskData(lightning.LightningDataModule):
 
     Attributes:
         classes: Their names; a network's outputs are in this order. Known once the object is built.
+        notes: What the reader of the data set says of it, a line each.
     """
 
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __init__(self, recipe: Recipe, out: Path | None) -> None:
         super().__init__()

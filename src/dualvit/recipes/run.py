@@ -38,7 +38,8 @@ def fit(recipe: Recipe, out: Path, listener: Listener | None = None) -> Task:
     A `listener` is told the share that is done, the seconds so far, and the epochs once one is on disk.
 
     Raises:
-        ValueError: `out` holds a run of other settings or classes.
+        ValueError: `out` holds a run of other settings or classes; or none of the images to train on, or to validate
+            on, can be read; or no epoch has a score that is a number.
         OSError: `out` cannot be written, or its checkpoint cannot be read for another reason than damage.
         RuntimeError: another command is at work in `out`.
         KeyboardInterrupt: the user stopped it.
@@ -55,10 +56,15 @@ def fit(recipe: Recipe, out: Path, listener: Listener | None = None) -> Task:
 
 def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> None:
     resume = latest(out, trainer.is_global_zero)
+    if trainer.is_global_zero:
+        for note in data.notes:
+            print(f"note: {note}", flush=True)
     if resume is not None:
         require_same_run(task.recipe, data.classes, resume)
         if trainer.is_global_zero:
             print(f"continues from {resume}", flush=True)
+    elif trainer.is_global_zero:
+        data.skipped.clear()
     for logger in trainer.loggers:
         logger.log_hyperparams(plain(task.recipe))
     try:
@@ -71,7 +77,11 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
             f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
         ) from None
     if trainer.is_global_zero:
-        write_json(out / "results.json", results(task))
+        write_json(out / "results.json", results(task, data))
+        if count := len(data.skipped.lines()):
+            print(f"skipped {count} that could not be used: {data.skipped.file}", flush=True)
+    if task.history and best_row(task) is None:
+        raise InputError(f"{task.metric} is no number in any epoch; give validation data with every class")
 
 
 def _of_libraries(error: BaseException) -> bool:
@@ -82,12 +92,14 @@ def _of_libraries(error: BaseException) -> bool:
     return last is not None and last.tb_frame.f_globals.get("__name__", "").startswith(("torch", "lightning"))
 
 
-def results(task: Task) -> dict[str, Any]:
-    """What a run came to: settings, where it ran, the best epoch, and all epochs."""
+def results(task: Task, data: TaskData) -> dict[str, Any]:
+    """What a run came to: settings, where it ran, what was said of its data, the best epoch, and all epochs."""
     return {
         "recipe": plain(task.recipe),
         "environment": environment(task.device.type == "cuda"),
         "seconds": round(clock(task.trainer).time_elapsed(), 1),
+        "notes": list(data.notes),
+        "skipped": data.skipped.lines(),
         "best": best_row(task),
         "history": task.history,
     }
@@ -165,7 +177,8 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
     """The scores of a checkpoint on its validation data, or on what `data.root=` names.
 
     Raises:
-        ValueError: shards or data on another machine that the checkpoint alone names; they are not opened.
+        ValueError: none of the images can be read; or the checkpoint alone names shards or data on another machine,
+            which are not opened.
     """
     task = load(checkpoint, changes)
     require_own_data(task.recipe, changes, checkpoint)
@@ -176,6 +189,8 @@ def validate(checkpoint: Path, changes: Iterable[str] = ()) -> dict[str, float]:
                 f"{task.recipe.data.root} has classes {', '.join(data.classes[:5])}, ... and {checkpoint} "
                 f"{', '.join(task.classes[:5])}, ...; give the data set that it was trained for"
             )
+        for note in data.notes:
+            print(f"note: {note}", flush=True)
         scores = make_trainer(task.recipe, None).validate(task, data, verbose=False)[0]
         for line in data.skipped.lines():
             print(f"skipped {line}", flush=True)

@@ -14,12 +14,14 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dualvit.data.images import UnreadableError
 from dualvit.data.listing import free_names, write_predictions
 from dualvit.errors import InputError
 from dualvit.fast import accelerate
 from dualvit.finite import NonFiniteLossError, first_non_finite, is_finite, non_finite_sample
+from dualvit.lone import take_lone_values
 from dualvit.names import unknown_name
 from dualvit.provenance import environment
 from dualvit.recipes.config import Recipe, Schedule
@@ -44,6 +46,7 @@ class Task(lightning.LightningModule):
         endings: Of the files that a prediction writes for each image.
         history: A row for each validation: epoch, step, loss, scores.
         begun: Whether training has started, and what went on from a checkpoint has been read.
+        validated: Batches of the validation that runs, in which something could be read.
     """
 
     metric: ClassVar[str]
@@ -58,6 +61,8 @@ class Task(lightning.LightningModule):
         self.losses: list[Tensor] = []
         self.images_before: int | None = None
         self.begun = False
+        self.validated = 0
+        self.lone: list[RemovableHandle] = []
 
     # ---- what a task says
 
@@ -174,8 +179,12 @@ class Task(lightning.LightningModule):
         else:
             self.scheduler.step_update(self.global_step)
         seed_all(f"{self.recipe.seed} {self.current_epoch} {batch_idx} {self.global_rank}")
+        if len(batch[0]) == 1:
+            self.lone = take_lone_values(self.network)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        while self.lone:
+            self.lone.pop().remove()
         self._stop_after_the_last(self.global_step)
 
     def _stop_after_the_last(self, step: int) -> None:
@@ -209,7 +218,19 @@ class Task(lightning.LightningModule):
             "lower optimizer.lr, set optimizer.clip=1, or train with trainer.precision=32-true"
         )
 
+    def on_validation_epoch_start(self) -> None:
+        self.validated = 0
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validated += batch is not None
+
     def on_validation_epoch_end(self) -> None:
+        readable = torch.tensor(float(self.validated), device=self.device)
+        if not self.trainer.strategy.reduce(readable, reduce_op="sum"):
+            said = self.trainer.datamodule.skipped.lines()  # type: ignore[attr-defined]
+            raise InputError(
+                f"none of the images to validate on can be read{f'; the last: {said[-1]}' if said else ''}"
+            )
         scores = dict(self.scores())
         self.log_dict({name: score for name, score in scores.items() if name != self.metric})
         self.log(self.metric, scores[self.metric], prog_bar=True)

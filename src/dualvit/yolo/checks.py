@@ -1,20 +1,22 @@
 """What a user gives: named where it is missing, and looked for here before Ultralytics looks on the network."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import ultralytics.data.utils as data_utils
 from ultralytics import __version__
-from ultralytics.data.base import BaseDataset
-from ultralytics.data.utils import img2label_paths
-from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, SETTINGS
+from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, LOGGER, SETTINGS
 from ultralytics.utils.checks import check_file, check_yolov5u_filename
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 
-from dualvit.errors import InputError, MissingFileError
+from dualvit.data.yolo_labels import SHOWN, Labels, Pair, first, read_rows
+from dualvit.data.yolo_layout import find_yaml, images_of
+from dualvit.errors import DualViTError, InputError, MissingFileError
+from dualvit.yolo.data import BOX, pairs_of
 from dualvit.yolo.patches import yaml_names
 
 SUFFIXES = {"segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}  # of YAML names
@@ -111,7 +113,7 @@ def require_data(data: str | Path, task: str) -> None:
         return
     classes = "a folder with train and val, and in each a folder for each class"
     if path.exists():
-        described = path.suffix in (".yaml", ".yml") or (path.is_dir() and any(path.glob("*.y*ml")))
+        described = find_yaml(path) is not None
         labelled = described or all((path / name).is_dir() for name in ("images", "labels"))
         if task == "classify" and labelled and not (path / "train").is_dir():
             raise InputError(f"data {data} is for detection and its like; task classify needs {classes}")
@@ -138,14 +140,32 @@ def one_line(data: str | Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, FileNotFoundError) as error:
-        lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        told = error.__cause__ or error
+        if isinstance(told, DualViTError):
+            raise told from None
+        lines = [line.strip() for line in str(told).splitlines() if line.strip()]
         raise MissingFileError(
             f"data {data}: {lines[0] if lines else error}; make its folders, or correct `path`, `train` and `val` in it"
         ) from error
 
 
-def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str, every: bool = False) -> None:
-    """Stop where the labels of a split are for another task.
+def read_data(data: str | Path, split: str = "") -> dict[str, Any]:
+    """Return what Ultralytics reads of a data.yaml, or of a folder with one; nothing is fetched.
+
+    Raises:
+        FileNotFoundError: its folders are missing.
+        ValueError: its classes or places are wrong.
+    """
+    options = {"split": split} if split and "split" in signature(data_utils.check_det_dataset).parameters else {}
+    with one_line(data):
+        found: dict[str, Any] = data_utils.check_det_dataset(str(data), autodownload=False, **options)
+    return found
+
+
+def require_labels(
+    name: str | Path, data: dict[str, Any], split: str, task: str, every: bool = False, single: bool = False
+) -> None:
+    """Stop where the labels of a split are for another task, or there are none to learn from or to score.
 
     Args:
         name: Of the data set, for the message.
@@ -153,9 +173,10 @@ def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str
         split: train, val or test.
         task: Of the model.
         every: Look at every label file, and not only at the first that has objects.
+        single: All classes count as one.
 
     Raises:
-        ValueError: with the file; or there are no labels to train on.
+        ValueError: with the file; one cannot be read; or there are no labels.
     """
     shape = data.get("kpt_shape")
     if task == "pose" and not shape:
@@ -165,29 +186,59 @@ def require_labels(name: str | Path, data: dict[str, Any], split: str, task: str
         )
     if not data.get(split):
         return
-    posed = 5 + shape[0] * shape[1] if shape else 0
-    files = img2label_paths(BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), data[split]))
-    empty = True
-    for file in map(Path, files):
-        lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
-        numbers = {len(line.split()) for line in lines if line.strip()}
-        if not numbers:
-            continue
-        empty = False
-        if task in OUTLINES and numbers & {5, posed}:
-            kind = "boxes" if 5 in numbers else "keypoints"
-            raise InputError(
-                f"data {name}: its labels are {kind}, and task {task} needs {OUTLINES[task]}; the first is {file}; "
-                f"use task {'detect' if kind == 'boxes' else 'pose'}, or label outlines"
-            )
-        if task == "pose" and numbers != {posed}:
-            raise InputError(
-                f"data {name}: a line of {file} has {min(numbers - {posed})} numbers, and with kpt_shape {shape} "
-                f"task pose needs {posed}: class x y width height, and the keypoints; correct it, or use task detect"
-            )
-        if not every:
-            break
-    if empty and split == "train":
+    labels, pairs = labels_of(name, data, split, single), pairs_of(name, data, split)
+    for picture, file in pairs:
+        if labels.objects and not every:
+            labels.glance(picture, file)
+        elif labels.read(picture, file):
+            _require_kind(name, file, task, shape)
+    labels.require_some()
+    if every:
+        require_readable(name, split, labels.unreadable, len(pairs))
+    for note in (*labels.notes(), *_other_formats(name, data, split, pairs)):
+        LOGGER.warning(note)
+
+
+def labels_of(name: str | Path, data: dict[str, Any], split: str, single: bool = False) -> Labels:
+    """Return a reader of the label files of what Ultralytics read of a data.yaml."""
+    shape = data.get("kpt_shape")
+    return Labels(f"data {name}", split, None if single else len(data["names"]), shape[0] * shape[1] if shape else 0)
+
+
+def require_readable(name: str | Path, split: str, lost: Sequence[str], total: int) -> None:
+    """Stop where pictures or labels cannot be read, which Ultralytics leaves out.
+
+    Raises:
+        ValueError: there is any; with the first of them.
+    """
+    if lost:
         raise InputError(
-            f"data {name}: none of its {len(files)} images to train on has a label; the first is expected at {files[0]}"
+            f"data {name}: {len(lost)} of {total} {split} images or their labels cannot be read: "
+            f"{'; '.join(lost[:SHOWN])}{'; ...' if len(lost) > SHOWN else ''}; repair or remove them"
+        )
+
+
+def _other_formats(name: str | Path, data: dict[str, Any], split: str, pairs: Sequence[Pair]) -> list[str]:
+    """A line on images that recipes read and Ultralytics does not list."""
+    places = data[split] if isinstance(data[split], list) else [data[split]]
+    known = {str(picture) for picture, _ in pairs}
+    others = [str(file) for place in places for file in images_of(Path(place)) if str(file) not in known]
+    count = f"data {name} {split}: {len(others)} of {len(others) + len(pairs)} images have"
+    return [f"{count} a format that Ultralytics leaves out: {first(others, len(others))}"] if others else []
+
+
+def _require_kind(name: str | Path, file: Path, task: str, shape: Any) -> None:
+    """Hold the lines of a label file to what a task needs."""
+    posed = BOX + shape[0] * shape[1] if shape else 0
+    numbers = {len(words) for _, words in read_rows(file)}
+    if task in OUTLINES and numbers & {BOX, posed}:
+        kind = "boxes" if BOX in numbers else "keypoints"
+        raise InputError(
+            f"data {name}: its labels are {kind}, and task {task} needs {OUTLINES[task]}; the first is {file}; "
+            f"use task {'detect' if kind == 'boxes' else 'pose'}, or label outlines"
+        )
+    if task == "pose" and numbers != {posed}:
+        raise InputError(
+            f"data {name}: a line of {file} has {min(numbers - {posed})} numbers, and with kpt_shape {shape} "
+            f"task pose needs {posed}: class x y width height, and the keypoints; correct it, or use task detect"
         )

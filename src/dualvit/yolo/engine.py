@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 
 from dualvit import archives
-from dualvit.data.images import pictures_in
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
 from dualvit.stored import StoredError, check_weights
+from dualvit.yolo.checks import read_data as read_data_yaml
+from dualvit.yolo.checks import require_data, require_labels
+from dualvit.yolo.data import pairs_of
 from dualvit.yolo.groups import unwrap
 from dualvit.yolo.model import YOLO
 
@@ -70,10 +71,11 @@ class YoloEngine:
     ) -> None:
         self.name, self.options, self.task = name, options, task
         self.arguments, self.threads = arguments, threads
+        self.skipped: list[str] = []  # what cannot be read stops a training of YOLO
 
-    def counts(self) -> tuple[int, int, int]:
-        """Return how many classes the data set has, and how many pictures to train on and to validate on."""
-        return read_data(self.arguments["data"])
+    def counts(self) -> tuple[int, int, int, list[str]]:
+        """Return how many classes the data set has, how many pictures to train and validate on, and no notes."""
+        return *read_data(self.arguments["data"], self.task), []
 
     def network(self, classes: int) -> nn.Module:
         """Build the module that training would build for a data set of so many classes."""
@@ -122,36 +124,22 @@ def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> n
     return built
 
 
-def read_data(path: str | Path) -> tuple[int, int, int]:
+def read_data(path: str | Path, task: str = "detect") -> tuple[int, int, int]:
     """Return how many classes a data.yaml names, and pictures to train and validate on; nothing is fetched.
 
     Raises:
         FileNotFoundError: the file, a folder of it, or any picture in a folder is missing.
+        ValueError: its labels cannot be read, are for another task, or there are none.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise MissingFileError(f"no data set at {path}; name an Ultralytics data.yaml, or digits")
-    try:
-        data = check_det_dataset(str(path.resolve()), autodownload=False)
-    except (FileNotFoundError, RuntimeError, SyntaxError, TypeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise MissingFileError(f"data {path}: {lines[0]}; correct `path`, `train` and `val` in it") from None
-    train, val = (sum(map(_pictures, _listed(data[split]))) for split in ("train", "val"))
-    for split, count in (("train", train), ("val", val)):
-        if not count:
-            raise MissingFileError(f"data {path}: no images in {data[split]}; correct `{split}` in it")
+    require_data(path, task)
+    data = read_data_yaml(path)
+    for split in ("train", "val"):
+        require_labels(path, data, split, task, every=True)
+    train, val = (len(pairs_of(path, data, split)) for split in ("train", "val"))
     return int(data["nc"]), train, val
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _pictures(place: str | Path) -> int:
-    place = Path(place)
-    if place.is_dir():
-        return sum(1 for file in pictures_in(place) if file.suffix[1:].lower() in IMG_FORMATS)
-    return sum(1 for line in place.read_text().splitlines() if line.strip()) if place.is_file() else 0
 
 
 def history(folder: Path, task: str) -> list[Row]:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import ultralytics
-from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.errors import InputError, OptionError
@@ -13,7 +12,7 @@ from dualvit.yolo import predict, trainers
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
 from dualvit.yolo.checks import (
     is_here,
-    one_line,
+    read_data,
     require_checkpoint,
     require_data,
     require_given,
@@ -192,10 +191,10 @@ class YOLO(ultralytics.YOLO):
             require_data(kwargs["data"], self.task)
         if kwargs["data"] is None or (own and not is_here(kwargs["data"])):  # yolov8n.pt would fetch all of COCO
             require_given("val", self.task, ["data"])
-        if self.task != "classify" and Path(kwargs["data"]).is_file():
-            with one_line(kwargs["data"]):
-                data = check_det_dataset(str(kwargs["data"]), autodownload=False)
-            require_labels(kwargs["data"], data, kwargs.get("split") or "val", self.task, every=True)
+        if self.task != "classify" and Path(kwargs["data"]).exists():
+            split = kwargs.get("split") or "val"
+            data, single = read_data(kwargs["data"], split), bool(kwargs.get("single_cls"))
+            require_labels(kwargs["data"], data, split, self.task, every=True, single=single)
         with runs_here():
             return super().val(*args, **kwargs)
 

@@ -8,9 +8,10 @@ row cannot know (the scale's backbone, its channels), `yaml_model_load`, to find
 name and to write their backbone as rows, `get_flops`, which in older versions extrapolates from
 one tiny image and so counts a fixed number of semantic tokens hundreds of times, `fuse`, to fold our
 parts too, `imread`, `get_img_files`, `check_file_speeds`, `verify_image` and `verify_image_label`, to
-leave out what the door of all pictures refuses, `check_dict_alignment`, which answers a mistyped setting
-with a page of help, `get_save_dir`, which puts the runs of our `YOLO` into the working directory, and
-`generate_ddp_file`, whose script tells DDP workers the model YAML with its options.
+leave out what the door of all pictures refuses, the last one, `get_img_files` and `check_det_dataset`
+also to find and read the labels that recipes do, `check_dict_alignment`, which answers a mistyped
+setting with a page of help, `get_save_dir`, which puts the runs of our `YOLO` into the working
+directory, and `generate_ddp_file`, whose script tells DDP workers the model YAML with its options.
 """
 
 import copy
@@ -34,6 +35,7 @@ import ultralytics.data.base as base
 import ultralytics.data.dataset as dataset
 import ultralytics.data.loaders as loaders
 import ultralytics.data.utils as data_utils
+import ultralytics.engine.exporter as engine_exporter
 import ultralytics.engine.model as engine_model
 import ultralytics.engine.predictor as engine_predictor
 import ultralytics.engine.trainer as engine_trainer
@@ -48,7 +50,7 @@ from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
-from dualvit.yolo import pictures
+from dualvit.yolo import data, pictures
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
@@ -96,8 +98,13 @@ def register(*modules: type) -> None:
             if hasattr(module, "check_file_speeds"):
                 module.check_file_speeds = _wrap(module.check_file_speeds, pictures.check_file_speeds)
         dataset.verify_image = _wrap(dataset.verify_image, pictures.verify_image)
-        dataset.verify_image_label = _wrap(dataset.verify_image_label, pictures.verify_image_label)
-        base.BaseDataset.get_img_files = functools.partialmethod(pictures.image_files, base.BaseDataset.get_img_files)
+        for verify in (data.verify_image_label, pictures.verify_image_label):
+            dataset.verify_image_label = _wrap(dataset.verify_image_label, verify)
+        for listing in (data.get_img_files, pictures.image_files):
+            base.BaseDataset.get_img_files = functools.partialmethod(listing, base.BaseDataset.get_img_files)
+        wrapped = _wrap(data_utils.check_det_dataset, data.check_det_dataset)
+        for owner in (data_utils, engine_exporter, engine_trainer, engine_validator):
+            owner.check_det_dataset = wrapped
         data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
         settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
         wrapped = _wrap(settings.get_save_dir, _get_save_dir)
@@ -232,7 +239,10 @@ def _read_cache(path: str | Path) -> Any:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             if read(file)[0] != ():
                 raise InputError("it is no single object")
-            return _Plain(file).load().item()
+            cache = _Plain(file).load().item()
+            if len(cache["results"]) == 5 and cache["results"][3]:
+                raise InputError("it leaves label files out, some of which only we read")
+            return cache
     except Exception:  # unpickling raises many kinds
         raise MissingFileError(f"no cache that is plain at {path}") from None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.data.utils import IMG_FORMATS
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.models import yolo
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
@@ -28,7 +28,7 @@ from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
-from dualvit.yolo.checks import OUTLINES, one_line, require_data, require_labels
+from dualvit.yolo.checks import OUTLINES, labels_of, one_line, require_data, require_labels, require_readable
 from dualvit.yolo.groups import backbone_of, regroup, unwrap
 from dualvit.yolo.patches import start_yaml
 from dualvit.yolo.rows import C2fMixer, TimmBackbone
@@ -93,20 +93,22 @@ class DualTrainer:
                 raise
         if task != "classify":
             for split in ("train", "val"):  # older versions return the two folders, and keep the rest
-                require_labels(name, found if isinstance(found, dict) else self.data, split, task)
+                self._require_labels(split, task in OUTLINES, found if isinstance(found, dict) else self.data)
         return found
+
+    def _require_labels(self, split: str, every: bool, data: Any = None) -> None:
+        given = self.data if data is None else data
+        require_labels(self.args.data, given, split, self.args.task, every, bool(self.args.single_cls))
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build the data set, and stop where an image or label file would be left out unnoticed."""
         task = self.args.task
         try:
             dataset = super().build_dataset(img_path, mode, batch)  # type: ignore[misc]
-        except ValueError:  # in newer versions, of outlines that some objects lack
-            if task in OUTLINES:
-                require_labels(self.args.data, self.data, mode, task, every=True)
+        except (ValueError, RuntimeError, AssertionError):  # such as of no label that can be read
+            if task != "classify":
+                self._require_labels(mode, True)
             raise
-        if task in OUTLINES and any(len(label["cls"]) != len(label["segments"]) for label in dataset.labels):
-            require_labels(self.args.data, self.data, mode, task, every=True)
         if hasattr(dataset, "im_files"):
             listed, kept = dataset.get_img_files(img_path), dataset.im_files
         else:  # classification; a part of the files is wanted where `fraction` says so
@@ -118,11 +120,12 @@ class DualTrainer:
             ]
             listed = files if self.args.fraction == 1 else kept
         lost = sorted(set(map(str, listed)) - set(map(str, kept)))
-        if lost:
-            raise InputError(
-                f"{len(lost)} of {len(listed)} {mode} images or their labels cannot be read: {', '.join(lost[:3])}"
-                f"{', ...' if len(lost) > 3 else ''}; repair or remove them"
-            )
+        if lost and task != "classify":
+            labels = labels_of(self.args.data, self.data, mode, bool(self.args.single_cls))
+            files = img2label_paths(lost)
+            labels.read_all((Path(picture), Path(file)) for picture, file in zip(lost, files, strict=True))
+            lost = [*labels.unreadable, *(str(picture) for picture, _ in labels.pairs)]
+        require_readable(self.args.data, mode, lost, len(listed))
         return dataset
 
     def build_optimizer(

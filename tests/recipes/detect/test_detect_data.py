@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -53,14 +54,81 @@ def test_picture_of_another_size_is_reported(coco, found):
         Objects(found, False, None)[0]
 
 
-def test_masks_are_asked_for_and_missing(coco):
+def test_objects_without_a_mask_are_left_out_of_mask_rcnn_alone(coco, tmp_path):
     file = coco / "annotations/instances_train2017.json"
     content = json.loads(file.read_text())
-    del content["annotations"][0]["segmentation"]
+    first, second = content["annotations"][1:3]  # both of 1.png
+    first["segmentation"], second["bbox"] = [], [4, 30, 16, 16]
     file.write_text(json.dumps(content))
-    data = DetectData(load_recipe("laptop-masks", [f"data.root={coco}"]), None)
-    with pytest.raises(ValueError, match=r"an object in 0\.png has a box and no mask.*detector=retinanet"):
+    data = DetectData(load_recipe("laptop-masks", [f"data.root={coco}", "augment={flip: 0}"]), tmp_path)
+    target = data.train_data()[1][1]
+    assert target["boxes"].tolist() == [[4, 30, 20, 46]] and len(target["masks"]) == 1
+    line = f"{file}: object 1 of 1.png has a box and no mask; give it one, or detector=retinanet"
+    assert data.skipped.lines() == [line]
+    assert data.notes == (f"{file}: 1 entry is left out: {line.partition(': ')[2]}",)
+    assert len(data.train.truth["annotations"]) == 4  # of five, a crowd among them
+    assert [len(picture.boxes) for picture in DetectData(load_recipe("laptop-detect", [f"data.root={coco}"]), None)
+            .train.pictures] == [1, 2, 0, 1]  # fmt: skip
+    for one in content["annotations"]:
+        one["segmentation"] = None
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"none of its 4 objects has a mask; .*detector=retinanet"):
+        DetectData(load_recipe("laptop-masks", [f"data.root={coco}"]), None)
+
+
+def test_too_many_bad_annotations_stop(coco, tmp_path):
+    file = coco / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    for one in content["annotations"][:2]:
+        one["segmentation"] = [[1, 2, 3, 4]]
+    file.write_text(json.dumps(content))
+    data = DetectData(load_recipe("laptop-detect", [f"data.root={coco}", "data.unreadable=2"]), tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    assert len(data.train_data()) == 4 and len(data.skipped.lines()) == 2
+    assert data.notes[0].startswith(f"{file}: 2 entries are left out, the first: annotation 0 of 0.png has a polygon ")
+    data = DetectData(load_recipe("laptop-detect", [f"data.root={coco}", "data.unreadable=1"]), None)
+    with pytest.raises(ValueError, match=r"annotation 1 of 1.png .*; 1 others could .* data.unreadable allows 1"):
         data.train_data()
+
+
+def test_no_object_to_be_scored_by(coco):
+    file = coco / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"annotations": content["annotations"][:1]}))
+    file.write_text(file.read_text().replace('"bbox": [8, 8, 24, 16]', '"bbox": [8, 8, 24]'))
+    data = DetectData(load_recipe("laptop-detect", [f"data.root={coco}"]), None)
+    with pytest.raises(ValueError, match=r"none of its 4 images has an object to be scored by; .*annotation 0 of 0"):
+        data.val_data()
+
+
+RED = torch.tensor([255, 0, 0])[:, None, None]
+
+
+@pytest.mark.parametrize("labelled", ["upright", "stored", "a pixel off"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_box_covers_the_same_pixels_of_a_rotated_photograph(tmp_path, orientation, labelled):
+    """A lossless picture with a red rectangle; boxes of whichever picture the labeller saw."""
+    pixels = np.random.default_rng(0).integers(0, 200, (64, 96, 3), dtype=np.uint8)
+    pixels[8:32, 24:64] = (255, 0, 0)
+    turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]  # quarters of a turn, against the clock
+    seen = pixels if labelled == "stored" and orientation > 4 else np.rot90(pixels, turns)
+    rows, columns = np.nonzero((seen == (255, 0, 0)).all(2))
+    x, y = int(columns.min()), int(rows.min())
+    box = [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    more = labelled == "a pixel off"
+    image = {"id": 1, "file_name": "a.png", "width": seen.shape[1] + more, "height": seen.shape[0] - more}
+    outline = [x, y, x + box[2], y, x + box[2], y + box[3], x, y + box[3]]
+    annotation = {"image_id": 1, "category_id": 1, "bbox": box, "segmentation": [outline]}
+    content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "red"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    picture, target = Objects(read_coco(tmp_path / "a.json", tmp_path), True, None)[0]
+    assert picture.shape == (3, image["height"], image["width"])
+    left, top, right, bottom = target["boxes"][0].int().tolist()
+    assert (picture[:, top:bottom, left:right] == RED).all()
+    assert torch.equal((picture == RED).all(0), target["masks"][0].bool())
 
 
 def test_no_object_to_learn_from(coco):

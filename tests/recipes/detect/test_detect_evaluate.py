@@ -36,7 +36,7 @@ def noisy(found, masks, seed=0):
             one["masks"] = torch.zeros(len(one["boxes"]), 1, picture.height, picture.width)
             for mask, (x1, y1, x2, y2) in zip(one["masks"], one["boxes"].round().int().clamp(0).tolist(), strict=True):
                 mask[0, y1:y2, x1:x2] = 0.9
-        rows += as_coco(one, picture.id, found.category_ids)
+        rows += as_coco(one, picture.id, range(len(found.classes)))
     return rows
 
 

@@ -19,7 +19,7 @@ from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
 from dualvit.recipes.semantic.config import Decoder
 from dualvit.recipes.semantic.evaluate import class_ious
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.task import pixel_loss
+from dualvit.recipes.semantic.task import enlarged_argmax, pixel_loss
 from dualvit.weights import CheckpointError
 from dualvit.weights.match import full_names
 
@@ -141,3 +141,10 @@ def test_checkpoints_of_the_backbone(tmp_path):
 
 def test_colours_differ():
     assert len(set(colours(150))) == 150
+
+
+@pytest.mark.parametrize("size", [(5, 7), (13, 9), (4, 20)])
+def test_classes_one_by_one_are_those_of_all_at_once(size):
+    logits = torch.randn(6, 5, 7)
+    whole = torch.nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+    assert torch.equal(enlarged_argmax(logits, size), whole.argmax(0))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -88,8 +87,7 @@ class ClassifyData(TaskData):
             self.classes = read_classes(recipe.data.classes)
             return
         self.split = read_folders(recipe.data.root)
-        for note in self.split.notes:
-            rank_zero_info(note)
+        self.notes = self.split.notes
         self.classes = self.split.classes
 
     def train_data(self) -> Any:

@@ -56,12 +56,18 @@ class Look:
         return Path(self.model).suffix == ".ckpt" or Path(self.model).is_file()
 
     def batches(self, samples: Sequence[Sample], source: "Source", skipped: Skipped) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each picture that can be read, in order, on the device, with the numbers that came with it."""
+        """Yield each picture that can be read, in order, on the device, with the numbers that came with it.
+
+        Raises:
+            ValueError: none of them can be read.
+        """
         done = 0
         for images, numbers in in_order(tuple(samples), source.transform, self.batch, self.workers, skipped):
             yield images.to(self.device), numbers
             done += len(images)
             self.progress(done, len(samples))
+        if not done:
+            raise InputError(f"none of the {len(samples)} images can be read; the last: {skipped.lines()[-1]}")
 
     def about(self, data: Path) -> dict[str, Any]:
         """Return what a result says of where it comes from."""

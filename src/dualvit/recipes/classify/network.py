@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dualvit.recipes.config import Network
@@ -25,7 +25,7 @@ def build_classifier(network: Network, classes: int) -> nn.Module:
     if network.weights is not None:
         line = begin_with(model, network.weights)
         if line:
-            rank_zero_info(line)
+            rank_zero_only(print)(f"note: {line}", flush=True)
     return model
 
 

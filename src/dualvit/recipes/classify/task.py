@@ -55,7 +55,10 @@ class Classify(Task):
         if self.mixup is None:
             return {"class": F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)}
         if len(images) % 2:
-            raise InputError(f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even one")
+            raise InputError(
+                f"mixup pairs pictures, and a batch of one process has {len(images)}; give an even data.batch, no "
+                "larger than the data set, or mix.mixup=0 and mix.cutmix=0"
+            )
         mixed, target = self.mixup(images.clone(), labels)  # it works in place, and a NaN's culprit needs the original
         return {"class": self.soft(self.network(mixed), target)}
 

@@ -72,7 +72,7 @@ def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any
         What the index says: teacher, classes kept, and how many pictures' maps hold their own class at its best.
 
     Raises:
-        ValueError: the teacher is of other classes.
+        ValueError: the teacher is of other classes, or none of the pictures can be read.
     """
     split = read_folders(data)
     source = open_source(look, split.classes)
@@ -88,6 +88,7 @@ def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any
         (out / INDEX).unlink(missing_ok=True)  # until all maps are there again
         wanted = tuple((file, number) for number, (file, _) in enumerate(split.train))
         skipped = Skipped(out / "unreadable.txt", look.unreadable)
+        skipped.clear()
         agree = done = 0
         for images, numbers in look.batches(wanted, source, skipped):
             maps = token_scores(source.network, images).cpu()
@@ -98,8 +99,8 @@ def write_maps(look: Look, data: Path, out: Path, top: int = 5) -> dict[str, Any
             done += len(images)
             shape = [min(top, maps.shape[1]), *maps.shape[2:]]
         about: dict[str, Any] = {"teacher": look.model, "weights": str(look.weights or "")}
-        about |= {"top": min(top, len(split.classes)), "images": done, "agree": agree / max(done, 1)}
+        about |= {"top": min(top, len(split.classes)), "images": done, "agree": agree / done}
         about |= {"skipped": len(skipped.lines()), "notes": list(split.notes)}
         about["environment"] = look.about(data)["environment"]
-        write_index(out, split.classes, about | ({"shape": shape} if done else {}))
+        write_index(out, split.classes, about | {"shape": shape})
     return about

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor, distributed
 
-from dualvit.data.coco import encode
+from dualvit.data.outlines import encode
 
 LABELS = {"AP": "AP_all", "AP50": "AP_50", "AP75": "AP_75", "APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"}
 
 
-def as_coco(prediction: dict[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def as_coco(prediction: dict[str, Tensor], image_id: int, category_ids: Sequence[int | str]) -> list[dict[str, Any]]:
     """Return a detector's prediction in the form of COCO's results: x, y, width, height; masks as run lengths."""
     boxes = prediction["boxes"].float().cpu()
     sides = boxes[:, 2:] - boxes[:, :2]

@@ -20,7 +20,7 @@ class Detect(Task):
     """RetinaNet or Mask R-CNN; its AP is that of masks where it has some, of boxes otherwise.
 
     Attributes:
-        category_ids: What predictions call each class; the data set's own, kept with the weights.
+        category_ids: What predictions call each class; the data set's own, numbers or texts, kept with the weights.
     """
 
     metric = "AP"
@@ -29,7 +29,7 @@ class Detect(Task):
 
     def __init__(self, recipe: DetectRecipe, classes: tuple[str, ...]) -> None:
         super().__init__(recipe, classes, Detector(recipe, len(classes)))
-        self.category_ids = list(range(1, len(classes) + 1))
+        self.category_ids: list[int | str] = list(range(1, len(classes) + 1))
         self.predictions: list[dict[str, Any]] = []
         self.seen: list[int] = []
 
@@ -60,7 +60,7 @@ class Detect(Task):
         for prediction, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
             image_id = int(target["image_id"])
             self.seen.append(image_id)
-            self.predictions += as_coco(prediction, image_id, self.category_ids)
+            self.predictions += as_coco(prediction, image_id, range(len(self.classes)))  # as the truth's are numbered
 
     def scores(self) -> Mapping[str, float]:
         predictions, seen = gathered(self.predictions), gathered(self.seen)

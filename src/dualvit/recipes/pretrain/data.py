@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -78,8 +77,7 @@ class PretrainData(TaskData):
         self.sharded = is_shards(recipe.data.root)
         notes: list[str] = []
         self.files = () if recipe.data.drawn or self.sharded else training_pictures(recipe.data.root, notes)
-        for note in notes:
-            rank_zero_info(note)
+        self.notes = tuple(notes)
 
     def train_dataloader(self) -> Any:
         if not self.sharded:

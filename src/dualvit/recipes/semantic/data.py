@@ -5,18 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from dualvit.data.masks import Masks, draw_polygons, read_mask, read_masks, read_rgb, require_polygons
-from dualvit.data.yolo_layout import Pair
+from dualvit.data.masks import (
+    Masks,
+    OtherSizeError,
+    draw_polygons,
+    read_mask,
+    read_masks,
+    read_polygons,
+    read_rgb,
+    require_classes,
+)
+from dualvit.data.yolo_labels import Pair
 from dualvit.errors import InputError
-from dualvit.files import at_limit
-from dualvit.recipes.loading import TaskData, UnreadableError
+from dualvit.recipes.loading import TaskData
 from dualvit.recipes.semantic.config import SemanticAugment, SemanticRecipe, SemanticSettings
 
 MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
@@ -27,8 +34,8 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
     """Images with masks.
 
     Raises:
-        UnreadableError: from an index, where one of its files cannot be read.
-        ValueError: from an index, where the mask does not belong to the image or the classes.
+        UnreadableError: from an index, where one of its files cannot be read, or the mask does not fit the image.
+        ValueError: from an index, where the mask does not belong to the classes.
     """
 
     def __init__(self, masks: Masks, samples: tuple[Pair, ...], data: SemanticSettings, transform: Transform) -> None:
@@ -41,18 +48,17 @@ class MaskedImages(Dataset[tuple[Tensor, Tensor]]):
         file, mask_file = self.samples[index]
         image = read_rgb(file)
         try:
-            mask = self._mask(mask_file, (image.shape[1], image.shape[2]))
-        except OSError as error:
-            if at_limit(error):
-                raise
-            raise UnreadableError(str(error)) from None
+            mask = self._mask(mask_file, image)
+        except OtherSizeError:  # of a rotated photograph, drawn on the pixels as stored
+            image = read_rgb(file, upright=False)
+            mask = self._mask(mask_file, image)
         image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
-    def _mask(self, file: Path, size: tuple[int, int]) -> Tensor:
-        classes = len(self.masks.classes)
+    def _mask(self, file: Path, image: Tensor) -> Tensor:
+        size, classes = (image.shape[1], image.shape[2]), len(self.masks.classes)
         if self.masks.polygons:
-            return draw_polygons(file, size, classes)
+            return draw_polygons(file, size, classes, self.masks.polygons.keypoints)
         return read_mask(file, size, classes, self.data.ignore_index, self.data.reduce_zero_label)
 
 
@@ -69,24 +75,32 @@ class SemanticData(TaskData):
         super().__init__(recipe, out)
         self.masks = read_masks(recipe.data.root, recipe.data.classes)
         self.classes = self.masks.classes
-        for note in self.masks.notes:
-            rank_zero_info(note)
         if recipe.data.ignore_index < len(self.classes):
             raise InputError(
                 f"data.ignore_index is {recipe.data.ignore_index}, which is class "
                 f"{self.classes[recipe.data.ignore_index]!r}; give {max(255, len(self.classes))}"
             )
+        self.labels = {split: read_polygons(self.masks, split) for split in ("train", "val")}
+        said = (note for labels in self.labels.values() if labels for note in labels.notes(boxes=True))
+        self.notes = (*self.masks.notes, *said)
 
     def train_data(self) -> Any:
-        if self.masks.polygons:
-            require_polygons(self.masks.train, len(self.classes))
         transform = TrainingTransform(self.recipe.data, self.recipe.augment)
-        return MaskedImages(self.masks, self.masks.train, self.recipe.data, transform)
+        return MaskedImages(self.masks, self._samples("train"), self.recipe.data, transform)
 
     def val_data(self) -> Any:
-        if self.masks.polygons:
-            require_polygons(self.masks.val, len(self.classes))
-        return MaskedImages(self.masks, self.masks.val, self.recipe.data, ValidationTransform(self.recipe.data))
+        return MaskedImages(self.masks, self._samples("val"), self.recipe.data, ValidationTransform(self.recipe.data))
+
+    def _samples(self, split: str) -> tuple[Pair, ...]:
+        """The images of a split with their masks, or with those label files that can be read."""
+        labels, data = self.labels[split], self.recipe.data
+        if labels is None:
+            samples = self.masks.train if split == "train" else self.masks.val
+            require_classes(samples, self.classes, data.ignore_index, data.reduce_zero_label)
+            return samples
+        labels.require_some()  # all masks would be background
+        self.skipped.add_all(labels.unreadable)
+        return tuple(labels.pairs)
 
     def collate(self, samples: list[Any]) -> Any:
         images, masks = zip(*samples, strict=True)
