@@ -224,7 +224,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     planted = read_json(args.out / "planted.json") or plant(args.data, args.out, args.share)
     found, rows = ranking(args, planted)
-    result = {"settings": {key: str(value) for key, value in vars(args).items()}, "ranking": found}
+    result = {
+        "settings": {key: value for key, value in vars(args).items() if key not in ("data", "out")},
+        "ranking": found,
+    }
     print(json.dumps(found, indent=1), flush=True)
     if args.seeds:
         found["mended"] = mend(args, rows, args.share)

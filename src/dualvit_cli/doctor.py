@@ -11,6 +11,7 @@ import typer
 from dualvit_cli.shared import Changes, before_torch, importing, keep_memory, say, working
 
 NEEDS = ("imagehash", "scipy", "jinja2", "matplotlib", "pydantic")
+IMAGE_SIZE = 640
 UNREAD = 2  # exit status if there is no report
 
 
@@ -24,8 +25,9 @@ def doctor(
         Path | None, typer.Option(help="best.ckpt, best.pt or .safetensors: rank the labels that it doubts.")
     ] = None,
     image_size: Annotated[
-        int, typer.Option(min=32, help="The longer side that the network will see, in pixels; objects are tiny by it.")
-    ] = 640,
+        int | None,
+        typer.Option(min=32, help="The longer side that the network will see, in pixels; 640 if left out."),
+    ] = None,
     sheets: Annotated[int, typer.Option(min=0, help="Pictures on the sheet of labels; 0 draws no pictures.")] = 12,
     recipe: Annotated[
         str | None,
@@ -51,7 +53,7 @@ def doctor(
 
 
 def _report(
-    data: Path, changes: list[str], recipe: str | None, shown: tuple[int, int], model: Path | None, out: Path
+    data: Path, changes: list[str], recipe: str | None, shown: tuple[int | None, int], model: Path | None, out: Path
 ) -> Any:  # fmt: skip
     """Examine a data set, and write the page."""
     for name in NEEDS:
@@ -62,7 +64,7 @@ def _report(
         from dualvit.doctor.run import examine
         from dualvit.doctor.settings import settings_of
 
-        examination = examine(data, image_size, *settings_of(data, recipe, changes), progress)
+        examination = examine(data, image_size or IMAGE_SIZE, *settings_of(data, recipe, changes), progress)
     if not sheets and model is None:
         with before_torch():
             from dualvit.doctor.page import write

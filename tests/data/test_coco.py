@@ -306,7 +306,7 @@ def test_yolo_boxes_and_polygons(layout):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("0 0.5 0.5 0.1", "line 1: 3 numbers"),
+        ("0 0.5 0.5 0.1", "line 1 has 3 numbers"),
         ("2 .5 .5 .1 .1", "class 2"),
         ("0 a b c d", "not made of numbers"),
         ("0.5 .5 .5 .1 .1", "has class 0.5"),

@@ -296,14 +296,23 @@ def test_labels_cover_the_same_pixels_upright(orientation, labelled, tmp_path):
     np.testing.assert_allclose(read_yolo(tmp_path / "yolo/data.yaml", "train").pictures[0].boxes, read.boxes, atol=1e-4)
 
 
-def test_labels_of_another_size_are_scaled(tmp_path):
-    root = coco(tmp_path / "in", [thing(10, 7, segmentation=[POLYGON])], ["a.png"])
+def test_pictures_of_another_size_are_left_out(tmp_path):
+    root = coco(tmp_path / "in", [thing(10, 7, segmentation=[POLYGON]), thing(20, 7, bbox=BOX)])
     picture(root / "train/a.png", WIDTH // 2, HEIGHT // 2)
     done = run(root, tmp_path / "out", "coco")
+    assert "pictures have another size than their annotations say, and are left out: 1 (a.png)" in done.notes
+    content = annotations_of(tmp_path / "out")
+    assert [one["file_name"] for one in content["images"]] == ["b c.png"]
+    np.testing.assert_allclose([one["bbox"] for one in content["annotations"]], [BOX], atol=1e-4)
+
+
+def test_labels_of_another_size_are_scaled_in_voc(tmp_path):
+    root = coco(tmp_path / "in", [thing(10, 7, bbox=[400, 300, 800, 600])], ["a.png"])
+    run(root, tmp_path / "voc", "voc")
+    picture(next((tmp_path / "voc").rglob("a.png")), WIDTH // 2, HEIGHT // 2)
+    done = run(tmp_path / "voc", tmp_path / "out", "coco")
     assert "pictures have another size than their labels say, which are scaled: 1 (a.png)" in done.notes
-    one = annotations_of(tmp_path / "out")["annotations"][0]
-    np.testing.assert_allclose(one["segmentation"][0], np.array(POLYGON) / 2)
-    np.testing.assert_allclose(one["bbox"], np.array(bounds(POLYGON)) / 2)
+    np.testing.assert_allclose(annotations_of(tmp_path / "out")["annotations"][0]["bbox"], [200, 150, 400, 300], atol=1)
 
 
 # ---- splits, names, links

@@ -146,7 +146,7 @@ def test_polygons_with_a_known_answer(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("0 0.1 0.1 0.2 0.2 0.3", "line 1: 5 numbers; a box has 4 and a polygon 6, 8"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "line 1 has 5 numbers; a box has 4 and a polygon 6, 8"),
         ("x 0.1 0.1 0.2 0.2 0.3 0.3", "line 1 is no polygon"),
         ("2 0.1 0.1 0.2 0.2 0.3 0.3", "has class 2; data.yaml names 0 to 1"),
         ("0.5 0.1 0.1 0.2 0.2 0.3 0.3", "has class 0.5"),

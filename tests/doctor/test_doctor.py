@@ -103,7 +103,7 @@ def test_each_planted_fault_is_found_and_nothing_else(planted):
         ("bomb", "limit"),
         ("bad-label", "bad.txt, line 7 has the coordinate nan"),
         ("bad-label", "bad.txt, line 5 has the coordinate 36; give shares of width and height"),
-        ("bad-label", "bad.txt, line 3 has class 9; the names are those of 0 to 4"),
+        ("bad-label", "bad.txt, line 3 has class 9; data.yaml names 0 to 4"),
         ("outside", "outside.txt, line 1 reaches 10 pixels beyond the 96x64 of outside.jpg"),
         ("tiny", "tiny.txt, line 1 is 0.4 pixels short, and 2.6 at image size 640"),
         ("duplicate-object", "twice.txt, line 1 and line 2: a twice, IoU 0.99"),

@@ -223,7 +223,7 @@ def test_a_box_beside_a_polygon_is_a_box_for_all(one):
     assert torch.allclose(torch.tensor(boxes), torch.tensor([[0, 0.375, 0.375, 0.25, 0.25], [1, 0.35, 0.3, 0.5, 0.4]]))
     assert next(numbers for _, _, numbers in read_objects(file, 2)) == [0.375, 0.375, 0.25, 0.25]
     file.write_text("0 0.375 0.375 0.25 0.25\n1 0.1 0.1 0.6 0.1 0.6\n")
-    with pytest.raises(UnreadableError, match="line 2: 5 numbers"):
+    with pytest.raises(UnreadableError, match="line 2 has 5 numbers"):
         read_objects(file, 2)
 
 

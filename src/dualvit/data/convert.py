@@ -157,6 +157,10 @@ def _examples(found: list[Labelled], classes: tuple[str, ...], place: Place) -> 
         except UnreadableError as error:
             place.notes.add("pictures that cannot be read are left out", error)
             continue
+        said = one.size or (width, height)
+        if place.form == "coco" and said != (height, width) and _off(said, (width, height)) > NEAR:
+            place.notes.add("pictures have another size than their annotations say, and are left out", one.file.name)
+            continue
         examples.append(Example(one.file, one.file.name, width, height, _things(one, (width, height), labels, place)))
     return examples
 
@@ -167,7 +171,7 @@ def _things(one: Labelled, actual: Size, labels: dict[str, int], place: Place) -
     turn = orientation_of(one.file) if size != actual and size == actual[::-1] else 1
     if turn in SIDEWAYS:
         notes.add("photographs were labelled sideways, as they are stored, and their labels are turned", one.file.name)
-    elif max(abs(mine - yours) for mine, yours in zip(size, actual, strict=True)) > NEAR:
+    elif _off(size, actual) > NEAR:
         notes.add("pictures have another size than their labels say, which are scaled", one.file.name)
     else:
         size = actual
@@ -191,6 +195,11 @@ def _things(one: Labelled, actual: Size, labels: dict[str, int], place: Place) -
         marks = bool(thing.get("iscrowd")), bool(thing.get("difficult"))
         things.append(Thing(labels[thing["name"]], box4, outline, float(area), *marks))
     return tuple(things)
+
+
+def _off(size: Size, other: Size) -> int:
+    """By how many pixels two sizes differ."""
+    return max(abs(mine - yours) for mine, yours in zip(size, other, strict=True))
 
 
 def _holds(box: Points) -> bool:

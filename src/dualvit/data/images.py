@@ -238,7 +238,7 @@ def size_of(file: Path, upright: bool = True) -> tuple[int, int]:
         UnreadableError: it is damaged, absent, too large, or no picture.
         OSError: memory or open files have run out.
     """
-    with _opened(file, file) as (image, orientation):
+    with opened_file(file, file) as (image, orientation):
         width, height = image.size
         # Pillow turns TIFFs by itself, and gives their size after that.
         turned = orientation in SIDEWAYS and upright != (image.format == "TIFF")
@@ -251,7 +251,7 @@ def orientation_of(file: Path) -> int:
     Raises:
         UnreadableError: it is damaged, absent, too large, or no picture.
     """
-    with _opened(file, file) as (_, orientation):
+    with opened_file(file, file) as (_, orientation):
         return orientation
 
 
@@ -267,7 +267,7 @@ def open_rgb(file: Path | IO[bytes], name: str = "", upright: bool = True) -> Im
         UnreadableError: it is damaged, absent, too large, or no picture.
         OSError: memory or open files have run out.
     """
-    with _opened(file, name or file) as (image, orientation):
+    with opened_file(file, name or file) as (image, orientation):
         turn = orientation
         if image.format == "TIFF":  # which Pillow turns by itself
             turn = 1 if upright else {6: 8, 8: 6}.get(orientation, orientation)
@@ -287,7 +287,7 @@ def open_mask(file: Path) -> tuple[np.ndarray[Any, Any], str]:
         UnreadableError: it is damaged, absent, too large, or no picture.
         OSError: memory or open files have run out.
     """
-    with _opened(file, file, "mask") as (image, orientation):
+    with opened_file(file, file, "mask") as (image, orientation):
         upright = image.format == "TIFF" or orientation not in TURNS
         return np.array(image if upright else image.transpose(TURNS[orientation])), image.mode
 
@@ -350,7 +350,7 @@ def _says_alpha(image: Any) -> bool:
 
 
 @contextmanager
-def _opened(file: Path | IO[bytes], name: object, what: str = "picture") -> Iterator[tuple[Image.Image, int]]:
+def opened_file(file: Path | IO[bytes], name: object, what: str = "picture") -> Iterator[tuple[Image.Image, int]]:
     """An open picture and its EXIF orientation; one line of what goes wrong, here or within.
 
     Raises:

@@ -109,7 +109,7 @@ def _whole(place: Place, form: str) -> tuple[tuple[str, ...], Splits]:
     splits: Splits = {}
     for split, coco in read.items():
         place.notes.quote(coco.notes)
-        for line in getattr(coco, "unreadable", ()):
+        for line in coco.unreadable:
             place.notes.add("what cannot be used is left out", line)
         for name in {name for name in coco.classes if coco.classes.count(name) > 1}:
             place.notes.add("classes of the same name become one", name)

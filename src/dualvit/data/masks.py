@@ -68,7 +68,7 @@ def read_masks(root: str | Path, classes: tuple[str, ...] = ()) -> Masks:
         )
     notes: list[str] = []
     train, val = (_pairs(root / images, root / masks, notes) for images, masks in folders)
-    return Masks(classes or _names(root), train, val, notes=tuple(notes))
+    return Masks(classes or class_names(root), train, val, notes=tuple(notes))
 
 
 def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
@@ -92,7 +92,12 @@ def _pairs(images: Path, masks: Path, notes: list[str]) -> tuple[Pair, ...]:
     return pairs
 
 
-def _names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path) -> tuple[str, ...]:
+    """Return the names that a data set of masks brings, in the order of their indices.
+
+    Raises:
+        ValueError: it brings none.
+    """
     if (root / "classes.txt").is_file():
         return tuple(line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip())
     if (root / "objectInfo150.txt").is_file():

@@ -94,7 +94,7 @@ def boxes(content: bytes, classes: tuple[str, ...], name: str) -> list[str]:
         image, objects = read_annotation(content, from_zero=True)
         sides = (image["width"], image["height"]) * 2
         if not all(sides):
-            raise ValueError("it has no size")
+            raise InputError("it has no size")
         rows = []
         for one in objects:
             x, y, width, height = one["bbox"]

@@ -60,28 +60,47 @@ def _parse(file: Path, classes: int | None, keypoints: int) -> tuple[list[Object
     found: dict[tuple[bytes, int], Object] = {}
     repeated = []
     for number, words in read_rows(file):
-        where = f"{file}, line {number}"
         try:
-            label, *numbers = map(float, words)
-        except ValueError:
-            line = " ".join(words)
-            raise UnreadableError(f"{where} is no polygon or box: {line[:60]!r} is not made of numbers") from None
-        if keypoints and len(numbers) == 4 + keypoints:
-            numbers = numbers[:4]
-        if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-            raise UnreadableError(f"{where}: {len(numbers)} numbers; a box has 4 and a polygon 6, 8, 10, ...")
-        if label != label or label < 0 or label != label // 1 or (classes is not None and label >= classes):
-            limit = f"data.yaml names 0 to {classes - 1}" if classes is not None else "give 0, 1, 2, ..."
-            raise UnreadableError(f"{where} has class {label:g}; {limit}")
+            label, numbers = read_line(words, classes, keypoints)
+        except UnreadableError as error:
+            raise UnreadableError(f"{file}, line {number} {error}") from None
         values = np.array(numbers, np.float32)
-        _check_shares(values, where)
-        one = number, int(label), numbers
-        if found.setdefault((values.tobytes(), int(label)), one) is not one:
+        one = number, label, numbers
+        if found.setdefault((values.tobytes(), label), one) is not one:
             repeated.append(number)
     return list(found.values()), repeated
 
 
-def _check_shares(values: np.ndarray[Any, Any], where: str) -> None:
+def read_line(words: list[str], classes: int | None, keypoints: int = 0) -> tuple[int, list[float]]:
+    """Return the class of an object, and 4 numbers of its box or those of its polygon.
+
+    Args:
+        words: Of its line.
+        classes, keypoints: As for `read_objects`.
+
+    Raises:
+        UnreadableError: as `read_objects`; the message goes on from the number of the line.
+
+    Example:
+        >>> read_line(["1", "0.5", "0.5", "0.25", "0.25"], classes=2)
+        (1, [0.5, 0.5, 0.25, 0.25])
+    """
+    try:
+        label, *numbers = map(float, words)
+    except ValueError:
+        raise UnreadableError(f"is no polygon or box: {' '.join(words)[:60]!r} is not made of numbers") from None
+    if keypoints and len(numbers) == 4 + keypoints:
+        numbers = numbers[:4]
+    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        raise UnreadableError(f"has {len(numbers)} numbers; a box has 4 and a polygon 6, 8, 10, ...")
+    if label != label or label < 0 or label != label // 1 or (classes is not None and label >= classes):
+        limit = f"data.yaml names 0 to {classes - 1}" if classes is not None else "give 0, 1, 2, ..."
+        raise UnreadableError(f"has class {label:g}; {limit}")
+    _check_shares(np.array(numbers, np.float32))
+    return int(label), numbers
+
+
+def _check_shares(values: np.ndarray[Any, Any]) -> None:
     """Hold an object's centre and size to Ultralytics' limits."""
     centre, size = values[:2], values[2:]
     if len(values) > 4:
@@ -92,7 +111,7 @@ def _check_shares(values: np.ndarray[Any, Any], where: str) -> None:
         return
     beyond = values[~((values >= 0) & (values <= MOST))]
     value = beyond[0] if len(beyond) else values.max()
-    raise UnreadableError(f"{where} has the coordinate {value:g}; give shares of width and height, 0 to 1")
+    raise UnreadableError(f"has the coordinate {value:g}; give shares of width and height, 0 to 1")
 
 
 def first(items: Iterable[object], count: int) -> str:

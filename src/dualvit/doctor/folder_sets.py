@@ -48,7 +48,7 @@ def read_mask_set(root: Path, classes: tuple[str, ...]) -> DataSet:
     if layout is None:
         masks.read_masks(root, classes)  # says what is missing
         raise MissingFileError(f"{root} has no pictures to train on")
-    data = DataSet(root, "masks", "semantic", classes or masks._names(root))
+    data = DataSet(root, "masks", "semantic", classes or masks.class_names(root))
     for split, (images, folder) in zip(("train", "val"), layout, strict=True):
         files = pictures_in(root / images) if (root / images).is_dir() else []
         if not files:
@@ -60,7 +60,7 @@ def read_mask_set(root: Path, classes: tuple[str, ...]) -> DataSet:
                 message = f"{file} has no mask {mask}, and a training stops there"
                 data.findings.append(Finding("bad-mask", message, (file,), split))
         known = {item.source for item in data.of(split)}
-        for mask in sorted((root / folder).rglob("*.png")) if (root / folder).is_dir() else ():
-            if mask not in known and not mask.name.startswith("."):
+        for mask in pictures_in(root / folder) if (root / folder).is_dir() else ():
+            if mask not in known and mask.suffix == ".png":
                 data.findings.append(Finding("label-without-picture", f"{mask} has no picture", (mask,), split))
     return data

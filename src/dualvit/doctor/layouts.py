@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dualvit.data.images import BESIDE, SUFFIXES
+from dualvit.data.yolo_layout import find_yaml
 from dualvit.doctor.coco_set import coco_files, read_coco_set
 from dualvit.doctor.findings import Finding
 from dualvit.doctor.folder_sets import read_folder_set, read_mask_set
 from dualvit.doctor.sets import DataSet, Item
 from dualvit.doctor.yolo_set import read_yolo_set
 from dualvit.errors import InputError, MissingFileError
-
-YAMLS = ("data.yaml", "data.yml")
 
 
 def open_set(place: Path, names: dict[str, tuple[str, str]] | None = None, classes: tuple[str, ...] = ()) -> DataSet:
@@ -33,13 +32,10 @@ def open_set(place: Path, names: dict[str, tuple[str, str]] | None = None, class
     place = Path(place)
     if not place.exists():
         raise MissingFileError(f"no data set at {place}; name a data.yaml, or the folder of a data set")
-    if place.is_file() and place.suffix in (".yaml", ".yml"):
-        return read_yolo_set(place)
+    if (described := find_yaml(place)) is not None:
+        return read_yolo_set(described)
     if not place.is_dir():
         raise InputError(f"{place} is no data set; name a data.yaml, or the folder of a data set")
-    for name in YAMLS:
-        if (place / name).is_file():
-            return read_yolo_set(place / name)
     found = dict(coco_files(place, names or {}))
     if found:
         return read_coco_set(place, found)

@@ -13,7 +13,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from dualvit.data.images import MAX_PIXELS, SIDEWAYS, TURNS, UnreadableError, _opened
+from dualvit.data.images import MAX_PIXELS, SIDEWAYS, TURNS, UnreadableError, opened_file
 from dualvit.files import at_limit, cannot
 
 SEEN = 64  # pixels: a JPEG is decoded no larger than needed for this
@@ -66,7 +66,7 @@ def look(file: Path) -> Look:
         return Look(file, "absent", f"{file} is not there, or is no file")
     try:
         content = file.read_bytes()
-        with _opened(BytesIO(content), file) as (image, orientation):
+        with opened_file(BytesIO(content), file) as (image, orientation):
             return _seen(file, content, image, orientation)
     except UnreadableError as error:
         return Look(file, "bomb" if MAX_PIXELS in str(error) else "unreadable", str(error))

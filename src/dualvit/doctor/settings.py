@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dualvit.doctor.layouts import YAMLS
+from dualvit.data.yolo_layout import find_yaml
 from dualvit.doctor.run import MaskSettings
 
 RECIPES = {"classify": "laptop-classify", "semantic": "laptop-semantic", "segment": "laptop-masks"}
@@ -28,7 +28,7 @@ def settings_of(
         return None, None
     from dualvit.recipes.config import load_recipe
 
-    masks = (place / "images").is_dir() and not any((place / name).is_file() for name in YAMLS)
+    masks = (place / "images").is_dir() and find_yaml(place) is None
     loaded = load_recipe(recipe or recipe_of("semantic" if masks else "detect"), (f"data.root={place}", *changes))
     data: Any = loaded.data  # of the type of the recipe's task
     if loaded.task == "detect":

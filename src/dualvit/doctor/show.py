@@ -20,7 +20,7 @@ class Wanted:
         changes: Of its settings.
         sheets: Pictures on the sheet; 0 draws no pictures at all.
         model: That ranks labels; or none.
-        image_size: The longer side at which the network sees a picture.
+        image_size: The longer side at which the model sees a picture; None takes the size that it was trained at.
     """
 
     out: Path
@@ -28,7 +28,7 @@ class Wanted:
     changes: tuple[str, ...] = ()
     sheets: int = 12
     model: Path | None = None
-    image_size: int = 640
+    image_size: int | None = None
 
 
 def finish(examination: Examination, wanted: Wanted, progress: Any) -> Report:

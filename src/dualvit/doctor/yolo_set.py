@@ -1,18 +1,18 @@
 """The YOLO layout for the doctor: each line that is no box or polygon is a finding, and the reading goes on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dualvit.data.yolo_layout import Pair, read_pairs
+from dualvit.data.images import UnreadableError
+from dualvit.data.yolo_labels import Pair, read_line, read_rows
+from dualvit.data.yolo_layout import Layout, read_layout
 from dualvit.doctor.findings import Finding
 from dualvit.doctor.sets import PARTS, Box, DataSet, Item, Thing
-from dualvit.errors import DualViTError, InputError
-from dualvit.files import at_limit, read_yaml
+from dualvit.errors import DualViTError
 
-FAR = 2.0  # a coordinate beyond it is no share of a side that is a little too large, but a number of pixels
 NO_LABELS = ("classes.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt")  # text files beside labels
 
 
@@ -23,72 +23,52 @@ def read_yolo_set(file: Path) -> DataSet:
         FileNotFoundError: none of its parts has pictures.
         ValueError: it is no YAML, or names no classes.
     """
-    parts, content = _parts(file), read_yaml(file)
-    classes = next(iter(parts.values()))[0]
-    data = DataSet(file, "yolo", "detect", classes, shares=True)
-    points = _keypoints(content)
-    for split, (_, pairs) in parts.items():
+    layout = read_layout(file)
+    data = DataSet(file, "yolo", "detect", layout.classes, shares=True)
+    for split, pairs in _parts(layout, data.findings).items():
         for picture, label in pairs:
             item = Item(picture, split, label)
-            item.things = list(_objects(item, len(classes), points, data.findings))
+            item.things = list(_objects(item, len(layout.classes), layout.keypoints, data.findings))
             data.items.append(item)
     things = [thing for item in data.items for thing in item.things]
-    if points:
+    if layout.keypoints:
         data.task = "pose"
     elif things and sum(thing.outline is not None for thing in things) > len(things) / 2:
         data.task = "segment"
-    data.findings += _missing_parts(file, parts)
     data.findings += _unmatched([(item.file, item.source) for item in data.items])
     return data
 
 
-def _parts(file: Path) -> dict[str, tuple[tuple[str, ...], tuple[Pair, ...]]]:
+def _parts(layout: Layout, findings: list[Finding]) -> dict[str, tuple[Pair, ...]]:
     """The parts of a data.yaml that can be listed.
 
     Raises:
-        ValueError: none can.
+        FileNotFoundError, ValueError: none can.
     """
-    parts, first = {}, None
+    parts: dict[str, tuple[Pair, ...]] = {}
+    errors: dict[str, DualViTError] = {}
     for split in PARTS:
         try:
-            parts[split] = read_pairs(file, split)
+            parts[split] = layout.pairs(split)
         except DualViTError as error:
-            first = first or error
+            errors[split] = error
     if not parts:
-        assert first is not None
-        raise first
+        raise errors["train"]
+    findings += [Finding("no-split", str(errors[split]), split=split) for split in ("train", "val") if split in errors]
     return parts
-
-
-def _missing_parts(file: Path, parts: Iterable[str]) -> Iterator[Finding]:
-    for split in ("train", "val"):
-        if split not in parts:
-            try:
-                read_pairs(file, split)
-            except DualViTError as error:
-                yield Finding("no-split", str(error), split=split)
-
-
-def _keypoints(content: dict[str, Any]) -> int:
-    shape = content.get("kpt_shape")
-    return shape[0] * shape[1] if isinstance(shape, list) and len(shape) == 2 else 0
 
 
 def _objects(item: Item, classes: int, points: int, findings: list[Finding]) -> Iterator[Thing]:
     """The objects of a label file, as shares of the sides; each line that holds none goes to the findings."""
     try:
-        lines = item.source.read_text(encoding="utf-8-sig").splitlines() if item.source.is_file() else []
-    except (OSError, UnicodeDecodeError) as error:
-        if at_limit(error):
-            raise
-        findings.append(Finding("bad-label", f"cannot read {item.source}: {error}", (item.file,), item.split))
+        rows = read_rows(item.source)
+    except UnreadableError as error:
+        findings.append(Finding("bad-label", str(error), (item.file,), item.split))
         return
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, words in rows:
         try:
-            label, numbers = _numbers(line, classes, points)
-        except InputError as error:
+            label, numbers = read_line(words, classes, points)
+        except UnreadableError as error:
             findings.append(Finding("bad-label", f"{item.source}, line {number} {error}", (item.file,), item.split))
             continue
         if len(numbers) == 4:
@@ -98,28 +78,6 @@ def _objects(item: Item, classes: int, points: int, findings: list[Finding]) -> 
         else:
             outline = np.array(numbers).reshape(-1, 2)
             yield Thing(label, _around(outline), outline, f"line {number}")
-
-
-def _numbers(line: str, classes: int, points: int) -> tuple[int, list[float]]:
-    """The class and the numbers of a line: 4 of a box, or those of a polygon.
-
-    Raises:
-        ValueError: it has none; the message goes on from the number of the line.
-    """
-    try:
-        label, *numbers = map(float, line.split())
-    except ValueError:
-        raise InputError(f"is no box or polygon: {line[:60]!r} is not made of numbers") from None
-    if not 0 <= label < classes or label != int(label):
-        raise InputError(f"has class {label:g}; the names are those of 0 to {classes - 1}")
-    if points and len(numbers) == 4 + points:
-        numbers = numbers[:4]
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        raise InputError(f"has {len(numbers)} numbers after the class; a box has 4 and a polygon 6, 8, 10, ...")
-    far = next((value for value in numbers if not abs(value) <= FAR), None)  # which NaN is not
-    if far is not None:
-        raise InputError(f"has the coordinate {far:g}; give shares of width and height, 0 to 1")
-    return int(label), numbers
 
 
 def _around(outline: np.ndarray[Any, Any]) -> Box:

@@ -15,7 +15,7 @@ from dualvit.pictures.palette import Colour, colours, fitting, font, ink_on
 LONG = 800  # pixels; smaller pictures are enlarged towards it, so that names can be read
 
 
-def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str], long: int = LONG) -> Image.Image:
+def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str], long: int | None = None) -> Image.Image:
     """Draw the objects of a picture: masks where there are some, else boxes with names.
 
     Args:
@@ -23,9 +23,9 @@ def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str], l
         objects: boxes (N, 4), labels (N,); scores (N,), or none of what is given and not found; masks (N, 1, H, W) of
             probabilities, or none. The best first.
         classes: Names of the labels.
-        long: Pixels of the longer side; smaller pictures are enlarged towards it.
+        long: Pixels of the longer side; smaller pictures are enlarged towards it. LONG if left out.
     """
-    factor = max(1, long // max(image.shape[1:]))
+    factor = max(1, (long or LONG) // max(image.shape[1:]))
     size = [factor * side for side in image.shape[1:]]
     canvas = F.interpolate(image[None].float(), size, mode="bicubic").clamp(0, 255).byte()[0]
     labels, boxes = objects["labels"].tolist(), objects["boxes"] * factor
