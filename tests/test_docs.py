@@ -66,6 +66,7 @@ NOT_RUN = {
     "benchmarks/starts.py": "trains for an hour",
     "doctor data.yaml --model": "asks a model that a training leaves; tests/doctor asks one",
     "benchmarks/doctor.py": "trains for half an hour",
+    "benchmarks/choices.py": "trains for an hour",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
 }
 # What makes a block small: a text in the documents, and what runs instead of it.

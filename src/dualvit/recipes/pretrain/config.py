@@ -45,7 +45,7 @@ class Match:
         distance: Weight of the smooth L1 distance.
         cosine: Weight of one minus the cosine between the channels of a place.
         semantics: Weight of the same loss between the semantic tokens and the teacher's coarsest map, averaged over
-            the areas that the tokens stand for; for networks with semantic tokens alone.
+            the areas that the tokens stand for. Null is 0.33 for networks with semantic tokens, and 0 for others.
         normalise: The student sees pictures as timm's models do, by mean and deviation; without it as YOLO gives
             them, from 0 to 1.
     """
@@ -54,7 +54,7 @@ class Match:
     whiten: bool = True
     distance: NotNegative = 1.0
     cosine: NotNegative = 1.0
-    semantics: NotNegative = 0.0
+    semantics: NotNegative | None = None
     normalise: bool = False
 
     def __post_init__(self) -> None:

@@ -15,6 +15,8 @@ from dualvit.backbones.timm_model import as_maps
 from dualvit.errors import InputError
 from dualvit.recipes.pretrain.config import PretrainRecipe
 
+SEMANTICS = 0.33  # weight of the semantics' loss, beside 1 / strides of each map's; see docs/results/README.md
+
 
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes: on several of them a step is that of one, on a CPU too.
@@ -48,6 +50,7 @@ class Student(nn.Module):
     Attributes:
         maps, teacher: How both are built; the teacher's is None without one.
         features: The network itself, as far as maps depend on it.
+        semantics: Weight of the loss between semantics and teacher.
         heads: One for each stride, one for the semantics if they are matched; thrown away in the end.
         mean, deviation: Of each channel of the teacher's maps, one after the other; found before the first step.
     """
@@ -70,8 +73,12 @@ class Student(nn.Module):
         own = self.maps.channels if self.teacher else self.maps.channels[-1:]
         pairs = list(zip(own, self.channels, strict=True))
         self.tokens: list[Tensor] = []  # the semantics of the current forward pass
-        if recipe.match.semantics and self.teacher:
-            stage = semantic_stage(self.features, network.name)
+        stage = semantic_stage(self.features)
+        asked = recipe.match.semantics
+        if asked and stage is None:
+            raise InputError(f"{network.name} has no semantics that could be matched; leave match.semantics out")
+        self.semantics = SEMANTICS if asked is None else asked  # their weight in the loss
+        if self.semantics and stage is not None and self.teacher:
             stage.register_forward_hook(self._keep)
             pairs.append((stage.semantic_norm.weight.numel(), self.channels[-1]))
         self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairs)
@@ -108,16 +115,10 @@ class Student(nn.Module):
         return {f"features.{name}" for name in self.maps.undecayed(self.features)}
 
 
-def semantic_stage(features: nn.Module, name: str) -> Any:
-    """Return the last stage that hands on normalised semantics.
-
-    Raises:
-        ValueError: the network has none.
-    """
+def semantic_stage(features: nn.Module) -> Any:
+    """Return the last stage that hands on normalised semantics; None if the network has none."""
     stages = [module for module in features.modules() if getattr(module, "semantic_norm", None) is not None]
-    if not stages:
-        raise InputError(f"{name} has no semantics that could be matched; give --set match.semantics=0")
-    return stages[-1]
+    return stages[-1] if stages else None
 
 
 def teacher_maps(recipe: PretrainRecipe) -> Maps | None:

@@ -86,7 +86,7 @@ class Pretrain(Task):
         for name, guess, target in zip(names, guesses, self._targets(images, guesses), strict=True):
             guess = guess.float()
             loss = match.distance * F.smooth_l1_loss(guess, target) + match.cosine * (1 - cosines(guess, target).mean())
-            parts[name] = loss * (match.semantics if name == "semantics" else 1 / len(match.strides))
+            parts[name] = loss * (self.network.semantics if name == "semantics" else 1 / len(match.strides))
         return parts
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
