@@ -524,7 +524,11 @@ def test_the_command_says_what_it_did_and_what_comes_next(to, command, source, t
     assert line.startswith(f"error: {out} is not empty; give a new folder or an empty one")
 
 
-@pytest.mark.parametrize("case", ["nested-images", "linked-folder", "mac-leftovers", "rotated-photographs"])
+@pytest.mark.parametrize(
+    "case",
+    ["roboflow", "empty-path", "label-with-bom", "nested-images", "linked-folder", "mac-leftovers",
+     "rotated-photographs"],
+)  # fmt: skip
 def test_the_boxes_of_shared_cases(case, shared, tmp_path):
     spec = importlib.util.spec_from_file_location("make_cases", shared / "cases/make.py")
     cases = importlib.util.module_from_spec(spec)

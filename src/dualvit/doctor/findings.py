@@ -195,7 +195,8 @@ class Report:
             )
         lines += [f"note: {note}" for note in self.notes]
         pictures = sum(numbers["pictures"] for numbers in self.splits.values())
-        lines.append(f"{self.count(FAULT)} faults and {self.count(WARNING)} warnings in {pictures} pictures")
+        counted = ((self.count(FAULT), "fault"), (self.count(WARNING), "warning"), (pictures, "picture"))
+        lines.append("{} and {} in {}".format(*(f"{n} {word}{'s' * (n != 1)}" for n, word in counted)))
         return "\n".join(lines)
 
 
