@@ -1,5 +1,6 @@
 """Files are old or new, never a part."""
 
+import json
 import os
 
 import pytest
@@ -27,3 +28,11 @@ def test_json(tmp_path):
     write_atomic(tmp_path / "b.json", '{"cut": ')
     assert read_json(tmp_path / "b.json") is None
     assert read_json(tmp_path / "absent.json") is None
+
+
+def test_names_that_are_no_utf8_can_be_written(tmp_path):
+    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
+    write_atomic(tmp_path / "text", name)
+    assert (tmp_path / "text").read_text() == "caf\\udce9.jpg"
+    write_json(tmp_path / "json", {"file": name})
+    assert json.loads((tmp_path / "json").read_text()) == {"file": name}

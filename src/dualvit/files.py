@@ -81,9 +81,12 @@ def atomic_folder(place: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part."""
+    """Write a file so that a kill, a power cut or a full disk leaves the old one or the new one, never a part.
+
+    Of a text, names of files that are no UTF-8 are written as `writable` escapes them.
+    """
     with atomic(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(writable(content).encode() if isinstance(content, str) else content)
 
 
 def writable(text: str) -> str:
@@ -124,7 +127,7 @@ def free_paths(folder: Path, *names: str) -> list[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole; NaN becomes null."""
-    write_atomic(path, writable(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str)) + "\n")
+    write_atomic(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The doctor on the YOLO layout: every planted fault is found, and nothing else; the command, its page and its JSON."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ PLANTED = {
     "unreadable": 1, "bomb": 1, "absent": 1, "bad-label": 10, "label-without-picture": 1, "outside": 2, "empty": 1,
     "duplicate-object": 1, "two-classes": 1, "crossing": 1, "duplicate-across": 1, "near-across": 1,
     "duplicate-disagrees": 1, "only-in-val": 1, "duplicate-within": 1, "near-within": 1, "picture-without-label": 1,
-    "same-label-file": 1, "not-a-picture": 1, "tiny": 10, "rotated": 1, "extreme": 1, "no-objects": 1,
+    "same-label-file": 1, "not-a-picture": 2, "tiny": 10, "rotated": 1, "extreme": 1, "no-objects": 1,
     "only-in-train": 1,
 }  # fmt: skip
 
@@ -78,6 +79,7 @@ def planted(tmp_path_factory):
     write(root, "train/stem.jpg", BOX, 35)
     write(root, "train/stem.png", BOX, 36)
     (root / "images/train/notes.psd").write_bytes(b"8BPS")
+    os.mkfifo(root / "images/train/pipe.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6
     write(root, "train/rotated.jpg", "0 0.625 0.375 0.25 0.25", 37)

@@ -54,6 +54,8 @@ def left_out(items: Iterable[Item]) -> Iterator[Finding]:
     known = {item.file for item in items}
     for folder in sorted({file.parent for file in known}):
         for file in sorted(folder.iterdir()):
-            ignored = file.suffix.lower() in (*SUFFIXES, *BESIDE, "") or file.name.startswith(".")
-            if not ignored and file not in known and file.is_file():
+            suffix = file.suffix.lower()
+            picture = suffix in SUFFIXES and file.is_file()  # which a pipe is not
+            ignored = picture or suffix in (*BESIDE, "") or file.name.startswith(".")
+            if not ignored and file not in known and not file.is_dir():
                 yield Finding("not-a-picture", f"{file} is no picture that the readers take", (file,))
