@@ -94,6 +94,7 @@ def _script(file, words):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.syspath_prepend(file.parent)  # as Python does
         with pytest.raises(Understood):
             runpy.run_path(str(file), run_name="__main__")
 
