@@ -128,3 +128,18 @@ def test_a_thin_picture_of_a_class_is_named(tmp_path):
         YOLO("yolov8n-dualvit-cls.yaml").train(
             data=str(tmp_path), epochs=1, imgsz=32, device="cpu", workers=0, plots=False, project=str(tmp_path / "out")
         )
+
+
+def test_a_picture_beyond_the_limit_is_named_with_the_remedy(tmp_path, monkeypatch):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for name, side in (("ok", 32), ("large", 64)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"images/{name}.png")
+        (tmp_path / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    monkeypatch.setenv("DUALVIT_MAX_PIXELS", "2000")
+    with pytest.raises(InputError, match=r"1 of 2 train images .*large.png: it has 4096 pixels.*DUALVIT_MAX_PIXELS"):
+        YOLO("yolov8n-dualvit.yaml").train(
+            data=str(tmp_path / "data.yaml"), epochs=1, imgsz=32, device="cpu", workers=0, plots=False,
+            project=str(tmp_path / "out"),
+        )  # fmt: skip

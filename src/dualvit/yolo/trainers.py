@@ -23,6 +23,7 @@ from ultralytics.models import yolo
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
+from dualvit.data.images import why_refused
 from dualvit.errors import InputError
 from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
@@ -124,7 +125,7 @@ class DualTrainer:
             labels = labels_of(self.args.data, self.data, mode, bool(self.args.single_cls))
             files = img2label_paths(lost)
             labels.read_all((Path(picture), Path(file)) for picture, file in zip(lost, files, strict=True))
-            lost = [*labels.unreadable, *(str(picture) for picture, _ in labels.pairs)]
+            lost = [*labels.unreadable, *(why_refused(picture) or str(picture) for picture, _ in labels.pairs)]
         require_readable(self.args.data, mode, lost, len(listed))
         return dataset
 
