@@ -5,6 +5,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import runpy
 import shutil
 import socket
 import sys
@@ -90,15 +91,18 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def makers(shared):
+    """What makes each of the small data sets "as people have them", by its name in shared/cases/README.md."""
+    return runpy.run_path(str(shared / "cases/make.py"))["CASES"]
+
+
 @pytest.fixture
-def case(shared, tmp_path):
-    """Make one of the small data sets "as people have them", by its name in shared/cases/README.md."""
-    spec = importlib.util.spec_from_file_location("cases", shared / "cases" / "make.py")
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+def case(makers, tmp_path):
+    """Make one of these data sets, and return its folder."""
 
     def make(name: str) -> Path:
-        made.CASES[name](tmp_path / name)
+        makers[name](tmp_path / name)
         return tmp_path / name
 
     return make
@@ -186,3 +190,16 @@ def teacher_file(tmp_path_factory):
     torch.manual_seed(0)
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), file)
     return file
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """A data set in the YOLO layout: two pictures of 96x64 for each split, each with a box."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        for name in "ab":
+            Image.new("RGB", (96, 64)).save(tmp_path / "images" / split / f"{name}.png")
+            (tmp_path / "labels" / split / f"{name}.txt").write_text("0 0.375 0.375 0.25 0.25\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
+    return tmp_path

@@ -1,7 +1,6 @@
 """`dualvit data convert`: boxes and polygons come back as they were, and whatever is left out is said."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 
@@ -525,16 +524,12 @@ def test_the_command_says_what_it_did_and_what_comes_next(to, command, source, t
 
 
 @pytest.mark.parametrize(
-    "case",
+    "name",
     ["roboflow", "empty-path", "label-with-bom", "nested-images", "linked-folder", "mac-leftovers",
      "rotated-photographs"],
 )  # fmt: skip
-def test_the_boxes_of_shared_cases(case, shared, tmp_path):
-    spec = importlib.util.spec_from_file_location("make_cases", shared / "cases/make.py")
-    cases = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(cases)
-    cases.CASES[case](tmp_path / case)
-    assert run(tmp_path / case, tmp_path / "out", "coco").pictures == {"train": 4, "val": 4}
+def test_the_boxes_of_shared_cases(case, name, tmp_path):
+    assert run(case(name), tmp_path / "out", "coco").pictures == {"train": 4, "val": 4}
     read = read_coco(tmp_path / "out/annotations/instances_train2017.json", tmp_path / "out/train2017")
     for one in read.pictures:
         x1, y1, x2, y2 = one.boxes[0].round().astype(int)

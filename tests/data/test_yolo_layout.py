@@ -1,11 +1,9 @@
 """The YOLO layout as people have it: which pictures and boxes are found, what is left out and said, what stops."""
 
 import os
-import runpy
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dualvit.data.images import UnreadableError
 from dualvit.data.masks import draw_polygons, read_masks, read_polygons
@@ -17,33 +15,9 @@ from dualvit.errors import InputError, MissingFileError
 RED = [24, 16, 48, 32]  # the rectangle of the cases, in pixels
 
 
-@pytest.fixture
-def case(shared, tmp_path):
-    """Make one of the shared cases, and return its data.yaml."""
-
-    def make(name):
-        runpy.run_path(str(shared / "cases/make.py"))["CASES"][name](tmp_path / name)
-        return tmp_path / name / "data.yaml"
-
-    return make
-
-
-@pytest.fixture
-def layout(tmp_path):
-    """Two pictures of 96x64 for each split, each with a box."""
-    for split in ("train", "val"):
-        (tmp_path / "images" / split).mkdir(parents=True)
-        (tmp_path / "labels" / split).mkdir(parents=True)
-        for name in "ab":
-            Image.new("RGB", (96, 64)).save(tmp_path / "images" / split / f"{name}.png")
-            (tmp_path / "labels" / split / f"{name}.txt").write_text("0 0.375 0.375 0.25 0.25\n")
-    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
-    return tmp_path
-
-
 @pytest.mark.parametrize("name", ["roboflow", "empty-path", "nested-images", "label-with-bom", "linked-folder"])
 def test_every_box_of_a_case_is_found_as_box_and_as_mask(case, name):
-    yaml = case(name)
+    yaml = case(name) / "data.yaml"
     masks = read_masks(yaml)
     for split in ("train", "val"):
         found = read_yolo(yaml, split)
@@ -71,7 +45,7 @@ def test_every_box_of_a_case_is_found_as_box_and_as_mask(case, name):
     ],
 )  # fmt: skip
 def test_a_case_in_which_nothing_can_be_learnt_stops(case, name, words):
-    yaml = case(name)
+    yaml = case(name) / "data.yaml"
     layout = read_layout(yaml)
     for split, use in (("train", "train on"), ("val", "validate on")):
         with pytest.raises(InputError) as error:

@@ -1,7 +1,6 @@
 """Recipes, YOLO and comparisons find and say the same of labels in the YOLO layout, and share a reader."""
 
 import os
-import runpy
 import shutil
 import sys
 from inspect import unwrap
@@ -33,25 +32,11 @@ class Begins(Exception):
 
 
 @pytest.fixture(scope="module")
-def cases(shared, tmp_path_factory):
+def cases(makers, tmp_path_factory):
     root = tmp_path_factory.mktemp("cases")
-    made = runpy.run_path(str(shared / "cases/make.py"))
     for name in ("roboflow", "nested-images", "no-label-matches", "labels-in-pixels"):
-        made["CASES"][name](root / name)
+        makers[name](root / name)
     return root
-
-
-@pytest.fixture
-def one(tmp_path):
-    """A data set of two pictures for each split, each with a box."""
-    for split in ("train", "val"):
-        (tmp_path / "images" / split).mkdir(parents=True)
-        (tmp_path / "labels" / split).mkdir(parents=True)
-        for name in "ab":
-            Image.new("RGB", (96, 64)).save(tmp_path / "images" / split / f"{name}.png")
-            (tmp_path / "labels" / split / f"{name}.txt").write_text("0 0.375 0.375 0.25 0.25\n")
-    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
-    return tmp_path
 
 
 def recipe(task):
@@ -145,14 +130,14 @@ def test_all_stop_before_anything_is_trained(cases, tmp_path, reader, name, word
 
 
 @pytest.mark.parametrize("yaml", ["names: [a, b]\nnc: 3", "names: {1: a, 2: b}", ""])
-def test_all_say_the_same_of_a_data_yaml(one, tmp_path, yaml):
-    (one / "data.yaml").write_text(f"train: images/train\nval: images/val\n{yaml}\n")
+def test_all_say_the_same_of_a_data_yaml(layout, tmp_path, yaml):
+    (layout / "data.yaml").write_text(f"train: images/train\nval: images/val\n{yaml}\n")
     told = set()
     for reader in READERS.values():
         with pytest.raises(InputError) as error:
-            reader(one / "data.yaml", tmp_path)
+            reader(layout / "data.yaml", tmp_path)
         told.add(str(error.value))
-    assert len(told) == 1 and str(one / "data.yaml") in told.pop()
+    assert len(told) == 1 and str(layout / "data.yaml") in told.pop()
 
 
 def test_roboflow_trains_with_yolo_on_the_red_rectangle(cases, tmp_path):
@@ -189,35 +174,36 @@ def test_the_commands_end_with_1(cases, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("reader", ["yolo train", "compare with yolo"])
-def test_yolo_stops_at_a_label_file_that_cannot_be_read(one, tmp_path, reader):
-    (one / "labels/train/b.txt").write_text("0 36 24 24 16\n5 0.5 0.5 0.1 0.1\n")
+def test_yolo_stops_at_a_label_file_that_cannot_be_read(layout, tmp_path, reader):
+    (layout / "labels/train/b.txt").write_text("0 36 24 24 16\n5 0.5 0.5 0.1 0.1\n")
     with pytest.raises(InputError) as error:
-        READERS[reader](one / "data.yaml", tmp_path / "out")
+        READERS[reader](layout / "data.yaml", tmp_path / "out")
     assert str(error.value) == (
-        f"data {one}/data.yaml: 1 of 2 train images or their labels cannot be read: {one}/labels/train/b.txt, line 1 "
-        "has the coordinate 36; give shares of width and height, 0 to 1; repair or remove them"
+        f"data {layout}/data.yaml: 1 of 2 train images or their labels cannot be read: "
+        f"{layout}/labels/train/b.txt, line 1 has the coordinate 36; "
+        "give shares of width and height, 0 to 1; repair or remove them"
     )
 
 
 @pytest.mark.parametrize("task", ["detect", "semantic"])
-def test_recipes_go_on_without_the_picture_and_list_it(one, tmp_path, task):
-    (one / "labels/train/b.txt").write_text("5 0.5 0.5 0.1 0.1\n")
-    data = kind(task).DataType(load_recipe(f"laptop-{task}", [f"data.root={one}/data.yaml"]), tmp_path)
+def test_recipes_go_on_without_the_picture_and_list_it(layout, tmp_path, task):
+    (layout / "labels/train/b.txt").write_text("5 0.5 0.5 0.1 0.1\n")
+    data = kind(task).DataType(load_recipe(f"laptop-{task}", [f"data.root={layout}/data.yaml"]), tmp_path)
     assert (len(data.train_data()), len(data.val_data())) == (1, 2)
-    line = f"{one}/labels/train/b.txt, line 1 has class 5; data.yaml names 0 to 1"
+    line = f"{layout}/labels/train/b.txt, line 1 has class 5; data.yaml names 0 to 1"
     assert data.skipped.lines() == [line] == (tmp_path / "unreadable.txt").read_text().splitlines()
-    strict = load_recipe(f"laptop-{task}", [f"data.root={one}/data.yaml", "data.unreadable=0"])
+    strict = load_recipe(f"laptop-{task}", [f"data.root={layout}/data.yaml", "data.unreadable=0"])
     with pytest.raises(InputError, match=rf"{line}; 0 others could not be read either, and data\.unreadable allows 0"):
         kind(task).DataType(strict, None).train_data()
 
 
-def test_a_box_beside_a_polygon_is_a_box_for_all(one):
+def test_a_box_beside_a_polygon_is_a_box_for_all(layout):
     """Ultralytics would leave the file out, or in old versions take the box's numbers for two corners."""
-    file = one / "labels/train/a.txt"
+    file = layout / "labels/train/a.txt"
     file.write_text("\ufeff0 0.375 0.375 0.25 0.25\n1 0.1 0.1 0.6 0.1 0.6 0.5\n")
     stock = unwrap(dataset.verify_image_label)
     rest = [False] if "single_cls" in stock.__code__.co_varnames else []
-    answer = dataset.verify_image_label((str(one / "images/train/a.png"), str(file), "", False, 2, 0, 0, *rest))
+    answer = dataset.verify_image_label((str(layout / "images/train/a.png"), str(file), "", False, 2, 0, 0, *rest))
     boxes, segments, corrupt = answer[1], answer[3], answer[8]
     assert not corrupt and len(segments) == 2
     assert torch.allclose(torch.tensor(boxes), torch.tensor([[0, 0.375, 0.375, 0.25, 0.25], [1, 0.35, 0.3, 0.5, 0.4]]))
@@ -227,42 +213,42 @@ def test_a_box_beside_a_polygon_is_a_box_for_all(one):
         read_objects(file, 2)
 
 
-def test_a_cache_that_leaves_files_out_is_made_again(one, tmp_path):
+def test_a_cache_that_leaves_files_out_is_made_again(layout, tmp_path):
     """An Ultralytics without our reader wrote it."""
-    file = one / "labels/train/a.txt"
+    file = layout / "labels/train/a.txt"
     file.write_text("0 0.375 0.375 0.25 0.25\n1 0.1 0.1 0.6 0.1 0.6 0.5\n")
     wrapped = dataset.verify_image_label
     dataset.verify_image_label = unwrap(wrapped)
     try:
         with pytest.raises(InputError, match=r"1 of 2 train images or their labels cannot be read: .*a\.png"):
-            begins(one / "data.yaml", tmp_path / "out")
+            begins(layout / "data.yaml", tmp_path / "out")
     finally:
         dataset.verify_image_label = wrapped
-    assert trained(one / "data.yaml", tmp_path / "out") == (2, 2)
+    assert trained(layout / "data.yaml", tmp_path / "out") == (2, 2)
 
 
-def test_places_that_recipes_find_are_found_by_yolo(one, tmp_path, monkeypatch):
+def test_places_that_recipes_find_are_found_by_yolo(layout, tmp_path, monkeypatch):
     """A `path` from the YAML's folder, a list without ./ from there, and a linked folder beside its labels."""
-    (one / "sub").mkdir()
+    (layout / "sub").mkdir()
     for name in ("images", "labels"):
-        (one / name).rename(one / "sub" / name)
-    (one / "sub/images/val").rename(one / "elsewhere")
-    (one / "sub/images/val").symlink_to(one / "elsewhere")
-    (one / "sub/list.txt").write_text("images/train/a.png\nimages/train/b.png\n")
-    (one / "data.yaml").write_text("path: sub\ntrain: list.txt\nvalidation: images/val\nnames: [a, b]\n")
+        (layout / name).rename(layout / "sub" / name)
+    (layout / "sub/images/val").rename(layout / "elsewhere")
+    (layout / "sub/images/val").symlink_to(layout / "elsewhere")
+    (layout / "sub/list.txt").write_text("images/train/a.png\nimages/train/b.png\n")
+    (layout / "data.yaml").write_text("path: sub\ntrain: list.txt\nvalidation: images/val\nnames: [a, b]\n")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     for reader in READERS.values():
-        assert reader(one / "data.yaml", tmp_path / "out") in ((2, 2), None)
-    shutil.rmtree(one / "elsewhere")
+        assert reader(layout / "data.yaml", tmp_path / "out") in ((2, 2), None)
+    shutil.rmtree(layout / "elsewhere")
     for reader in READERS.values():
         with pytest.raises(MissingFileError, match=f"no images at .*{os.sep}sub/images/val"):
-            reader(one / "data.yaml", tmp_path / "out")
+            reader(layout / "data.yaml", tmp_path / "out")
 
 
-def test_images_that_only_recipes_read_are_named(one, caplog):
-    Image.new("RGB", (96, 64)).save(one / "images/train/c.ppm")
-    (one / "labels/train/c.txt").write_text("")
-    require_labels("mine", read_data(one / "data.yaml"), "train", "detect")
-    line = f"train: 1 of 3 images have a format that Ultralytics leaves out: {one}/images/train/c.ppm"
+def test_images_that_only_recipes_read_are_named(layout, caplog):
+    Image.new("RGB", (96, 64)).save(layout / "images/train/c.ppm")
+    (layout / "labels/train/c.txt").write_text("")
+    require_labels("mine", read_data(layout / "data.yaml"), "train", "detect")
+    line = f"train: 1 of 3 images have a format that Ultralytics leaves out: {layout}/images/train/c.ppm"
     assert [record.message.rpartition("mine ")[2] for record in caplog.records if "mine" in record.message] == [line]

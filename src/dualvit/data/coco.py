@@ -115,11 +115,19 @@ def read_coco(file: str | Path, folder: str | Path) -> Coco:
     file, folder = Path(file), Path(folder)
     if not file.is_file():
         raise MissingFileError(f"no annotations at {file}; give data.root, data.train_json and data.val_json")
+    return from_content(content_of(file), folder, str(file), look=True)
+
+
+def content_of(file: Path) -> Any:
+    """Return what a json holds.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
-        content = json.loads(file.read_bytes())
+        return json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not valid JSON: {error}") from None
-    return from_content(content, folder, str(file), look=True)
 
 
 def from_content(content: Any, folder: Path, name: str, look: bool = False) -> Coco:
@@ -200,17 +208,26 @@ def _rows(content: Any, part: str, name: str) -> list[Any]:
     return rows
 
 
+def id_text(value: Any) -> str:
+    """Return an id as a text, the same for 1, 1.0 and "1": tools write one id in several ways.
+
+    Example:
+        >>> id_text(1.0), id_text("1")
+        ('1', '1')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _key(value: Any) -> str:
-    """An id as a text, the same for 1, 1.0 and "1": tools write one id in several ways.
+    """An id as a text.
 
     Raises:
         FaultError: it is none.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    whole = isinstance(value, float) and value.is_integer()
+    if isinstance(value, bool) or not (whole or isinstance(value, int | str)):
         raise FaultError(f"has the id {value!r}, which is neither a number nor a text")
-    return str(value)
+    return id_text(value)
 
 
 def _categories(

@@ -19,6 +19,7 @@ from dualvit.data.images import SIDEWAYS, SUFFIXES, TURNS, UnreadableError, orie
 from dualvit.data.layouts import FORMS, Labelled, Place, Splits, form_of, read_place
 from dualvit.data.listing import free_names
 from dualvit.data.notes import Notes
+from dualvit.data.outlines import NEAR, is_near
 from dualvit.data.polygons import Points, rings, upright
 from dualvit.data.writers import WRITERS, Example, Examples, Thing
 from dualvit.errors import InputError, MissingFileError
@@ -26,7 +27,6 @@ from dualvit.files import atomic_folder, cannot
 
 Progress = Callable[[int, int], None]
 Size = tuple[int, int]  # width and height
-NEAR = 1  # pixels by which sizes and boxes may be off: by rounding, they often are
 ABSENT = {
     "train": "there are no pictures to train on, which most commands need",
     "val": "there are no pictures to validate on; --val 0.2 sets a fifth of the training pictures apart",
@@ -158,7 +158,7 @@ def _examples(found: list[Labelled], classes: tuple[str, ...], place: Place) -> 
             place.notes.add("pictures that cannot be read are left out", error)
             continue
         said = one.size or (width, height)
-        if place.form == "coco" and said != (height, width) and _off(said, (width, height)) > NEAR:
+        if place.form == "coco" and said != (height, width) and not is_near(said, (width, height)):
             place.notes.add("pictures have another size than their annotations say, and are left out", one.file.name)
             continue
         examples.append(Example(one.file, one.file.name, width, height, _things(one, (width, height), labels, place)))
@@ -171,7 +171,7 @@ def _things(one: Labelled, actual: Size, labels: dict[str, int], place: Place) -
     turn = orientation_of(one.file) if size != actual and size == actual[::-1] else 1
     if turn in SIDEWAYS:
         notes.add("photographs were labelled sideways, as they are stored, and their labels are turned", one.file.name)
-    elif _off(size, actual) > NEAR:
+    elif not is_near(size, actual):
         notes.add("pictures have another size than their labels say, which are scaled", one.file.name)
     else:
         size = actual
@@ -195,11 +195,6 @@ def _things(one: Labelled, actual: Size, labels: dict[str, int], place: Place) -
         marks = bool(thing.get("iscrowd")), bool(thing.get("difficult"))
         things.append(Thing(labels[thing["name"]], box4, outline, float(area), *marks))
     return tuple(things)
-
-
-def _off(size: Size, other: Size) -> int:
-    """By how many pixels two sizes differ."""
-    return max(abs(mine - yours) for mine, yours in zip(size, other, strict=True))
 
 
 def _holds(box: Points) -> bool:

@@ -1,12 +1,12 @@
 """COCO's layout for the doctor: each image or annotation that cannot be used is a finding, and the reading goes on."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dualvit.data.coco import content_of, id_text
 from dualvit.data.images import pictures_in
 from dualvit.doctor.findings import Finding
 from dualvit.doctor.sets import DataSet, Item, Thing
@@ -42,8 +42,8 @@ def read_coco_set(root: Path, files: dict[str, tuple[Path, Path]]) -> DataSet:
     known: dict[str, int] = {}
     for split, (file, folder) in files.items():
         content = _json(file)
-        categories = sorted(content["categories"], key=lambda one: _key(one.get("id")).zfill(12))
-        named = {_key(one.get("id")): str(one.get("name")) for one in categories}
+        categories = sorted(content["categories"], key=lambda one: id_text(one.get("id")).zfill(12))
+        named = {id_text(one.get("id")): str(one.get("name")) for one in categories}
         if not data.classes:
             data.classes = tuple(named.values())
             known = {key: index for index, key in enumerate(named)}
@@ -69,21 +69,13 @@ def read_coco_set(root: Path, files: dict[str, tuple[Path, Path]]) -> DataSet:
     return data
 
 
-def _key(value: Any) -> str:
-    """An id as a text, the same for 1, 1.0 and "1": tools write one id in several ways."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _json(file: Path) -> dict[str, Any]:
     """The json of COCO's format.
 
     Raises:
         ValueError: it is none.
     """
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not valid JSON: {error}") from None
+    content: dict[str, Any] = content_of(file)
     for key in ("images", "categories", "annotations"):
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -96,7 +88,7 @@ def _items(
 ) -> dict[str, Item]:  # fmt: skip
     items: dict[str, Item] = {}
     for image in content["images"]:
-        key, name = _key(image.get("id")), image.get("file_name")
+        key, name = id_text(image.get("id")), image.get("file_name")
         if image.get("id") is None or not isinstance(name, str):
             findings.append(Finding("bad-label", f"{file}: an image without id or file_name: {image}"[:200], (), split))
             continue
@@ -114,7 +106,7 @@ def _add(
 ) -> None:  # fmt: skip
     """Add an annotation to its picture, or what is wrong with it to the findings."""
     place = f"annotation {one.get('id')}"
-    item = items.get(_key(one.get("image_id")))
+    item = items.get(id_text(one.get("image_id")))
     if item is None:
         message = f"{file}: {place} is of image {one.get('image_id')}, which is not among its images"
         findings.append(Finding("label-without-picture", message))
@@ -129,13 +121,13 @@ def _add(
     shape = one.get("segmentation") or None
     single = isinstance(shape, list) and len(shape) == 1
     outline = np.array(shape[0], np.float64).reshape(-1, 2) if single else None  # type: ignore[index]
-    thing = Thing(known[_key(one["category_id"])], (x, y, x + width, y + height), outline, place, shape)
+    thing = Thing(known[id_text(one["category_id"])], (x, y, x + width, y + height), outline, place, shape)
     item.things.append(thing)
 
 
 def _wrong(one: dict[str, Any], known: dict[str, int]) -> str:
     """What is wrong with an annotation; nothing if it can be used."""
-    if _key(one.get("category_id")) not in known:
+    if id_text(one.get("category_id")) not in known:
         return f"is of category {one.get('category_id')}, and the categories are {', '.join(map(str, known))[:80]}"
     box = one.get("bbox")
     if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and v == v for v in box)):

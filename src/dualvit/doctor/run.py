@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dualvit.data.images import SIDEWAYS
+from dualvit.data.outlines import is_near
 from dualvit.doctor import labels
 from dualvit.doctor.duplicates import exact_groups, near_groups
 from dualvit.doctor.findings import Finding, Histogram, Report, in_order
@@ -135,7 +136,7 @@ def _pictures(data: DataSet, looks: Sequence[Look]) -> Iterator[Finding]:
             yield Finding("extreme", f"{item.file} has {width}x{height} pixels", *about)
         stored = (height, width) if look.orientation in SIDEWAYS else (width, height)
         said = item.said
-        if said and all(max(abs(said[0] - w), abs(said[1] - h)) > 1 for w, h in ((width, height), stored)):
+        if said and not (is_near(said, (width, height)) or is_near(said, stored)):
             what = f"has {width}x{height} pixels, and {item.source.name} says {said[0]}x{said[1]}"
             yield Finding("size-differs", f"{item.file} {what}", *about)
 
