@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 import dualvit
 from dualvit.data import images
-from dualvit.data.images import middle, open_mask, open_rgb, pictures_in, read_folders, require_short, size_of
+from dualvit.data.folders import read_folders
+from dualvit.data.images import middle, open_mask, open_rgb, pictures_in, require_short, size_of
 from dualvit.data.masks import read_rgb
 from dualvit.errors import InputError
 

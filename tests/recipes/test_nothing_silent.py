@@ -13,7 +13,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from safetensors.torch import save_file
 
-from dualvit.data.images import read_folders
+from dualvit.data.folders import read_folders
 from dualvit.lone import take_lone_values
 from dualvit.models import create_model
 from dualvit.recipes.classify.evaluate import Look, Source

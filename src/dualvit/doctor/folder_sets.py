@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from dualvit.data.images import pictures_in, read_split
+from dualvit.data.folders import read_split
+from dualvit.data.images import pictures_in
 from dualvit.doctor.findings import Finding
 from dualvit.doctor.sets import PARTS, DataSet, Item
 from dualvit.errors import DualViTError, MissingFileError

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dualvit.backbones.maps import moments
-from dualvit.data.images import Sample, open_rgb, read_folders
+from dualvit.data.folders import Sample, read_folders
+from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
 from dualvit.recipes.checks import require_maps

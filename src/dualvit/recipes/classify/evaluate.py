@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from dualvit.backbones.maps import moments
-from dualvit.data.images import Sample, read_folders, read_split
+from dualvit.data.folders import Sample, read_folders, read_split
 from dualvit.errors import InputError
 from dualvit.files import free_paths, write_atomic, write_json
 from dualvit.locks import only_writer

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dualvit.data.images import read_folders
+from dualvit.data.folders import read_folders
 from dualvit.data.label_maps import INDEX, compact, place, write_index, write_map
 from dualvit.errors import InputError
 from dualvit.files import read_json
