@@ -101,7 +101,8 @@ def swept(args: argparse.Namespace, out: Path, data: Path, name: str, spec: dict
     """Return a row's score at each rate, with rates added while the best one stands at an end."""
     rates = LOWER.get(name, RATES)
     while True:
-        found = compare(args, out / f"sweep-{name}", data, [at(spec, name, rate) for rate in rates], [0])
+        models = [at(spec, name, rate) for rate in rates]
+        found = compare(args, out / f"sweep-{name}", data, models, [0], args.sweep_epochs)
         scores = {
             rate: row["accuracy"] for rate in rates for row in found["rows"] if row["label"] == f"{name} {rate:g}"
         }
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--task", default="detect", choices=("detect", "segment"))
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--sweep-epochs", type=int, default=0, help="of the runs that choose a rate; as --epochs")
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--at", nargs="*", default=[], metavar="ROW=RATE", help="rates known before, with no sweep")
@@ -149,7 +151,8 @@ def main() -> None:
         models = [at(specs[row], row, best[row]) for row in specs if row != "imagenet"]
         found = compare(args, out / f"final-{percent}", data, models, args.seeds, epochs)
         parts_of_labels[percent] = {"epochs": epochs, "rows": found["rows"]}
-    table = {"data": name, "task": args.task, "epochs": args.epochs, "image_size": args.image_size,
+    table = {"data": name, "task": args.task, "epochs": args.epochs,
+             "epochs of a sweep": args.sweep_epochs or args.epochs, "image_size": args.image_size,
              "minutes of pretraining": args.minutes, "teacher": args.teacher_name, "rival": args.rival,
              "rates": {row: {f"{rate:g}": score for rate, score in scores.items()} for row, scores in sweeps.items()},
              "fractions": parts_of_labels, "metric": final["metric"], "rows": final["rows"],
