@@ -132,6 +132,7 @@ def train(args: argparse.Namespace, data: Path, name: str, seed: int) -> Path:
             "seed": seed, "batch": args.batch, "workers": 0, "plots": False, "val": False, "project": folder.parent,
             "name": name, "exist_ok": True, "cache": True, "verbose": False, "device": args.device,
         }  # fmt: skip
+        settings |= {"weights": args.weights.resolve()} if args.weights else {}
         words = [f"{key}={value}" for key, value in settings.items()]
         with (args.out / f"{name}.log").open("w") as log:
             command = [sys.executable, "-m", "dualvit", "yolo", "detect", "train", *words]
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", type=Path, help="what the backbones begin with, such as of `dualvit pretrain`")
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="of the models that are scored, such as 0 1 2")
     parser.add_argument("--name", default="nuclei", help="the result is docs/results/doctor-NAME.json")
     args = parser.parse_args()
@@ -225,7 +227,8 @@ def main() -> None:
     planted = read_json(args.out / "planted.json") or plant(args.data, args.out, args.share)
     found, rows = ranking(args, planted)
     result = {
-        "settings": {key: value for key, value in vars(args).items() if key not in ("data", "out")},
+        "settings": {key: value for key, value in vars(args).items() if key not in ("data", "out")}
+        | {"weights": args.weights and args.weights.name},
         "ranking": found,
     }
     print(json.dumps(found, indent=1), flush=True)

@@ -47,16 +47,17 @@ def test_summary(summary):
     assert summary.reference == "slow" and slow.reference and slow.difference is None
     assert fast.difference.mean == pytest.approx(-0.1)
     assert fast.pareto_macs and slow.pareto_macs
-    assert len(summary.sentences) == 1
+    assert len(summary.sentences) == 2
+    assert summary.sentences[1].startswith("A true difference of less than 0.7 points would mostly go unseen")
     assert summary.sentences[0].startswith("fast <1> is 10.0 points below slow")
 
 
 def test_a_report_is_readable(summary):
-    head, slow, fast, line = str(summary).splitlines()
+    head, slow, fast, *lines = str(summary).splitlines()
     assert head.split()[:3] == ["model", "top-1", "best"]
     assert slow.startswith("slow      81.0 ± 1.0  85.0  reference")
     assert fast.startswith("fast <1>  71.0 ± 1.0") and "-10.0 (" in fast
-    assert line == summary.sentences[0]
+    assert lines == summary.sentences
 
 
 def test_markdown(summary):

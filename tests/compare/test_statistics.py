@@ -1,8 +1,10 @@
 """Statistics in numbers that can be looked up."""
 
+import random
+
 import pytest
 
-from dualvit.compare.statistics import mean_and_spread, paired, pareto, sentence
+from dualvit.compare.statistics import against, mean_and_spread, paired, pareto, sentence, visible
 
 
 def test_spread_is_the_sample_standard_deviation():
@@ -42,6 +44,53 @@ def test_sentences():
     assert open_.startswith("a is 5.0 points below b")
     assert open_.endswith("the seeds do not tell them apart.")
     assert sentence("a", "b", paired({0: 0.4, 1: 0.6}, {0: 0.4, 1: 0.6})).startswith("a is as good as b")
+
+
+def test_holms_intervals():
+    """Two comparisons: the clearer one is held against 0.025, t(0.9875, 2) = 6.2053, the other against 0.05."""
+    values = {
+        "r": {0: 0.0, 1: 0.0, 2: 0.0}, "a": {0: 0.09, 1: 0.10, 2: 0.11}, "b": {0: 0.0, 1: 0.02, 2: 0.04},
+    }  # fmt: skip
+    found = against(values, "r", fixed=True)
+    assert found["a"].high - found["a"].mean == pytest.approx(6.2053 * 0.01 / 3**0.5, rel=1e-4)
+    assert found["b"].high - found["b"].mean == pytest.approx(4.302653 * 0.02 / 3**0.5, rel=1e-4)
+    assert found["a"].clear and not found["b"].clear
+    assert {one.comparisons for one in found.values()} == {2}
+
+
+def test_after_the_first_that_fails_none_is_clear():
+    """b alone would pass at 0.05; but the clearer a fails at 0.025, and b cannot pass where a did not."""
+    a, b = ({seed: mean + step for seed, step in enumerate((-0.01, 0.0, 0.01))} for mean in (0.0355, 0.0350))
+    zero = dict.fromkeys(range(3), 0.0)
+    assert paired(a, zero).clear and paired(b, zero).clear
+    assert not any(one.clear for one in against({"r": zero, "a": a, "b": b}, "r", fixed=True).values())
+
+
+def test_a_reference_that_was_chosen_by_its_score_counts_all_pairs():
+    values = {label: {0: value, 1: value + 0.01} for label, value in zip("abcd", (0.1, 0.2, 0.3, 0.4), strict=True)}
+    assert {one.comparisons for one in against(values, "d", fixed=False).values()} == {6}
+    assert {one.comparisons for one in against(values, "d", fixed=True).values()} == {3}
+
+
+def test_equal_models_have_no_winner():
+    """Of 200 reports on four equal models, at most one in 20 names a winner, within what chance allows."""
+    draw, false = random.Random(0), 0
+    for _ in range(200):
+        values = {label: {seed: draw.gauss(0.5, 0.01) for seed in range(3)} for label in "abcd"}
+        best = max(values, key=lambda label: sum(values[label].values()))
+        false += any(one.clear for one in against(values, best, fixed=False).values())
+    assert false <= 16  # 10 are expected at most; 17 or more have a probability of 0.03
+
+
+def test_the_smallest_difference_that_is_seen():
+    """By simulation: a true difference of that size is clear in four of five trials."""
+    draw, seen = random.Random(1), 0
+    size = visible([paired({0: 0.0, 1: 0.01, 2: 0.02, 3: 0.03}, dict.fromkeys(range(4), 0.0))])
+    spread = 0.01 * (5 / 3) ** 0.5
+    for _ in range(300):
+        seen += paired({seed: draw.gauss(size, spread) for seed in range(4)}, dict.fromkeys(range(4), 0.0)).clear
+    assert 0.74 < seen / 300 < 0.86
+    assert visible([paired({0: 1.0}, {0: 2.0})]) is None
 
 
 def test_pareto():

@@ -32,9 +32,11 @@ class Engine(Protocol):
 
     Attributes:
         skipped: What the last training could not read and left out, a line each.
+        digests: Of the last training: `weights` at its end, and its first `batch`, unless it went on from a state.
     """
 
     skipped: list[str]
+    digests: dict[str, str]
 
     def counts(self) -> tuple[int, int, int, list[str]]:
         """Return how many classes the data set has, how many pictures to train and validate on, and notes on it."""

@@ -4,14 +4,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dualvit.compare.settings import YoloSettings
+from dualvit.compare.settings import Sweep, YoloSettings
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import read_yaml
 from dualvit.recipes.checks import require_known, require_model
@@ -48,7 +48,9 @@ RENAMED = {  # settings that once stood in the first column of the YAML
     **{name.name: ("", name.name) for name in fields(YoloSettings) if name.name.startswith(("mosaic", "fl", "hsv"))},
 }  # fmt: skip
 UNPRINTED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that a table or a picture cannot show
-LONGEST = 240  # of the 255 bytes that a file's name may have, the rest is the seed's
+LONGEST = 220  # of the 255 bytes that a file's name may have, the rest is the rate's and the seed's
+RATES = {"recipe": "optimizer.lr", "yolo": "lr0"}  # what each engine calls the learning rate
+NULL_SEEDS = 10**6  # the null row's seeds are its model's, and so much more
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10**6)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -63,12 +65,14 @@ class Entry:
         label: What tables and pictures call it.
         options: Further arguments of `timm.create_model`, or of `dualvit.yolo.YOLO`.
         settings: Of its training alone, such as its own learning rate; dotted names.
+        seeds_from: Added to each seed; of the null row, which is a model under other seeds.
     """
 
     name: str
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds_from: int = 0
 
     @property
     def slug(self) -> str:
@@ -99,6 +103,8 @@ class Experiment:
         minutes: Equal wall-clock time for all, in training; or None.
         seeds: Each model is trained once with each.
         reference: The label that others are compared with; the best one if left out.
+        sweep: How each model's learning rate is chosen; None trains all at the rate of `settings`.
+        null_row: The label of a model that is trained once more, under other seeds: what two equals differ by.
         images: Pictures of the embedded data set.
         device: auto, cpu, cuda, or GPU numbers such as "0,1".
         jobs: Cells side by side on the CPU, or on each GPU.
@@ -121,6 +127,8 @@ class Experiment:
     minutes: Annotated[float, Field(strict=True, ge=1e-3, le=10**6)] | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     reference: str | None = None
+    sweep: Sweep | None = None
+    null_row: str | None = None
     images: Annotated[int, Field(strict=True, ge=20, le=10**6)] | None = None
     device: str = "auto"
     jobs: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
@@ -131,6 +139,22 @@ class Experiment:
     def metric(self) -> str:
         """The name of the score that models are ranked by."""
         return METRICS[self.engine, self.task]
+
+    @property
+    def rows(self) -> tuple[Entry, ...]:
+        """The models, and the null row."""
+        twice = (entry for entry in self.models if entry.label == self.null_row)
+        return (*self.models, *(replace(entry, label=self.null_label, seeds_from=NULL_SEEDS) for entry in twice))
+
+    @property
+    def null_label(self) -> str:
+        """What the null row is called."""
+        return f"{self.null_row} (again)"
+
+    @property
+    def rate_name(self) -> str:
+        """What the engine calls the learning rate."""
+        return RATES[self.engine]
 
     def training(self, entry: Entry | None = None) -> dict[str, Any]:
         """Settings of a training as its engine takes them, seed and device excepted.
@@ -170,12 +194,14 @@ class Experiment:
         own = ("engine", "task", "data", "images", "image_size", "batch", "epochs", "minutes")
         skipped = {*SAID_ABOVE, *own, "imgsz", "time", "title", "trainer.logger", "trainer.enable_progress_bar"}
         settings = {name: value for name, value in flat(self.training()).items() if name not in skipped}
-        return {name: getattr(self, name) for name in own} | settings
+        sweep = {"sweep": asdict(self.sweep)} if self.sweep else {}
+        return {name: getattr(self, name) for name in own} | sweep | settings
 
     def mapping(self) -> dict[str, Any]:
         """The experiment as its YAML would say it in full; `parse` reads it back."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
         plain |= {"models": [entry.mapping() for entry in self.models], "output": str(self.output)}
+        plain |= {"sweep": asdict(self.sweep)} if self.sweep else {}
         return {key: value for key, value in plain.items() if value is not None and not key.startswith("_")}
 
 
@@ -261,6 +287,8 @@ def parse(raw: Mapping[str, Any]) -> Experiment:
     for key in ("seeds", "imports"):
         if key in values and not isinstance(values[key], list | tuple):
             values[key] = [values[key]]
+    if values.get("sweep") in (True, False):
+        values["sweep"] = {} if values["sweep"] else None
     experiment: Experiment = typed(Experiment, values)
     _check(experiment)
     return experiment
@@ -373,6 +401,10 @@ def _check(experiment: Experiment) -> None:
     labels = [entry.label for entry in experiment.models]
     if experiment.reference is not None and experiment.reference not in labels:
         raise InputError(f"reference is {experiment.reference!r}, no label of a model; give one of {', '.join(labels)}")
+    if experiment.null_row is not None and experiment.null_row not in labels:
+        raise InputError(f"null_row is {experiment.null_row!r}, no label of a model; give one of {', '.join(labels)}")
+    if experiment.null_row is not None and experiment.null_label in labels:
+        raise InputError(f"a model has the label {experiment.null_label!r}, which is the null row's; give it another")
     for entry in experiment.models:
         if experiment.engine == "recipe" and entry.name.endswith((".yaml", ".yml")):
             raise InputError(f"model {entry.name} is Ultralytics'; give a timm name, or engine: yolo")

@@ -12,6 +12,7 @@ from dualvit.names import is_shards
 from dualvit.recipes.config import Recipe, kind, of_its_task
 from dualvit.recipes.progress import Listener, Row, clock
 from dualvit.recipes.run import fit
+from dualvit.seeds import digest
 
 
 class RecipeEngine:
@@ -34,6 +35,7 @@ class RecipeEngine:
             options = sized | dict(network.options)
             self.recipe = replace(self.recipe, network=replace(network, options=options))
         self.skipped: list[str] = []
+        self.digests: dict[str, str] = {}
 
     def counts(self) -> tuple[int, int, int, list[str]]:
         """Return how many classes the data set has, how many pictures to train and validate on, and notes on it."""
@@ -52,4 +54,5 @@ class RecipeEngine:
         """Train in `folder`/weights, or continue there; returns a row per validation."""
         task = fit(self.recipe, folder / "weights", listener)
         self.skipped = task.trainer.datamodule.skipped.lines()  # type: ignore[attr-defined]
+        self.digests = {"weights": digest(task.network.state_dict()), "batch": clock(task.trainer).first_batch}
         return clock(task.trainer).rows(task.history)

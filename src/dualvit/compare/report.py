@@ -15,7 +15,8 @@ from dualvit.bench.results import Latency
 from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.results import Cost, Costs, Machine, Result, count
-from dualvit.compare.statistics import Difference, mean_and_spread, paired, pareto, sentence
+from dualvit.compare.statistics import Difference, against, mean_and_spread, paired, pareto, sentence, visible
+from dualvit.compare.sweep import Swept
 from dualvit.files import write_atomic, write_json
 from dualvit.names import shortened
 
@@ -23,13 +24,22 @@ TEMPLATE = Path(__file__).parent / "report.html.jinja"
 NOTES = (
     "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
     "seeds. `best` is the best epoch's, which is chosen on the same pictures and so flatters every model.",
-    "Differences are taken seed by seed; their interval is Student's t. It speaks of chance in training, not of "
-    "other data, and with several comparisons in 20 one of the intervals is expected to miss.",
-    "Models without settings of their own have one learning rate. A difference says as much of which model that "
-    "rate suits as of the models: compare them at several rates. In YOLO, dualvit's own backbones take 8 times the "
-    "rate from scratch.",
+    "Differences are taken seed by seed; their interval is Student's t, made wider for the number of comparisons by "
+    "Holm's method: in 20 such reports on equal models one false winner is expected. If the reference was not named "
+    "beforehand, all pairs count as compared. The intervals speak of chance in training, not of other data.",
     "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it sees. Latency "
     'is the median of one picture\'s forward pass, the models in turn, on the machine of "latency on".',
+)
+
+
+ONE_RATE = (
+    "Models without settings of their own have one learning rate. A difference says as much of which model that "
+    "rate suits as of the models: give `sweep: true`, and each has its own. In YOLO, dualvit's own backbones take 8 "
+    "times the rate from scratch."
+)
+SWEPT = (
+    "Each model's learning rate is the best of those tried, with one seed, on a part of the training pictures; the "
+    "validation pictures had no part in the choice."
 )
 
 
@@ -84,6 +94,8 @@ class Report:
         cells: All results.
         wanted: How many cells the experiment has.
         failed: Those without a result.
+        visible: The smallest true difference that would be seen four times of five; None with one seed.
+        sweep: The rates that were tried for each model.
     """
 
     title: str
@@ -99,6 +111,8 @@ class Report:
     cells: list[Result]
     wanted: int
     failed: list[Failure] = field(default_factory=list)
+    visible: float | None = None
+    sweep: list[Swept] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return the table and the sentences as plain text."""
@@ -109,31 +123,66 @@ class Report:
 
 
 def summarise(
-    experiment: Experiment, data: DataSet, results: Sequence[Result], costs: Costs, failed: Sequence[Failure] = ()
-) -> Report:
+    experiment: Experiment, data: DataSet, results: Sequence[Result], costs: Costs, failed: Sequence[Failure] = (),
+    sweep: Sequence[Swept] = (),
+) -> Report:  # fmt: skip
     """Return everything that a report says, from the results of cells and the costs of models."""
     last: dict[str, dict[int, float]] = {}
-    for entry in experiment.models:
+    for entry in experiment.rows:
         if of_model := {r.seed: r.last for r in results if r.label == entry.label}:
             last[entry.label] = of_model
     means = {label: statistics.fmean(values.values()) for label, values in last.items()}
-    reference = experiment.reference if experiment.reference in means else max(means, key=lambda label: means[label])
+    models = {label: values for label, values in last.items() if label != experiment.null_label} or last
+    best = max(models, key=lambda label: means[label])
+    fixed = experiment.reference in models
+    reference = (experiment.reference or best) if fixed else best
     rows = [_row([r for r in results if r.label == label], costs.models[label]) for label in last]
     by_macs = pareto({row.label: (row.macs, row.accuracy) for row in rows})
     by_latency = pareto({row.label: (row.latency.median, row.accuracy) for row in rows})
     grain = 1 / data.val if experiment.task == "classify" else 0.0
+    differences = against(models, reference, fixed, grain)
+    sentences = [sentence(label, reference, difference) for label, difference in differences.items()]
+    null = _null(experiment, last, grain)
     for index, row in enumerate(rows):
-        known = row.label != reference
         rows[index] = replace(
-            row, reference=not known, difference=paired(last[row.label], last[reference], grain) if known else None,
+            row, reference=row.label == reference,
+            difference=null if row.label == experiment.null_label else differences.get(row.label),
             pareto_macs=row.label in by_macs, pareto_latency=row.label in by_latency,
         )  # fmt: skip
+    seen = visible(differences.values())
+    if seen is not None:
+        sentences.append(visible_sentence(seen))
+    if null is not None:
+        sentences.append(null_sentence(str(experiment.null_row), null))
     machine = Machine(**{f.name: getattr(costs, f.name) for f in fields(Machine)})
     return Report(
         experiment.output.name, experiment.engine, experiment.task, experiment.metric, experiment.mapping(), data,
-        reference, rows, [sentence(row.label, reference, row.difference) for row in rows if row.difference], machine,
-        list(results), len(experiment.models) * len(experiment.seeds), list(failed),
+        reference, rows, sentences, machine,
+        list(results), len(experiment.rows) * len(experiment.seeds), list(failed),
+        seen, list(sweep),
     )  # fmt: skip
+
+
+def _null(experiment: Experiment, last: dict[str, dict[int, float]], grain: float) -> Difference | None:
+    """The difference of the null row to the model that it is."""
+    if experiment.null_row not in last or experiment.null_label not in last:
+        return None
+    return paired(last[experiment.null_label], last[experiment.null_row], grain)
+
+
+def visible_sentence(seen: float) -> str:
+    """What so many seeds can see, in words."""
+    if seen >= 1:
+        return "With so few seeds, any true difference would mostly go unseen."
+    return f"A true difference of less than {100 * seen:.1f} points would mostly go unseen (80 % power)."
+
+
+def null_sentence(label: str, difference: Difference) -> str:
+    """What two trainings of one model differ by, in words."""
+    found = f"{label}, trained again under other seeds, differs from itself by {difference} points"
+    if difference.clear:
+        return f"{found}: more than its seeds explain, so trust no difference of this size."
+    return f"{found}: so much is chance."
 
 
 def _row(results: Sequence[Result], cost: Cost) -> Row:
@@ -248,9 +297,33 @@ def markdown(report: Report) -> str:
     lines.append("| --- |" + " ---: |" * (len(heads) - 1))
     lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     lines += ["", *(f"- {escaped(line)}" for line in report.sentences), "", "![accuracy against cost](plot.png)", ""]
+    if report.sweep:
+        heads, rows = sweep_rows(report)
+        lines += ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows] + [""]
     lines += [f"- failed: {escaped(item.cell)}: {escaped(item.message)}" for item in report.failed]
     lines += [f"- {key}: {escaped(value)}" for key, value in facts(report)]
-    return "\n".join([*lines, "", *(f"{note}\n" for note in NOTES)])
+    return "\n".join([*lines, "", *(f"{note}\n" for note in notes(report))])
+
+
+def notes(report: Report) -> list[str]:
+    """Return what the figures do not show."""
+    return [*NOTES, SWEPT if report.sweep else ONE_RATE]
+
+
+def sweep_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells of the table of rates: for each model the score at each rate, its best one marked."""
+    rates = sorted({rate for one in report.sweep for rate in (*one.scores, *one.failed)}, key=float)
+    rows = [[one.label, *(_at(one, rate) for rate in rates), f"{one.seconds / 60:.1f} min"] for one in report.sweep]
+    return ["learning rate", *rates, "time"], rows
+
+
+def _at(swept: Swept, rate: str) -> str:
+    if rate in swept.failed:
+        return "failed"
+    if rate not in swept.scores:
+        return ""
+    return f"{100 * swept.scores[rate]:.1f}" + ("*" if float(rate) == float(f"{swept.rate:g}") else "")
 
 
 def escaped(text: str) -> str:
@@ -273,6 +346,7 @@ def html(report: Report, svg: str) -> str:
     template = environment.from_string(TEMPLATE.read_text())
     return template.render(
         report=report, heads=heads, rows=rows, facts=facts(report), budget=budget_words(report.config),
-        notes=[note.replace("`", "") for note in NOTES], svg=Markup(svg[svg.index("<svg") :]),
+        notes=[note.replace("`", "") for note in notes(report)],
+        sweep=sweep_rows(report) if report.sweep else None, svg=Markup(svg[svg.index("<svg") :]),
         front=[row.label for row in report.rows if row.pareto_macs or row.pareto_latency],
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What an experiment's folder stores, typed; a file that says something else is one line."""
 
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -41,6 +42,7 @@ class Result(Machine):
         seconds: Of training.
         peak_memory: Bytes.
         skipped: What could not be read and was left out, a line each.
+        digests: Of the weights at the end, and of the first batch; empty for a cell that was stopped before.
     """
 
     label: str
@@ -55,6 +57,7 @@ class Result(Machine):
     seconds: Positive
     peak_memory: Count
     skipped: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return what the cell came to, in a line."""
@@ -97,6 +100,24 @@ class Progress:
     epochs: list[Row] = field(default_factory=list)
     progress: Share = 0.0
     seconds: Positive = 0.0
+
+
+def require_different_seeds(results: Sequence[Result]) -> None:
+    """Check that a model's seeds trained it in different ways: equal ones would pass for certainty.
+
+    Raises:
+        ValueError: two of its cells ended in the same weights, or began with the same pictures.
+    """
+    known: dict[tuple[str, str, str], Result] = {}
+    for result in results:
+        for what, value in result.digests.items():
+            other = known.setdefault((result.label, what, value), result) if value else result
+            if other is not result:
+                words = "ended in the same weights" if what == "weights" else "began with the same batch"
+                raise InputError(
+                    f"{result.label}: seeds {other.seed} and {result.seed} {words}, so they say nothing of chance; "
+                    "give augmentation or workers: 0, or one seed"
+                )
 
 
 def count(number: float) -> str:

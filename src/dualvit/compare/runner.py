@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,8 +23,9 @@ from rich.text import Text
 from dualvit.compare.engine import MODULES, DataSet, check_models, import_modules, prepare_data, require
 from dualvit.compare.experiment import Entry, Experiment, load
 from dualvit.compare.processes import failure, preload, spawn, stop
-from dualvit.compare.results import Costs, Kept, Progress, Result, read
+from dualvit.compare.results import Costs, Kept, Progress, Result, read, require_different_seeds
 from dualvit.compare.screen import Screen
+from dualvit.compare.sweep import Swept, at_chosen_rates, choose, held_out
 from dualvit.errors import InputError, StateError
 from dualvit.files import write_json
 from dualvit.locks import only_writer
@@ -103,7 +104,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         for seed in self.experiment.seeds:
-            for entry in self.experiment.models:
+            for entry in self.experiment.rows:
                 folder = self.experiment.output / "cells" / f"{entry.slug}-s{seed}"
                 cell = Cell(entry, seed, folder, self.experiment.metric)
                 cell.state = "kept" if cell.result() else "waiting"
@@ -199,6 +200,7 @@ def same_settings(experiment: Experiment, data: DataSet) -> None:
                 "set them back, name another `output`, or delete that folder"
             )
         models = {**old.models, **models}
+    experiment.output.mkdir(parents=True, exist_ok=True)
     write_json(file, {"settings": settings, "models": models})
 
 
@@ -270,20 +272,20 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
             report.begin("models")
             check_models(experiment, data)  # a mistake shows before anything is trained
         for note in data.notes:
-            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-        same_settings(experiment, data)
-        runner = Runner(experiment, data, slots)
+            _say(console, f"note: {note}")
+        swept: list[Swept] = []
         try:
-            with Screen(console, experiment, len(slots)) as screen:
-                runner.run(screen)
+            if experiment.sweep is not None:
+                swept = _choose_rates(experiment, data, slots, console)
+                experiment = at_chosen_rates(experiment, swept)
+            runner = _train(experiment, data, slots, console)
         except KeyboardInterrupt:
-            console.print("the same command continues from the last finished epochs", highlight=False)
+            _say(console, "the same command continues from the last finished epochs")
             raise
-        _report(experiment, data, runner, console)
+        _report(experiment, data, runner, console, swept)
     for cell in runner.cells:
         if (result := cell.result()) and result.skipped:
-            line = f"{cell.name}: {len(result.skipped)} skipped, such as: {result.skipped[0]}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            _say(console, f"{cell.name}: {len(result.skipped)} skipped, such as: {result.skipped[0]}")
     failed = [cell for cell in runner.cells if cell.state == "failed"]
     for cell in failed:
         console.print(Text.assemble(("failed", "red"), f" {cell.name}: {cell.message}"), soft_wrap=True)
@@ -292,14 +294,43 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
     return not failed
 
 
-def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Console) -> None:
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _train(experiment: Experiment, data: DataSet, slots: list[Slot], console: Console) -> Runner:
+    """Train the cells that have no result yet."""
+    same_settings(experiment, data)
+    runner = Runner(experiment, data, slots)
+    with Screen(console, experiment, len(slots)) as screen:
+        runner.run(screen)
+    return runner
+
+
+def _choose_rates(experiment: Experiment, data: DataSet, slots: list[Slot], console: Console) -> list[Swept]:
+    """Sweep the learning rates of all models, and say what came out."""
+
+    def train(trials: Experiment, part: DataSet) -> dict[str, Result | str]:
+        cells = _train(trials, part, slots, console).cells
+        return {cell.entry.label: cell.result() or cell.message for cell in cells}
+
+    swept = choose(experiment, held_out(experiment, data), train)
+    for one in swept:
+        _say(console, str(one))
+        for rate, message in one.failed.items():
+            _say(console, f"note: {one.label} at {rate} failed: {message}")
+    return swept
+
+
+def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Console, swept: Sequence[Swept]) -> None:
     """Show everything that is known from the finished cells, on the screen and in files."""
     from dualvit.compare.report import Failure, summarise, write_report
 
     results = [result for cell in runner.cells if (result := cell.result())]
     if not results:
         return
-    labels = [e.label for e in experiment.models if any(r.label == e.label for r in results)]
+    require_different_seeds(results)
+    labels = [e.label for e in experiment.rows if any(r.label == e.label for r in results)]
     costs = measure_cost(experiment, data, labels, runner.slots[0])
     failures = [Failure(cell.name, cell.message) for cell in runner.cells if cell.state == "failed"]
-    write_report(summarise(experiment, data, results, costs, failures), experiment.output, console)
+    write_report(summarise(experiment, data, results, costs, failures, swept), experiment.output, console)

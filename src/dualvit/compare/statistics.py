@@ -1,11 +1,13 @@
-"""What a few seeds can say: spread, paired differences, and which models no other one beats."""
+"""What a few seeds can say: spread, paired differences of many models, what they cannot see, and who is beaten."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
-CONFIDENCE = 0.95
+LEVEL = 0.05  # of a false winner, over all comparisons of a report
+POWER = 0.8  # with which the smallest visible difference is seen
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,18 @@ class Difference:
         low: Lower end of the 95 % t interval; None with fewer than two seeds.
         high: Upper end.
         seeds: Pairs.
+        deviation: Sample standard deviation of the differences; None with one.
+        p: Probability of a mean so far from zero by chance; None with one.
+        comparisons: Among how many this one stands; more than one make the interval wider, by Holm's method.
     """
 
     mean: float
     low: float | None
     high: float | None
     seeds: int
+    deviation: float | None = None
+    p: float | None = None
+    comparisons: int = 1
 
     def __str__(self) -> str:
         """Return points in 100 with the interval, such as +1.2 (-0.3 to +2.7)."""
@@ -47,7 +55,9 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def paired(model: Mapping[int, float], reference: Mapping[int, float], grain: float = 0.0) -> Difference | None:
+def paired(
+    model: Mapping[int, float], reference: Mapping[int, float], grain: float = 0.0, level: float = LEVEL
+) -> Difference | None:
     """The difference of two models over the seeds that both have, with a t interval; None without such a seed.
 
     Args:
@@ -55,6 +65,7 @@ def paired(model: Mapping[int, float], reference: Mapping[int, float], grain: fl
         reference: The same of another one.
         grain: The smallest step of a value, such as one picture's share. The standard deviation counts as no
             smaller: two seeds that happen to agree to the picture would otherwise pass for certainty.
+        level: The share of intervals that may miss.
 
     Example:
         >>> paired({0: 3.0, 1: 4.0}, {0: 1.0, 1: 2.0, 2: 9.0}).mean
@@ -70,8 +81,76 @@ def paired(model: Mapping[int, float], reference: Mapping[int, float], grain: fl
     deviation = max(deviation, grain)
     from scipy.stats import t  # type: ignore[import-untyped]
 
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))
-    return Difference(mean, mean - reach, mean + reach, len(seeds))
+    free, error = len(seeds) - 1, deviation / math.sqrt(len(seeds))
+    reach = float(t.isf(level / 2, free)) * error
+    p = float(2 * t.sf(abs(mean) / error, free)) if error else float(mean == 0)
+    return Difference(mean, mean - reach, mean + reach, len(seeds), deviation, p)
+
+
+def against(
+    values: Mapping[str, Mapping[int, float]], reference: str, fixed: bool, grain: float = 0.0
+) -> dict[str, Difference]:
+    """Return the difference of each model to the reference, with intervals that hold for all of them at once.
+
+    Holm's method: the k-th smallest of m probabilities is held against the level over m + 1 - k, and counts only if
+    all smaller ones do. If the reference was chosen by its score, it was compared with all models, and these with
+    each other: m are all pairs.
+
+    Args:
+        values: For each model, its score for each seed.
+        reference: A model.
+        fixed: Whether the reference was named beforehand.
+        grain: See `paired`.
+
+    Example:
+        >>> found = against({"a": {0: 0.5, 1: 0.52}, "b": {0: 0.4, 1: 0.45}, "c": {0: 0.5, 1: 0.5}}, "a", fixed=True)
+        >>> list(found), found["b"].comparisons
+        (['b', 'c'], 2)
+    """
+    others = [label for label in values if label != reference]
+    pairs = [(label, reference) for label in others]
+    if not fixed:
+        pairs += list(combinations(others, 2))
+    raw = {pair: one for pair in pairs if (one := paired(values[pair[0]], values[pair[1]], grain))}
+    factors = _holm({pair: one.p for pair, one in raw.items() if one.p is not None})
+    found = {}
+    for label in others:
+        pair = label, reference
+        if pair in factors:
+            one = paired(values[label], values[reference], grain, LEVEL / factors[pair])
+            assert one is not None
+            found[label] = replace(one, comparisons=len(factors))
+        elif pair in raw:
+            found[label] = raw[pair]
+    return found
+
+
+def _holm(probabilities: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """By what each probability is multiplied, so that it is one among all; at least 1."""
+    factors, largest, count = {}, 0.0, len(probabilities)
+    for index, (pair, p) in enumerate(sorted(probabilities.items(), key=lambda item: item[1])):
+        largest = max(largest, (count - index) * p)
+        factors[pair] = max(largest / p, 1.0) if p else float(count - index)
+    return factors
+
+
+def visible(differences: Iterable[Difference]) -> float | None:
+    """Return the smallest true difference that these comparisons would see four times of five.
+
+    It follows from the spread of the differences, taken together, from the seeds and from the number of comparisons;
+    the first step of Holm's method counts. None if no model has two seeds.
+    """
+    known = [one for one in differences if one.deviation is not None]
+    if not known:
+        return None
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.stats import nct, t
+
+    deviation = math.sqrt(statistics.fmean(one.deviation**2 for one in known if one.deviation is not None))
+    seeds, comparisons = min(one.seeds for one in known), max(one.comparisons for one in known)
+    limit = float(t.isf(LEVEL / comparisons / 2, seeds - 1))
+    shift = brentq(lambda value: nct.sf(limit, seeds - 1, value) - POWER, 0, 20 * limit + 20)
+    return float(shift) * deviation / math.sqrt(seeds)
 
 
 def sentence(label: str, reference: str, difference: Difference) -> str:
@@ -83,6 +162,8 @@ def sentence(label: str, reference: str, difference: Difference) -> str:
     if difference.low is None or difference.high is None:
         return f"{head} with one seed, which cannot tell a real difference from chance."
     interval = f"95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}, {difference.seeds} seeds"
+    if difference.comparisons > 1:
+        interval += f", {difference.comparisons} comparisons"
     if difference.clear:
         return f"{head} ({interval}): larger than the seeds' chance explains."
     return f"{head} ({interval}): the seeds do not tell them apart."

@@ -56,8 +56,9 @@ def run_cell(folder: Path) -> None:
         raise InputError(f"{folder} holds no cell.json")
     experiment = parse(spec["experiment"])
     import_modules(experiment)
-    entry = next(model for model in experiment.models if model.label == spec["model"])
-    place = Place(bool(spec["cuda"]), int(spec["threads"]), int(spec["seed"]))
+    entry = next(model for model in experiment.rows if model.label == spec["model"])
+    seed = int(spec["seed"])
+    place = Place(bool(spec["cuda"]), int(spec["threads"]), seed + entry.seeds_from)
     torch.set_num_threads(place.threads)
     if place.cuda:
         torch.cuda.init()  # before Ultralytics changes which GPUs are visible
@@ -70,9 +71,10 @@ def run_cell(folder: Path) -> None:
         raise InputError(f"{state}; give " + ("validation data with every class" if epochs else "more time"))
     best = max(known, key=lambda row: row[metric])
     result = Result(
-        label=entry.label, name=entry.name, options=dict(entry.options), seed=place.seed, metric=metric,
+        label=entry.label, name=entry.name, options=dict(entry.options), seed=seed, metric=metric,
         last=epochs[-1][metric], best=best[metric], best_epoch=int(best["epoch"]), epochs=[{**row} for row in epochs],
         seconds=epochs[-1]["seconds"], peak_memory=memory.bytes(), threads=place.threads, skipped=trained.skipped,
+        digests=trained.digests,
         **environment(place.cuda),
     )  # fmt: skip
     write_json(folder / "result.json", asdict(result))
@@ -86,7 +88,7 @@ def run_cost(folder: Path) -> None:
     cuda, threads = bool(spec["cuda"]), int(spec["threads"])
     torch.set_num_threads(threads)
     models, counts = {}, {}
-    for entry in experiment.models:
+    for entry in experiment.rows:
         if entry.label not in spec["labels"]:
             continue
         model = engine(experiment, entry, spec["data"]).network(spec["classes"]).eval()

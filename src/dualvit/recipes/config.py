@@ -140,6 +140,18 @@ class DataSettings:
         return False
 
 
+@dataclass(frozen=True, config=CHECKED)
+class LabelledSettings(DataSettings):
+    """What tasks with labels have in common, besides.
+
+    Attributes:
+        hold_out: Of the training part, each so many samples' last one validates, and the validation part is not
+            read: to choose settings by, or where there is no validation part. null validates on that part.
+    """
+
+    hold_out: Annotated[int, Field(ge=2)] | None = None
+
+
 @dataclass(frozen=True, config=CHECKED, kw_only=True)
 class Recipe:
     """What every task's recipe has in common; each task adds its own settings.

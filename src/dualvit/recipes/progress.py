@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 from lightning.pytorch.strategies import FSDPStrategy
 
 from dualvit.progress import time_left
+from dualvit.seeds import digest
 
 COLOUR = "cyan"
 Row = dict[str, float]
@@ -29,12 +30,14 @@ class Clock(Timer, Checkpoint):
 
     Attributes:
         seconds: Until each validation, by its step.
+        first_batch: A digest of the run's first batch; empty for a run that went on from a checkpoint.
     """
 
     def __init__(self, minutes: float | None, listener: Listener | None = None) -> None:
         super().__init__(None if minutes is None else timedelta(minutes=minutes), verbose=False)
         self.listener = listener
         self.seconds: dict[int, float] = {}
+        self.first_batch = ""
 
     def rows(self, history: list[Row]) -> list[Row]:
         """Validations with the seconds until each."""
@@ -43,6 +46,11 @@ class Clock(Timer, Checkpoint):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         super().on_train_start(trainer, pl_module)
         self._tell(pl_module, None)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if trainer.global_step == 0 and not self.first_batch:
+            self.first_batch = digest(batch)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *args, **kwargs)

@@ -18,6 +18,7 @@ from torch import nn
 from dualvit import archives
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
+from dualvit.seeds import digest
 from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.checks import read_data as read_data_yaml
 from dualvit.yolo.checks import require_data, require_labels
@@ -32,7 +33,7 @@ COLUMNS = {  # of results.csv
     "segment": {"mask mAP50-95": "metrics/mAP50-95(M)", "mask mAP50": "metrics/mAP50(M)"},
 }
 FIXED = {  # arguments of Ultralytics that are the same in every comparison
-    "optimizer": "AdamW", "cos_lr": True, "pretrained": False, "patience": 0, "amp": False, "plots": False,
+    "cos_lr": True, "pretrained": False, "patience": 0, "amp": False, "plots": False,
     "verbose": False, "cache": True, "name": "run", "exist_ok": True, "mode": "train",
 }  # fmt: skip
 Row = dict[str, float]
@@ -72,6 +73,7 @@ class YoloEngine:
         self.name, self.options, self.task = name, options, task
         self.arguments, self.threads = arguments, threads
         self.skipped: list[str] = []  # what cannot be read stops a training of YOLO
+        self.digests: dict[str, str] = {}
 
     def counts(self) -> tuple[int, int, int, list[str]]:
         """Return how many classes the data set has, how many pictures to train and validate on, and no notes."""
@@ -96,6 +98,7 @@ class YoloEngine:
         used = done[-1]["seconds"] if done else 0.0
         epochs, hours = self.arguments.get("epochs"), self.arguments.get("time")
         if state and ((epochs and state["epoch"] + 1 >= epochs) or (hours and used >= 3600 * hours)):
+            self.digests = {"weights": digest(state["ema"]), "batch": ""}
             return list(done)
         model = open_model(self.name, self.options, self.task)
 
@@ -113,8 +116,22 @@ class YoloEngine:
         )  # fmt: skip
         trainer.model = trainer.get_model(cfg=model.model.yaml, weights=None)
         trainer.final_eval = lambda: None  # it would open best.pt, which may be of an earlier process
+        first = _first_batch(trainer) if state is None else {}
         trainer.train()
+        self.digests = {"weights": digest(trainer.ema.ema.state_dict()), "batch": first.get("digest", "")}
         return rows()
+
+
+def _first_batch(trainer: Any) -> dict[str, str]:
+    """Return where the digest of the first batch will be."""
+    prepare, found = trainer.preprocess_batch, dict[str, str]()
+
+    def look(batch: Any) -> Any:
+        found.setdefault("digest", digest(batch["img"]))
+        return prepare(batch)
+
+    trainer.preprocess_batch = look
+    return found
 
 
 def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> nn.Module:

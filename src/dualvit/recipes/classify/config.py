@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError
 from dualvit.names import is_shards
-from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share
+from dualvit.recipes.config import CHECKED, Count, LabelledSettings, NotNegative, Positive, Recipe, Share
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -74,7 +74,7 @@ class TokenLabels:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class ClassifySettings(DataSettings):
+class ClassifySettings(LabelledSettings):
     """Where pictures come from: a folder of `train/CLASS/` and `val/CLASS/`, or WebDataset shards.
 
     Attributes:

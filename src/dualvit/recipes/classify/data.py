@@ -14,10 +14,11 @@ from dualvit.data.folders import Sample, read_folders
 from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
+from dualvit.errors import InputError
 from dualvit.recipes.checks import require_maps
 from dualvit.recipes.classify.config import ClassifyRecipe
 from dualvit.recipes.classify.transforms import TrainTransform, View, eval_transform
-from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
+from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData, held_out
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -85,6 +86,8 @@ class ClassifyData(TaskData):
         self.mean, self.std = moments(recipe.network.name)
         self.sharded = is_shards(recipe.data.root)
         if self.sharded:
+            if recipe.data.hold_out:
+                raise InputError(f"data.hold_out is {recipe.data.hold_out}, and data.root names shards; give a folder")
             self.classes = read_classes(recipe.data.classes)
             return
         self.split = read_folders(recipe.data.root)
@@ -95,13 +98,18 @@ class ClassifyData(TaskData):
         transform = self._train_transform()
         labels = self.recipe.token_labels
         if labels is None:
-            return Photos(self.split.train, transform.image)
+            return Photos(self._samples("train"), transform.image)
         require_maps(self.recipe)
         maps = LabelMaps(Path(labels.maps), Path(self.recipe.data.root), self.classes)
-        return LabelledPhotos(self.split.train, transform, maps)
+        return LabelledPhotos(self._samples("train"), transform, maps)
 
     def val_data(self) -> Any:
-        return Photos(self.split.val, self._eval_transform())
+        return Photos(self._samples("val"), self._eval_transform())
+
+    def _samples(self, split: str) -> tuple[Sample, ...]:
+        if every := self.recipe.data.hold_out:
+            return held_out(self.split.train, every, split)
+        return self.split.train if split == "train" else self.split.val
 
     def train_dataloader(self) -> Any:
         if not self.sharded:

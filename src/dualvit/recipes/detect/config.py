@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError
-from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Recipe, Share
+from dualvit.recipes.config import CHECKED, Count, DataSettings, LabelledSettings, NotNegative, Recipe, Share
 
 Side = Annotated[int, Field(ge=32)]
 
@@ -51,7 +51,7 @@ class DetectAugment:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class DetectSettings(DataSettings):
+class DetectSettings(LabelledSettings):
     """A data.yaml of the YOLO layout, or a folder in COCO's.
 
     Attributes:

@@ -17,7 +17,7 @@ from dualvit.data.outlines import decode, is_near
 from dualvit.data.yolo_layout import find_yaml, read_layout, read_yolo
 from dualvit.errors import InputError
 from dualvit.recipes.detect.config import DetectAugment, DetectRecipe, DetectSettings
-from dualvit.recipes.loading import TaskData, UnreadableError
+from dualvit.recipes.loading import TaskData, UnreadableError, held_out
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 
@@ -34,7 +34,7 @@ class DetectData(TaskData):
 
     def __init__(self, recipe: DetectRecipe, out: Path | None) -> None:
         super().__init__(recipe, out)
-        self.train, self.val = (read_split(recipe.data, split) for split in ("train", "val"))
+        self.train, self.val = read_parts(recipe.data)
         self.classes, self.category_ids = self.train.classes, self.train.category_ids
         asked, known = (
             {(str(key), name) for key, name in zip(part.category_ids, part.classes, strict=True)}
@@ -92,6 +92,25 @@ def read_split(data: DetectSettings, split: str) -> Coco:
     if split == "train":
         return read_coco(root / data.train_json, root / data.train_images)
     return read_coco(root / data.val_json, root / data.val_images)
+
+
+def read_parts(data: DetectSettings) -> tuple[Coco, Coco]:
+    """Return the training and the validation part, which may be a share of the training part."""
+    train = read_split(data, "train")
+    if not (every := data.hold_out):
+        return train, read_split(data, "val")
+    first, second = (share(train, held_out(train.pictures, every, split)) for split in ("train", "val"))
+    return first, replace(second, name=f"{train.name}, held out", notes=(), unreadable=())
+
+
+def share(part: Coco, pictures: tuple[Picture, ...]) -> Coco:
+    """Return some of a part's pictures, with the truth of these."""
+    known = {picture.id for picture in pictures}
+    truth = part.truth | {
+        "images": [one for one in part.truth["images"] if one["id"] in known],
+        "annotations": [one for one in part.truth["annotations"] if one["image_id"] in known],
+    }
+    return replace(part, pictures=pictures, truth=truth)
 
 
 def unlearnt(train: Coco, val: Coco) -> list[str]:

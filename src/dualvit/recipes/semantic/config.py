@@ -7,11 +7,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dualvit.errors import InputError
-from dualvit.recipes.config import CHECKED, Count, DataSettings, NotNegative, Positive, Recipe, Share
+from dualvit.recipes.config import CHECKED, Count, LabelledSettings, NotNegative, Positive, Recipe, Share
 
 
 @dataclass(frozen=True, config=CHECKED)
-class SemanticSettings(DataSettings):
+class SemanticSettings(LabelledSettings):
     """Images with masks.
 
     Attributes:

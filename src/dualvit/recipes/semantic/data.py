@@ -23,7 +23,7 @@ from dualvit.data.masks import (
 )
 from dualvit.data.yolo_labels import Pair
 from dualvit.errors import InputError
-from dualvit.recipes.loading import TaskData
+from dualvit.recipes.loading import TaskData, held_out
 from dualvit.recipes.semantic.config import SemanticAugment, SemanticRecipe, SemanticSettings
 
 MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
@@ -80,7 +80,8 @@ class SemanticData(TaskData):
                 f"data.ignore_index is {recipe.data.ignore_index}, which is class "
                 f"{self.classes[recipe.data.ignore_index]!r}; give {max(255, len(self.classes))}"
             )
-        self.labels = {split: read_polygons(self.masks, split) for split in ("train", "val")}
+        read = ("train",) if recipe.data.hold_out else ("train", "val")
+        self.labels = {split: read_polygons(self.masks, split) for split in read}
         said = (note for labels in self.labels.values() if labels for note in labels.notes(boxes=True))
         self.notes = (*self.masks.notes, *said)
 
@@ -93,6 +94,11 @@ class SemanticData(TaskData):
 
     def _samples(self, split: str) -> tuple[Pair, ...]:
         """The images of a split with their masks, or with those label files that can be read."""
+        if every := self.recipe.data.hold_out:
+            return held_out(self._read("train"), every, split)
+        return self._read(split)
+
+    def _read(self, split: str) -> tuple[Pair, ...]:
         labels, data = self.labels[split], self.recipe.data
         if labels is None:
             samples = self.masks.train if split == "train" else self.masks.val
