@@ -10,7 +10,8 @@ import torch
 from dualvit.yolo import engine as cell
 
 ARGUMENTS = {
-    "imgsz": 64, "batch": 5, "seed": 0, "device": "cpu", "workers": 0, "lr0": 1e-3, "mosaic": 0.0, "scale": 0.3,
+    "imgsz": 64, "batch": 5, "seed": 0, "device": "cpu", "workers": 0, "optimizer": "AdamW", "lr0": 1e-3,
+    "mosaic": 0.0, "scale": 0.3,
     "fliplr": 0.0,
 }  # fmt: skip
 
@@ -57,6 +58,21 @@ def test_models_and_their_task():
         cell.open_model("yolov8n-seg.yaml", {}, "detect")
     network = cell.YoloEngine("yolov8n.yaml", {}, "detect", {}).network(3).eval()
     assert network(torch.zeros(1, 3, 64, 64))[0].shape == (1, 4 + 3, 8 * 8 + 4 * 4 + 2 * 2)
+
+
+def test_a_file_of_weights_is_trained_on_from(digits, tmp_path):
+    """At a rate of almost nothing, all that does not depend on the number of classes stays as it is in the file."""
+    torch.manual_seed(7)
+    start = cell.YOLO("yolov8n.yaml")
+    start.save_weights(tmp_path / "start.safetensors", half=False)
+    still = ARGUMENTS | {"epochs": 1, "data": str(digits), "lr0": 1e-12, "warmup_bias_lr": 0.0, "weight_decay": 0.0}
+    trained = cell.YoloEngine(str(tmp_path / "start.safetensors"), {}, "detect", still)
+    trained.train(tmp_path / "cell", ignore)
+    found = cell.read_state(tmp_path / "cell" / cell.STATE)["ema"]
+    own = start.model.state_dict()
+    same = {name for name, value in found.items() if name in own and own[name].shape == value.shape and value.ndim > 1}
+    assert len(same) > 60
+    assert all(torch.allclose(found[name], own[name], atol=1e-6) for name in same)
 
 
 def test_history_takes_the_later_of_two_rows(tmp_path):

@@ -49,6 +49,7 @@ RENAMED = {  # settings that once stood in the first column of the YAML
 }  # fmt: skip
 UNPRINTED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters that a table or a picture cannot show
 LONGEST = 220  # of the 255 bytes that a file's name may have, the rest is the rate's and the seed's
+OF_YOLO = (".yaml", ".yml", ".safetensors")  # names of YOLO's whole models; others are timm's
 RATES = {"recipe": "optimizer.lr", "yolo": "lr0"}  # what each engine calls the learning rate
 NULL_SEEDS = 10**6  # the null row's seeds are its model's, and so much more
 
@@ -61,7 +62,7 @@ class Entry:
     """A model of the comparison.
 
     Attributes:
-        name: A timm name, or an Ultralytics YAML.
+        name: A timm name, an Ultralytics YAML, or a file of `YOLO.save_weights` to train on from.
         label: What tables and pictures call it.
         options: Further arguments of `timm.create_model`, or of `dualvit.yolo.YOLO`.
         settings: Of its training alone, such as its own learning rate; dotted names.
@@ -242,7 +243,7 @@ def require(experiment: Experiment) -> None:
     for entry in () if experiment.imports else experiment.models:
         if experiment.engine == "recipe":
             require_known(of_its_task(experiment.training(entry)))
-        elif not entry.name.endswith((".yaml", ".yml")):
+        elif not entry.name.endswith(OF_YOLO):
             require_model(entry.name)
 
 
@@ -368,7 +369,7 @@ def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
             raise InputError(f"models holds {item!r}; give a name, or {{name: ..., options}}")
         settings = _settings(item.get("settings", {}), f"settings of model {item['name']!r}", task)
         options = {key: value for key, value in item.items() if key not in ("name", "label", "settings")}
-        words = [Path(item["name"]).stem if item["name"].endswith(".yaml") else item["name"]]
+        words = [Path(item["name"]).stem if item["name"].endswith(OF_YOLO) else item["name"]]
         words += [f"{key}={value}" for key, value in (options | settings).items()]
         entries.append(Entry(item["name"], str(item.get("label", " ".join(words))), options, settings))
     slugs = [entry.slug for entry in entries]
@@ -406,7 +407,7 @@ def _check(experiment: Experiment) -> None:
     if experiment.null_row is not None and experiment.null_label in labels:
         raise InputError(f"a model has the label {experiment.null_label!r}, which is the null row's; give it another")
     for entry in experiment.models:
-        if experiment.engine == "recipe" and entry.name.endswith((".yaml", ".yml")):
+        if experiment.engine == "recipe" and entry.name.endswith(OF_YOLO):
             raise InputError(f"model {entry.name} is Ultralytics'; give a timm name, or engine: yolo")
         try:
             values = experiment.training(entry)

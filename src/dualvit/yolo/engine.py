@@ -28,6 +28,7 @@ from dualvit.yolo.model import YOLO
 
 STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named
+OF_YOLO = (".yaml", ".yml", ".safetensors")  # names of whole models; others are timm's
 COLUMNS = {  # of results.csv
     "detect": {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"},
     "segment": {"mask mAP50-95": "metrics/mAP50-95(M)", "mask mAP50": "metrics/mAP50(M)"},
@@ -42,12 +43,12 @@ Listener = Callable[[float, float, list[Row] | None], None]
 
 
 def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
-    """The YOLO of an Ultralytics YAML, or YOLOv8's neck and head of scale n on a timm backbone.
+    """The YOLO of an Ultralytics YAML or a file of weights, or YOLOv8's neck and head of scale n on a timm backbone.
 
     Raises:
         ValueError: the model is for another task.
     """
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(OF_YOLO):
         model = YOLO(name, **options)
     else:
         model = YOLO(NECKS[task], backbone=name, backbone_args=dict(options))
@@ -60,7 +61,7 @@ class YoloEngine:
     """One model with its settings, in the hands of Ultralytics: what a comparison trains.
 
     Args:
-        name: An Ultralytics YAML, or a timm name.
+        name: An Ultralytics YAML, a file of `YOLO.save_weights` to train on from, or a timm name.
         options: Of `dualvit.yolo.YOLO`, or of the timm model.
         task: detect or segment.
         arguments: Of Ultralytics' training: data, epochs or time (hours), imgsz, batch, seed, device, workers and more.
@@ -114,7 +115,7 @@ class YoloEngine:
                        "project": str(folder.resolve())},
             _callbacks=model.callbacks,
         )  # fmt: skip
-        trainer.model = trainer.get_model(cfg=model.model.yaml, weights=None)
+        trainer.model = trainer.get_model(cfg=model.model.yaml, weights=model.model if model.ckpt else None)
         trainer.final_eval = lambda: None  # it would open best.pt, which may be of an earlier process
         first = _first_batch(trainer) if state is None else {}
         trainer.train()
