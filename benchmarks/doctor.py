@@ -86,9 +86,9 @@ def write_labels(file: Path, rows: list[tuple[int, Box]]) -> None:
     file.write_text("".join(f"{number} {' '.join(f'{v:.6f}' for v in box)}\n" for number, box in rows))
 
 
-def plant(data: Path, out: Path, share: float) -> dict[str, dict[str, str]]:
+def plant(data: Path, out: Path, share: float, seed: int) -> dict[str, dict[str, str]]:
     """Write `clean` and `noisy`, and two halves of the noisy one; return each picture's wrong lines and their kinds."""
-    planted, rng = {}, random.Random(0)
+    planted, rng = {}, random.Random(seed)
     names = read_pairs(data, "train")[0]
     for split in ("train", "val"):
         for picture, label in read_pairs(data, split)[1]:
@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="data.yaml with boxes or polygons")
     parser.add_argument("--out", type=Path, default=Path("runs/doctor-bench"))
     parser.add_argument("--share", type=float, default=0.1, help="of the training boxes that are made wrong")
+    parser.add_argument("--planting", type=int, default=0, help="seed of which boxes are made wrong, and how")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8)
@@ -224,7 +225,7 @@ def main() -> None:
     parser.add_argument("--name", default="nuclei", help="the result is docs/results/doctor-NAME.json")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    planted = read_json(args.out / "planted.json") or plant(args.data, args.out, args.share)
+    planted = read_json(args.out / "planted.json") or plant(args.data, args.out, args.share, args.planting)
     found, rows = ranking(args, planted)
     result = {
         "settings": {key: value for key, value in vars(args).items() if key not in ("data", "out")}

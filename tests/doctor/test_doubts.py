@@ -64,10 +64,10 @@ def test_pictures_without_labels_or_predictions():
 
 
 def test_wrong_boxes_come_first_though_the_model_is_unsure():
-    """A thousand objects of 20 pixels, a tenth moved; a weak model sees them, some not at all, and much else."""
+    """400 objects of 20 pixels, a tenth moved; a weak model sees them, some not at all, and much else."""
     rng = np.random.default_rng(0)
     boxes, labels, found, wrong = [], [], [], []
-    for _ in range(50):
+    for _ in range(20):
         places = rng.permutation(64)[:20]
         corners = np.stack([places % 8, places // 8], 1) * 40 + rng.uniform(0, 15, (20, 2))
         right = np.concatenate([corners, corners + 20], 1)
@@ -84,9 +84,9 @@ def test_wrong_boxes_come_first_though_the_model_is_unsure():
         wrong.append(moved)
     doubts, overlooked = ranked_boxes(boxes, labels, found)
     planted = np.array([wrong[one.picture][one.label] for one in doubts])
-    assert len(doubts) == 1000
+    assert len(doubts) == 400  # too few to learn from
     assert planted[: planted.sum()].mean() > 0.5
-    assert planted[:200].sum() > 0.9 * planted.sum()
+    assert planted[:80].sum() > 0.9 * planted.sum()
     assert [one.confidence for one in overlooked] == sorted([one.confidence for one in overlooked], reverse=True)
 
 

@@ -5,13 +5,14 @@ of a label, or with much of something that no label names, is worth a second loo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from dualvit.doctor.labels import ious
+from dualvit.doctor.mislabelled import chances
 
 Array = np.ndarray[Any, Any]
 MEETS = 0.5  # IoU from which a prediction and a label are of one object
@@ -67,6 +68,8 @@ def ranked_boxes(
     model usually says for labels of this class and size: small objects are not doubted only because it hardly sees
     any of them. A confidence of 0.5 is the usual one.
 
+    If there are enough labels, the confidence is what `mislabelled.chances` learns from them instead.
+
     Args:
         boxes: Of each picture, (N, 4).
         labels: Of each picture, (N,).
@@ -97,6 +100,8 @@ def ranked_boxes(
             if score >= believed:
                 place = tuple(map(float, found.boxes[index]))
                 overlooked.append(Doubt(picture, "overlooked", score, None, int(found.labels[index]), place))
+    if (wrong := chances(boxes, labels, seen)) is not None:
+        doubts = [replace(one, confidence=1 - float(wrong[one.picture][one.label or 0])) for one in doubts]
     return sorted(doubts, key=lambda one: one.confidence), sorted(overlooked, key=lambda one: -one.confidence)
 
 
