@@ -25,6 +25,7 @@ from dualvit.bench.machine import is_out_of_memory, memory_guard, probe
 from dualvit.bench.networks import Detector, bench_network, parse_model
 from dualvit.bench.precision import DTYPES, prepare, relative_error
 from dualvit.bench.results import BenchResult, BenchSettings, Latency, Measurement, growths
+from dualvit.bench.runtimes import flat
 from dualvit.errors import InputError
 from dualvit.provenance import environment
 
@@ -200,14 +201,6 @@ def training_step(network: nn.Module, image: Tensor, dtype: str, compiled: bool)
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def flat(value: Any) -> list[Tensor]:
-    """The tensors in nested lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
-    return [tensor for item in items for tensor in flat(item)]
 
 
 def run_rounds(

@@ -2,8 +2,8 @@
 
 import contextlib
 import inspect
-import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualvit.allocator import give_back
+from dualvit.bench.rounds import in_turn
 from dualvit.fast import fuse
 
 
@@ -77,25 +78,18 @@ def latencies(
         seconds: No new round begins after this time, unless fewer than five are done.
         progress: Called after each round.
     """
-    times: dict[str, list[float]] = {name: [] for name in models}
     device = next(next(iter(models.values())).parameters()).device
     image = torch.randn(batch, 3, image_size, image_size, device=device)
-    for model in models.values():
-        model.eval()
-    start = time.perf_counter()
+    steps = {name: partial(forward, model.eval(), image) for name, model in models.items()}
+    wait(device)
     with torch.inference_mode():
-        for index in range(-warmup, repeats):
-            if index >= 5 and time.perf_counter() - start > seconds:
-                break
-            for name, model in models.items():
-                wait(device)
-                before = time.perf_counter()
-                model(image)
-                wait(device)
-                if index >= 0:
-                    times[name].append(time.perf_counter() - before)
-            progress(index + 1)
-    return times
+        return in_turn([steps], repeats, seconds, warmup, progress).times
+
+
+def forward(model: nn.Module, image: Tensor) -> None:
+    """Run a forward pass, to the end of the device's work."""
+    model(image)
+    wait(image.device)
 
 
 def wait(device: torch.device) -> None:

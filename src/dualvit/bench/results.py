@@ -83,6 +83,31 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """How many times as long a model takes as another one, round by round: median, quartiles, and how many rounds.
+
+    Example:
+        >>> print(Ratio.of([0.002, 0.002, 0.006], [0.001, 0.002, 0.002]))
+        2.00 (1.50-2.50)
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, times: Sequence[float], reference: Sequence[float]) -> "Ratio":
+        """Return the spread over rounds of one model's times over another's."""
+        ratios = [own / other for own, other in zip(times, reference, strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        return cls(median, low, high, len(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One model at one image size in one precision.
 

@@ -1,0 +1,124 @@
+"""Runtimes: the same answers from one ONNX file, pools that ONNX lacks, and what is missing or broken in one line."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dualvit.bench import runtimes
+from dualvit.bench.nodes import kinds
+from dualvit.bench.runtimes import NEEDS, FixedPool, disagreement, export_onnx, missing, open_runtime
+from dualvit.errors import InputError, MissingExtraError
+
+INSTALLED = [name for name in NEEDS if missing(name) is None]
+
+
+class Pyramid(nn.Module):
+    """A map, and means over 3 x 3 and 6 x 6 places of it, enlarged; as UPerNet has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.pools = nn.ModuleList(nn.AdaptiveAvgPool2d(size) for size in (1, 3, (6, None)))
+
+    def forward(self, image):
+        maps = self.conv(image).relu()
+        return maps, [F.interpolate(pool(maps), maps.shape[2:], mode="bilinear") for pool in self.pools]
+
+
+@pytest.fixture(scope="module")
+def pyramid(tmp_path_factory):
+    """A network with pools, a picture, its outputs, and the ONNX file."""
+    if not INSTALLED:
+        pytest.skip("needs dualvit[export]")
+    torch.manual_seed(0)
+    network, image = Pyramid().eval(), torch.rand(1, 3, 20, 28)
+    file = tmp_path_factory.mktemp("onnx") / "network.onnx"
+    export_onnx(network, image, file)
+    assert [path.name for path in file.parent.iterdir()] == ["network.onnx"]
+    assert isinstance(network.pools[1], nn.AdaptiveAvgPool2d)  # the network itself stays
+    with torch.inference_mode():
+        return image.numpy(), [value.numpy() for value in runtimes.flat(network(image))], file
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_each_runtime_answers_as_eager(pyramid, name):
+    image, expected, file = pyramid
+    run = open_runtime(name, file, threads=1)
+    first = run(image)
+    assert disagreement(first, expected) < 1e-5
+    run(image + 1)
+    assert disagreement(first, expected) < 1e-5  # answers stay when another picture comes
+    assert disagreement(run(image + 1), expected) > 0.1
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_profile_names_the_kinds(pyramid, name):
+    image, _, file = pyramid
+    found, again = kinds(name, {"a": file, "b": file}, image, threads=1, passes=3, warmup=1).values()
+    assert {kind: one.nodes for kind, one in found.items()} == {kind: one.nodes for kind, one in again.items()}
+    (convolution,) = (kind for key, kind in found.items() if key.startswith("Conv") and key != "Convert")
+    assert convolution.nodes == 1 and convolution.milliseconds > 0
+    times = [kind.milliseconds for kind in found.values()]
+    assert times == sorted(times, reverse=True)
+    assert [path.name for path in file.parent.iterdir()] == ["network.onnx"]
+
+
+@pytest.mark.parametrize("size", [1, 3, (4, 7), (None, 2), [2, 5]])
+def test_pools_as_products_equal_torchs(size):
+    pool, maps = nn.AdaptiveAvgPool2d(size), torch.randn(2, 3, 7, 10)
+    torch.testing.assert_close(FixedPool(pool)(maps), pool(maps))
+
+
+GUARDED = """
+import socket, sys
+from pathlib import Path
+def deny(*_, **__):
+    print("a connection")
+    raise OSError
+socket.socket.connect = socket.getaddrinfo = deny
+import numpy
+from dualvit.bench.runtimes import open_runtime
+print(open_runtime("openvino", Path(sys.argv[1]), 1)(numpy.zeros((1, 3, 20, 28), "float32"))[0].shape)
+import openvino_telemetry  # others may still have it
+"""
+
+
+def test_openvino_tells_nobody(pyramid, tmp_path):
+    if missing("openvino"):
+        pytest.skip("needs dualvit[export]")
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED, str(pyramid[2])], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "(1, 8, 10, 14)\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_file_that_is_no_onnx_is_one_line(tmp_path, name):
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(b"no network")
+    with pytest.raises(InputError, match=rf"^{name} cannot open .*broken.onnx: .*; export it anew$") as error:
+        open_runtime(name, file, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_missing_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "NEEDS", {"openvino": ("torch", "absent_package")})
+    assert missing("openvino") == "absent_package"
+    with pytest.raises(MissingExtraError, match=r"^openvino needs absent_package; install dualvit\[export\]$"):
+        open_runtime("openvino", tmp_path / "x.onnx", 1)
+
+
+def test_disagreement_is_absolute_for_small_and_relative_for_large():
+    assert disagreement([np.array([640.641, 0.0])], [np.array([640.0, 0.0])]) == pytest.approx(1e-3)
+    assert disagreement([np.array([0.002])], [np.array([0.001])]) == pytest.approx(0.001 / 1.001)
+    for other in ([np.zeros(3)], [np.zeros(2), np.zeros(2)], [np.full(2, np.nan)]):
+        assert disagreement(other, [np.zeros(2)]) == float("inf")
+    assert disagreement([np.zeros((0, 4))], [np.zeros((0, 4))]) == 0
