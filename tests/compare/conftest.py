@@ -72,7 +72,7 @@ def experiment(place):
     def write(**keys) -> Path:
         raw = {
             "task": "classify", "data": str(place / "data"), "models": ["tiny_test"], "epochs": 2, "image_size": 32,
-            "batch": 8, "imports": ["tiny_models"], "device": "cpu", "output": str(place / "out"),
+            "batch": 8, "imports": ["tiny_models"], "device": "cpu", "output": str(place / "out"), "runtimes": [],
         } | keys  # fmt: skip
         path = place / "experiment.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in raw.items() if value is not None}))

@@ -12,6 +12,7 @@ from rich.console import Console
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
+from dualvit.bench.runtimes import NEEDS, missing
 from dualvit.compare import runner
 from dualvit.compare.engine import Place, engine, prepare_data
 from dualvit.compare.experiment import parse
@@ -20,6 +21,8 @@ from dualvit.recipes.checkpoints import readable
 from dualvit.recipes.classify import data as classify_data
 from dualvit.recipes.progress import Clock
 from dualvit.recipes.task import TICKS
+
+NO_EXPORT = "a detector of torchvision chooses boxes as it goes, and its graph follows the picture"
 
 
 class Stop(Exception):
@@ -234,6 +237,11 @@ def test_detectors_and_segmenters_are_compared(scenes, tmp_path, task, needs, ke
     assert row["macs"] > 1e6 and row["parameters"] > 1e4 and row["latency"]["median"] > 0
     assert [one["epoch"] for one in result["epochs"]] == [1]
     assert 0 <= result["last"] <= 1 and result["peak_memory"] > 0
+    installed = [name for name in NEEDS if missing(name) is None]
+    assert set(row["runtimes"]) == {"eager", *(installed if task == "semantic" else ())}
+    said = [line for line in report["latency"] if "is not installed" not in line]
+    reason = f"{row['label']}: not measured in {' and '.join(installed)}: {NO_EXPORT}"
+    assert said == ([reason] if installed and task == "detect" else [])
     (note,) = report["data"]["notes"]
     assert "1 image has no label file and counts as background; looked for " in note and "9.txt" in note
     assert f"note: {note}\n" in screen.getvalue()

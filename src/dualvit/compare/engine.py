@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dualvit.compare.experiment import Entry, Experiment, require_data
 from dualvit.errors import InputError, MissingExtraError
@@ -43,6 +43,24 @@ class Engine(Protocol):
 
     def network(self, classes: int) -> nn.Module:
         """Build the module, with fresh weights: images (B, 3, H, W) to whatever it answers."""
+
+    def scored(self, folder: Path, classes: int) -> nn.Module:
+        """Build the module with the weights that the last epoch of the cell in `folder` was scored with.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+            ValueError: they are damaged, or of another model.
+        """
+
+    def export(self, network: nn.Module, image: Tensor, file: Path) -> list[Tensor]:
+        """Write a module, in evaluation mode and not fused, to an ONNX file for pictures of the size of `image`.
+
+        Returns:
+            What the file must answer to the image, as the plain module computes it.
+
+        Raises:
+            ValueError: such modules are not exported, and why.
+        """
 
     def train(self, folder: Path, listener: Listener) -> list[Row]:
         """Train, or continue from what the folder holds.

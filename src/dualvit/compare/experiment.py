@@ -111,6 +111,8 @@ class Experiment:
         jobs: Cells side by side on the CPU, or on each GPU.
         workers: Processes that read data, for each cell; chosen if left out.
         imports: Python modules that register further models with timm.
+        runtimes: What latency is measured in, besides eager.
+        sustained: Seconds of a run whose first and last minute are told apart; none if left out.
     """
 
     NOUN: ClassVar[str] = "an experiment"
@@ -135,6 +137,8 @@ class Experiment:
     jobs: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     workers: Annotated[int, Field(strict=True, ge=0, le=1024)] | None = None
     imports: tuple[str, ...] = ()
+    runtimes: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")
+    sustained: Annotated[float, Field(strict=True, ge=1, le=10**5)] | None = None
 
     @property
     def metric(self) -> str:
@@ -285,7 +289,7 @@ def parse(raw: Mapping[str, Any]) -> Experiment:
         values["device"] = ",".join(map(str, device if isinstance(device, list) else [device]))
     elif isinstance(device, str):
         values["device"] = device.replace(" ", "")
-    for key in ("seeds", "imports"):
+    for key in ("seeds", "imports", "runtimes"):
         if key in values and not isinstance(values[key], list | tuple):
             values[key] = [values[key]]
     if values.get("sweep") in (True, False):
@@ -388,7 +392,7 @@ def _entries(raw: Any, task: str) -> tuple[Entry, ...]:
 
 def _check(experiment: Experiment) -> None:
     """What fields say of each other."""
-    for key in ("seeds", "imports"):
+    for key in ("seeds", "imports", "runtimes"):
         values = getattr(experiment, key)
         if len(set(values)) < len(values):
             raise InputError(f"{key} is {list(values)}; give different ones")

@@ -1,17 +1,21 @@
 """A cell as a run of `dualvit recipe fit`: classifiers, torchvision's detectors, UPerNet."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from dualvit.bench.cost import fuse_for_inference
+from dualvit.bench.runtimes import export_onnx, flat
 from dualvit.errors import InputError
 from dualvit.models import size_options
 from dualvit.names import is_shards
 from dualvit.recipes.config import Recipe, kind, of_its_task
 from dualvit.recipes.progress import Listener, Row, clock
-from dualvit.recipes.run import fit
+from dualvit.recipes.run import fit, load
 from dualvit.seeds import digest
 
 
@@ -49,6 +53,34 @@ class RecipeEngine:
         task = kind(self.recipe.task).TaskType(self.recipe, tuple(map(str, range(classes))))
         network: nn.Module = task.network
         return network
+
+    def scored(self, folder: Path, classes: int) -> nn.Module:
+        """Build the network with the weights that the last epoch of the cell in the folder was scored with.
+
+        Raises:
+            FileNotFoundError: there are none.
+            ValueError: they are damaged, or of another network.
+        """
+        task = load(folder / "weights" / "last.ckpt")
+        if task.recipe.network.name != self.recipe.network.name or len(task.classes) != classes:
+            raise InputError(f"{folder} has weights of another network than {self.recipe.network.name}")
+        network: nn.Module = task.network
+        return network
+
+    def export(self, network: nn.Module, image: Tensor, file: Path) -> list[Tensor]:
+        """Write a network as ONNX, fused; return what the file must answer to the image.
+
+        Raises:
+            ValueError: it is one of torchvision's detectors.
+        """
+        if self.recipe.task == "detect":
+            raise InputError("a detector of torchvision chooses boxes as it goes, and its graph follows the picture")
+        with torch.inference_mode():
+            expected = flat(network(image))
+        fused = copy.deepcopy(network)
+        fuse_for_inference(fused)
+        export_onnx(fused, image, file)
+        return expected
 
     def train(self, folder: Path, listener: Listener) -> list[Row]:
         """Train in `folder`/weights, or continue there; returns a row per validation."""

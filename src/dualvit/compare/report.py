@@ -14,6 +14,7 @@ from rich.text import Text
 from dualvit.bench.results import Latency
 from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
+from dualvit.compare.latency import NOTE, Timing, columns, lines, table, timings
 from dualvit.compare.results import Cost, Costs, Machine, Result, count
 from dualvit.compare.statistics import Difference, against, mean_and_spread, paired, pareto, sentence, visible
 from dualvit.compare.sweep import Swept
@@ -28,7 +29,7 @@ NOTES = (
     "Holm's method: in 20 such reports on equal models one false winner is expected. If the reference was not named "
     "beforehand, all pairs count as compared. The intervals speak of chance in training, not of other data.",
     "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it sees. Latency "
-    'is the median of one picture\'s forward pass, the models in turn, on the machine of "latency on".',
+    'is the median of one picture\'s forward pass in eager, the models in turn, on the machine of "latency on".',
 )
 
 
@@ -63,6 +64,7 @@ class Row:
         reference: Whether it is the reference.
         difference: From the reference; None for the reference itself, and without a common seed.
         pareto_macs, pareto_latency: Whether nothing that costs less is better.
+        runtimes: Latency in each runtime.
     """
 
     label: str
@@ -80,6 +82,7 @@ class Row:
     difference: Difference | None = None
     pareto_macs: bool = False
     pareto_latency: bool = False
+    runtimes: dict[str, Timing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Report:
         failed: Those without a result.
         visible: The smallest true difference that would be seen four times of five; None with one seed.
         sweep: The rates that were tried for each model.
+        latency: What is to be said of the latencies, a line each.
     """
 
     title: str
@@ -113,6 +117,7 @@ class Report:
     failed: list[Failure] = field(default_factory=list)
     visible: float | None = None
     sweep: list[Swept] = field(default_factory=list)
+    latency: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return the table and the sentences as plain text."""
@@ -148,6 +153,7 @@ def summarise(
             row, reference=row.label == reference,
             difference=null if row.label == experiment.null_label else differences.get(row.label),
             pareto_macs=row.label in by_macs, pareto_latency=row.label in by_latency,
+            runtimes=timings(costs.models[row.label], None if row.label == reference else costs.models[reference]),
         )  # fmt: skip
     seen = visible(differences.values())
     if seen is not None:
@@ -159,7 +165,7 @@ def summarise(
         experiment.output.name, experiment.engine, experiment.task, experiment.metric, experiment.mapping(), data,
         reference, rows, sentences, machine,
         list(results), len(experiment.rows) * len(experiment.seeds), list(failed),
-        seen, list(sweep),
+        seen, list(sweep), lines(costs, {row.label: row.runtimes for row in rows}),
     )  # fmt: skip
 
 
@@ -216,20 +222,28 @@ def percent(value: float, spread: float | None) -> str:
 
 def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return headings and cells of the results table, the best model first."""
+    ranked = sorted(report.rows, key=lambda row: -row.accuracy)
+    runtimes, medians = columns([row.runtimes for row in ranked])
     heads = [
         "model", "top-1" if report.metric == "top1" else report.metric, "best", "difference", "seeds", "parameters",
-        "MACs", "latency", "training memory", "time per cell",
+        "MACs", "latency", *runtimes, "training memory", "time per cell",
     ]  # fmt: skip
     rows = [
         [
             row.label, percent(row.accuracy, row.spread), f"{100 * row.best:.1f}",
             "reference" if row.reference else str(row.difference or ""), str(len(row.seeds)), count(row.parameters),
-            count(row.macs), f"{row.latency.median:.1f} ms", f"{row.peak_memory / 2**20:.0f} MiB",
+            count(row.macs), f"{row.latency.median:.1f} ms", *others, f"{row.peak_memory / 2**20:.0f} MiB",
             f"{row.seconds / 60:.1f} min",
         ]
-        for row in sorted(report.rows, key=lambda row: -row.accuracy)
+        for row, others in zip(ranked, medians, strict=True)
     ]  # fmt: skip
     return heads, rows
+
+
+def latency_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells of the table of latency, the best model first; no rows if eager alone was measured."""
+    ranked = sorted(report.rows, key=lambda row: -row.accuracy)
+    return table({row.label: row.runtimes for row in ranked}, report.reference)
 
 
 def write_report(report: Report, folder: Path, console: Console) -> None:
@@ -244,7 +258,7 @@ def write_report(report: Report, folder: Path, console: Console) -> None:
     write_atomic(folder / "report.html", html(report, pictures["svg"].decode()))
     heads, rows = table_rows(report)
     console.print(screen_table(heads, rows, console.width))
-    for line in report.sentences:
+    for line in (*report.sentences, *report.latency):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
@@ -269,6 +283,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     """Return what a reader needs to judge the figures, or to make them again."""
     config, cost, data = report.config, report.cost, report.data
     skip = {"models", "output", "task", "data", "epochs", "minutes", "seeds", "device", "jobs", "workers", "reference"}
+    skip |= {"runtimes", "sustained"}
     settings = ", ".join(f"{key} {_words(value)}" for key, value in config.items() if key not in skip and value)
     return [
         ("task", f"{report.task}: {data.train} pictures to train on, {data.val} to validate on, "
@@ -292,23 +307,26 @@ def _words(value: Any) -> str:
 
 def markdown(report: Report) -> str:
     """Return the report for a README."""
-    heads, rows = table_rows(report)
-    lines = [f"# {escaped(report.title)}", "", "| " + " | ".join(heads) + " |"]
-    lines.append("| --- |" + " ---: |" * (len(heads) - 1))
-    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
-    lines += ["", *(f"- {escaped(line)}" for line in report.sentences), "", "![accuracy against cost](plot.png)", ""]
-    if report.sweep:
-        heads, rows = sweep_rows(report)
-        lines += ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
-        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in rows] + [""]
-    lines += [f"- failed: {escaped(item.cell)}: {escaped(item.message)}" for item in report.failed]
-    lines += [f"- {key}: {escaped(value)}" for key, value in facts(report)]
-    return "\n".join([*lines, "", *(f"{note}\n" for note in notes(report))])
+    text = [f"# {escaped(report.title)}", "", *_table(*table_rows(report)), ""]
+    text += [*(f"- {escaped(line)}" for line in report.sentences), "", "![accuracy against cost](plot.png)", ""]
+    text += [*_table(*sweep_rows(report)), ""] if report.sweep else []
+    heads, rows = latency_rows(report)
+    text += ["## Latency of one picture", "", *_table(heads, rows), ""] if rows else []
+    text += [*(f"- {escaped(line)}" for line in report.latency), ""] if report.latency else []
+    text += [f"- failed: {escaped(item.cell)}: {escaped(item.message)}" for item in report.failed]
+    text += [f"- {key}: {escaped(value)}" for key, value in facts(report)]
+    return "\n".join([*text, "", *(f"{note}\n" for note in notes(report))])
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    return lines + ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
 
 
 def notes(report: Report) -> list[str]:
     """Return what the figures do not show."""
-    return [*NOTES, SWEPT if report.sweep else ONE_RATE]
+    return [*NOTES, SWEPT if report.sweep else ONE_RATE, *([NOTE] if latency_rows(report)[1] else [])]
 
 
 def sweep_rows(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -349,4 +367,5 @@ def html(report: Report, svg: str) -> str:
         notes=[note.replace("`", "") for note in notes(report)],
         sweep=sweep_rows(report) if report.sweep else None, svg=Markup(svg[svg.index("<svg") :]),
         front=[row.label for row in report.rows if row.pareto_macs or row.pareto_latency],
+        latency=latency_rows(report),
     )  # fmt: skip

@@ -65,12 +65,39 @@ class Result(Machine):
 
 
 @dataclass(frozen=True, config=STORED)
+class Ends:
+    """A model's latency in the first and in the last minute of a sustained run."""
+
+    first: Latency
+    last: Latency
+
+
+@dataclass(frozen=True, config=STORED)
+class Timed:
+    """A model in one runtime: its latency, the milliseconds of each round, and the ends of a sustained run."""
+
+    latency: Latency
+    rounds: list[Positive]
+    ends: Ends | None = None
+
+
+@dataclass(frozen=True, config=STORED)
 class Cost:
-    """What one model costs: parameters, multiply-adds of one picture, and its latency."""
+    """What one model costs.
+
+    Attributes:
+        parameters: How many.
+        macs: Multiply-adds of one picture.
+        latency: Of one picture in eager, after `fuse`.
+        runtimes: Eager, onnxruntime and openvino, as far as they were measured.
+        weights: The cell whose weights ran; empty for fresh ones.
+    """
 
     parameters: Count
     macs: Positive
     latency: Latency
+    runtimes: dict[str, Timed] = field(default_factory=dict)
+    weights: str = ""
 
     def __str__(self) -> str:
         """Return the three in a line."""
@@ -79,10 +106,21 @@ class Cost:
 
 @dataclass(frozen=True, config=STORED, kw_only=True)
 class Costs(Machine):
-    """`cost.json`: what the models of an experiment cost, measured in one run."""
+    """`cost.json`: what the models of an experiment cost, measured in one run.
+
+    Attributes:
+        models: By label.
+        cuda: Whether on a GPU.
+        runtimes: Those that were tried.
+        notes: What was left out or does not agree, a line each.
+        sustained: Seconds of the sustained run; None without one.
+    """
 
     models: dict[str, Cost]
     cuda: bool
+    runtimes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sustained: Positive | None = None
 
 
 @dataclass(frozen=True, config=STORED)

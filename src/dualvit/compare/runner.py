@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from dualvit.compare.cost import is_current
 from dualvit.compare.engine import MODULES, DataSet, check_models, import_modules, prepare_data, require
 from dualvit.compare.experiment import Entry, Experiment, load
 from dualvit.compare.processes import failure, preload, spawn, stop
@@ -205,10 +206,10 @@ def same_settings(experiment: Experiment, data: DataSet) -> None:
 
 
 def measure_cost(experiment: Experiment, data: DataSet, labels: list[str], slot: Slot) -> Costs:
-    """Measure parameters, multiply-adds and latency of the models, in one process; anew when a model is added."""
+    """Measure parameters, multiply-adds and latencies of the models, in one process; anew when something is added."""
     folder = experiment.output
     costs = read(Costs, folder / "cost.json")
-    if costs is not None and set(labels) <= set(costs.models) and costs.cuda == (slot.gpu is not None):
+    if costs is not None and is_current(costs, experiment, labels, slot.gpu is not None):
         return costs
     spec = {
         "experiment": experiment.mapping(), "labels": labels, "data": data.path, "classes": data.classes,

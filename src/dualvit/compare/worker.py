@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from dualvit.allocator import keep_freed_memory
-from dualvit.bench.cost import PeakMemory, fuse_for_inference, latencies, macs, parameters
-from dualvit.bench.results import Latency
+from dualvit.bench.cost import PeakMemory
+from dualvit.compare.cost import run_cost
 from dualvit.compare.engine import Place, engine, import_modules
 from dualvit.compare.experiment import parse
-from dualvit.compare.results import Cost, Costs, Progress, Result, read
+from dualvit.compare.results import Progress, Result, read
 from dualvit.errors import InputError
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
@@ -78,26 +78,6 @@ def run_cell(folder: Path) -> None:
         **environment(place.cuda),
     )  # fmt: skip
     write_json(folder / "result.json", asdict(result))
-
-
-def run_cost(folder: Path) -> None:
-    """Measure all models of `cost-spec.json` in one run, and leave `cost.json`."""
-    spec = read_json(folder / "cost-spec.json") or {}
-    experiment = parse(spec["experiment"])
-    import_modules(experiment)
-    cuda, threads = bool(spec["cuda"]), int(spec["threads"])
-    torch.set_num_threads(threads)
-    models, counts = {}, {}
-    for entry in experiment.rows:
-        if entry.label not in spec["labels"]:
-            continue
-        model = engine(experiment, entry, spec["data"]).network(spec["classes"]).eval()
-        counts[entry.label] = parameters(model), macs(model, experiment.image_size)
-        fuse_for_inference(model)
-        models[entry.label] = model.to("cuda" if cuda else "cpu")
-    times = latencies(models, experiment.image_size)
-    costs = {label: Cost(*counts[label], Latency.of(seconds)) for label, seconds in times.items()}
-    write_json(folder / "cost.json", asdict(Costs(models=costs, threads=threads, cuda=cuda, **environment(cuda))))
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

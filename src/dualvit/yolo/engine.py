@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dualvit import archives
 from dualvit.errors import InputError, MissingFileError
@@ -23,6 +23,7 @@ from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.checks import read_data as read_data_yaml
 from dualvit.yolo.checks import require_data, require_labels
 from dualvit.yolo.data import pairs_of
+from dualvit.yolo.export import export_onnx
 from dualvit.yolo.groups import unwrap
 from dualvit.yolo.model import YOLO
 
@@ -83,6 +84,27 @@ class YoloEngine:
     def network(self, classes: int) -> nn.Module:
         """Build the module that training would build for a data set of so many classes."""
         return network(self.name, self.options, self.task, classes)
+
+    def scored(self, folder: Path, classes: int) -> nn.Module:
+        """Build the module with the weights that the last epoch of the cell in the folder was scored with.
+
+        Raises:
+            FileNotFoundError: there are none.
+            ValueError: they are of another model.
+        """
+        state = read_state(folder / STATE)
+        if state is None:
+            raise MissingFileError(f"no weights at {folder / STATE}")
+        built = self.network(classes)
+        try:
+            built.load_state_dict(state["ema"])
+        except RuntimeError:
+            raise InputError(f"{folder / STATE} is of another model than {self.name}") from None
+        return built
+
+    def export(self, network: nn.Module, image: Tensor, file: Path) -> list[Tensor]:
+        """Write a module as ONNX, as Ultralytics' own exporter does; return what the file must answer to the image."""
+        return export_onnx(open_model(self.name, self.options, self.task), network, image, file)
 
     def train(self, folder: Path, listener: Listener) -> list[Row]:
         """Train, or continue from the folder's last state.
