@@ -66,7 +66,7 @@ def test_the_scored_weights_run_everywhere(experiment, place):
     assert rows["wide"]["runtimes"]["openvino"]["ratio"] is None
     page = (place / "out" / "report.md").read_text()
     assert "| model | eager, ms | of the reference | onnxruntime, ms | of the reference | OpenVINO, ms |" in page
-    assert "Sustained for 1 seconds, all models in turn" in screen
+    assert "Sustained for 1 seconds, all models in turn; the first 0.5 and the last ones:" in screen
     assert "OpenVINO" in (place / "out" / "report.html").read_text()
 
 
@@ -173,7 +173,7 @@ def test_tables_of_latency(costs):
     ]
     assert lines(costs, found) == [
         "a note",
-        "Sustained for 600 seconds, all models in turn; first and last minute:",
+        "Sustained for 600 seconds, all models in turn; the first 60 and the last ones:",
         "ours in eager: 10 ms (9-11), then 15 ms (14-16), 1.50 times",
     ]
 

@@ -78,10 +78,9 @@ def lines(costs: Costs, models: Mapping[str, Mapping[str, Timing]]) -> list[str]
         for name, timing in own.items()
         if timing.ends is not None
     ]
-    head = (
-        [f"Sustained for {costs.sustained or 0:g} seconds, all models in turn; first and last minute:"] if runs else []
-    )
-    return [*costs.notes, *head, *runs]
+    whole = costs.sustained or 0.0
+    head = f"Sustained for {whole:g} seconds, all models in turn; the first {min(60, whole / 2):g} and the last ones:"
+    return [*costs.notes, *([head, *runs] if runs else [])]
 
 
 def _throttled(ends: Ends) -> str:
