@@ -61,8 +61,9 @@ def test_each_runtime_answers_as_eager(pyramid, name):
 def test_a_profile_names_the_kinds(pyramid, name):
     image, _, file = pyramid
     found, again = kinds(name, {"a": file, "b": file}, image, threads=1, passes=3, warmup=1).values()
-    assert {kind: one.nodes for kind, one in found.items()} == {kind: one.nodes for kind, one in again.items()}
-    (convolution,) = (kind for key, kind in found.items() if key.startswith("Conv") and key != "Convert")
+    (name,) = (key for key in found if key in ("Conv", "FusedConv", "Convolution"))
+    convolution = found[name]
+    assert again[name].nodes == convolution.nodes  # OpenVINO may put other Reorders around it
     assert convolution.nodes == 1 and convolution.milliseconds > 0
     times = [kind.milliseconds for kind in found.values()]
     assert times == sorted(times, reverse=True)
@@ -83,7 +84,8 @@ def deny(*_, **__):
     raise OSError
 socket.socket.connect = socket.getaddrinfo = deny
 import numpy
-from dualvit.bench.runtimes import open_runtime
+from dualvit.bench.runtimes import open_runtime, versions
+assert versions(["openvino"])  # the first import
 print(open_runtime("openvino", Path(sys.argv[1]), 1)(numpy.zeros((1, 3, 20, 28), "float32"))[0].shape)
 import openvino_telemetry  # others may still have it
 """
