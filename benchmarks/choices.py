@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from starts import RESULTS, at, compare, dualvit, parts
+from starts import RESULTS, compare, dualvit
 
+from dualvit.compare.sweep import write_part
 from dualvit.files import write_json
 from dualvit.provenance import environment
 
+EVERY = 5  # of the training pictures, each fifth scores
 STEP = {"lite0": 0.67, "lite1": 0.69, "lite2": 0.73}  # seconds of a step: 192 px, batch 16, one AVX-512 core, quiet
 FIRST = ["match.semantics=0"]  # how the first trial differs from the recipe
 CHOICES: dict[str, dict[str, Any]] = {
@@ -86,12 +88,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.task = "detect"
-    data = quarter(parts(args.data, args.out / "choosing"))
+    data = quarter(write_part(args.data, EVERY, args.out / "choosing"))
     for name in args.choices:
         file, steps = student(args, name, CHOICES[name])
         rate = CHOICES[name].get("rate", args.rate)
-        spec = {"name": "yolov8n-dualvit.yaml"} | ({"weights": str(file.resolve())} if file else {})
-        row = compare(args, args.out / name.replace(" ", "-") / "final", data, [at(spec, name, rate)], args.seeds)
+        model = {"name": "yolov8n-dualvit.yaml", "label": name, "settings": {"lr0": rate}}
+        model |= {"weights": str(file.resolve())} if file else {}
+        row = compare(args, f"{name.replace(' ', '-')}/final", data, [model])
         scores = [cell["last"] for cell in row["cells"]]
         entry = {"name": name, "steps": steps, "scores": scores, "mean": statistics.mean(scores)}
         write_json(args.out / name.replace(" ", "-") / "row.json", entry)
