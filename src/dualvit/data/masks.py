@@ -1,6 +1,6 @@
 """Images with a class for each pixel: folders of masks, ADE20K's layout, and YOLO's polygons drawn as masks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,16 @@ def _read_polygons(file: Path, classes: tuple[str, ...]) -> Masks:
     notes: list[str] = []
     train, val = (layout.pairs(split, notes) for split in ("train", "val"))
     return Masks(known, train, val, layout, tuple(notes))
+
+
+def with_tests(masks: Masks, root: str | Path) -> Masks:
+    """Return a data set with the images of its test split as those to validate on; none if it has no such split."""
+    if masks.polygons is not None:
+        named = masks.polygons.content.get("test")
+        return replace(masks, val=masks.polygons.pairs("test") if named else ())
+    folders = next((pairs[1] for pairs in LAYOUTS if (Path(root) / pairs[0][0]).is_dir()), LAYOUTS[0][1])
+    images, places = (Path(root) / Path(folder).with_name("test") for folder in folders)
+    return replace(masks, val=_pairs(images, places, []) if images.is_dir() else ())
 
 
 def _pairs(images: Path, masks: Path, notes: list[str]) -> tuple[Pair, ...]:

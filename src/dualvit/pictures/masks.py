@@ -1,5 +1,7 @@
 """Classes of pixels as pictures: an overlay in colours, a legend with the classes' shares, and the files of both."""
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from dualvit.pictures.palette import Colour, colours
 
 OPACITY = 0.5
 LEGEND = 8  # classes at most
+SMALL = 256  # pixels of the longer side of a map of classes that is kept among others
 BACKGROUND = "background"
 
 
@@ -38,6 +41,25 @@ def overlay(image: Tensor, classes: Tensor, names: tuple[str, ...]) -> Tensor:
     edge[:, 1:] |= classes[:, 1:] != classes[:, :-1]
     opacity = torch.where(edge, 1.0, OPACITY) * torch.tensor([colour is not None for colour in chosen])[classes]
     return (image * (1 - opacity) + palette * opacity).round().to(torch.uint8)
+
+
+def small_map(classes: Tensor) -> str:
+    """Return the class of each pixel as a small PNG in base64, for a file that holds many.
+
+    Args:
+        classes: int64 (H, W).
+
+    Example:
+        >>> len(small_map(torch.zeros(1000, 500, dtype=torch.int64))) < 300
+        True
+    """
+    kind = np.uint8 if int(classes.max()) < 256 else np.uint16
+    image = Image.fromarray(classes.numpy().astype(kind))
+    factor = min(1.0, SMALL / max(image.size))
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    buffer = io.BytesIO()
+    image.resize(size, Image.Resampling.NEAREST).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def write_prediction(out: Path, stem: str, image: Tensor, classes: Tensor, names: tuple[str, ...]) -> dict[str, float]:

@@ -176,6 +176,22 @@ class TaskData(lightning.LightningDataModule):
         """Samples to validate on."""
         raise NotImplementedError
 
+    def val_files(self) -> list[Path]:
+        """The pictures of `val_data`, in its order."""
+        raise NotImplementedError
+
+    def use_tests(self) -> None:
+        """Validate on the test split from now on.
+
+        Raises:
+            ValueError: the data set has none.
+        """
+        raise NotImplementedError
+
+    def no_tests(self, layout: str) -> InputError:
+        """The error of a data set without a test split; `layout` says where one would be."""
+        return InputError(f"{self.recipe.data.root} has no test split, and score is test; give {layout}, or score: val")
+
     def collate(self, samples: list[Any]) -> Any:
         """A batch of samples."""
         return default_collate(samples)

@@ -74,6 +74,10 @@ class Task(lightning.LightningModule):
         """The scores of the validation that has just ended, `metric` among them; a new one begins."""
         raise NotImplementedError
 
+    def said(self, outputs: Any) -> list[dict[str, Any]]:
+        """What a validation step said of each picture of its batch, as JSON holds it."""
+        raise NotImplementedError
+
     @torch.inference_mode()
     def predict(self, files: Sequence[Path], out: Path) -> Iterator[str]:
         """Write predictions for images, as predictions.json and pictures, to a folder; yield a line for each image."""

@@ -1,6 +1,7 @@
 """Pictures for classification: folders `train/CLASS/` and `val/CLASS/`, or shards; with label maps where asked for."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dualvit.backbones.maps import moments
-from dualvit.data.folders import Sample, read_folders
+from dualvit.data.folders import Sample, read_folders, read_split
 from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import LabelMaps
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
@@ -110,6 +111,15 @@ class ClassifyData(TaskData):
         if every := self.recipe.data.hold_out:
             return held_out(self.split.train, every, split)
         return self.split.train if split == "train" else self.split.val
+
+    def val_files(self) -> list[Path]:
+        return [file for file, _ in self.split.val]
+
+    def use_tests(self) -> None:
+        folder = Path(self.recipe.data.root) / "test"
+        if self.sharded or not folder.is_dir():
+            raise self.no_tests("test/CLASS/picture.jpg")
+        self.split = replace(self.split, val=read_split(folder, self.classes)[1])
 
     def train_dataloader(self) -> Any:
         if not self.sharded:

@@ -23,6 +23,8 @@ from dualvit.recipes.classify.token_labels import check_network, smoothed, token
 from dualvit.recipes.classify.transforms import eval_transform
 from dualvit.recipes.task import Task
 
+KEPT = 5  # classes that are kept of a prediction, besides the right one
+
 
 class Classify(Task):
     """A timm classifier."""
@@ -73,13 +75,23 @@ class Classify(Task):
         dense = dense * (1 - smoothing) + smoothing / len(self.classes)
         return token_loss(outputs, target, dense, settings.dense_weight, settings.class_weight)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor] | None:
         if batch is None:  # none of its pictures could be read
-            return
+            return None
         images, labels = batch
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
         self.top1.update(logits, labels)
         self.top5.update(logits, labels)
+        return {"probabilities": logits.softmax(1), "labels": labels}
+
+    def said(self, outputs: Any) -> list[dict[str, Any]]:
+        best = outputs["probabilities"].float().cpu()
+        rows = []
+        for row, label in zip(best, outputs["labels"].tolist(), strict=True):
+            top = row.topk(min(KEPT, len(row)))
+            shares = {self.classes[int(index)]: round(float(share), 5) for share, index in zip(*top, strict=True)}
+            rows.append({"name": self.classes[label], "right": round(float(row[label]), 5), "best": shares})
+        return rows
 
     def scores(self) -> Mapping[str, float]:
         scores = {"top1": float(self.top1.compute()), "top5": float(self.top5.compute())}

@@ -55,6 +55,16 @@ class DetectData(TaskData):
     def val_data(self) -> Dataset[Sample]:
         return self._objects(self.val, "val", None)
 
+    def val_files(self) -> list[Path]:
+        return [picture.file for picture in self.val.pictures]
+
+    def use_tests(self) -> None:
+        described = find_yaml(self.recipe.data.root)
+        if not described or not read_layout(described).content.get("test"):
+            raise self.no_tests("a data.yaml with `test:`")
+        part = read_yolo(described, "test")
+        self.val = only_masks(part) if self.masks() else part
+
     def _objects(self, part: Coco, split: str, transform: v2.Transform | None) -> Dataset[Sample]:
         """The samples of a part; what was left out of it counts as files that cannot be read do."""
         self._require_objects(part, split)

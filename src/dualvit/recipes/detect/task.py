@@ -53,14 +53,20 @@ class Detect(Task):
         parts: Mapping[str, Tensor] = self.network([_as_float(image) for image in images], targets)
         return parts
 
-    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> dict[str, Any] | None:
         if batch is None:  # none of its files could be read
-            return
+            return None
         images, targets = batch
+        said = []
         for prediction, target in zip(self.network([_as_float(image) for image in images]), targets, strict=True):
             image_id = int(target["image_id"])
             self.seen.append(image_id)
-            self.predictions += as_coco(prediction, image_id, range(len(self.classes)))  # as the truth's are numbered
+            said.append(as_coco(prediction, image_id, range(len(self.classes))))  # as the truth's are numbered
+            self.predictions += said[-1]
+        return {"objects": said}
+
+    def said(self, outputs: Any) -> list[dict[str, Any]]:
+        return [{"objects": [_rounded(row) for row in rows]} for rows in outputs["objects"]]
 
     def scores(self) -> Mapping[str, float]:
         predictions, seen = gathered(self.predictions), gathered(self.seen)
@@ -90,6 +96,10 @@ class Detect(Task):
         shown = {name: value[kept].cpu() for name, value in prediction.items()}
         draw(image, shown, self.classes).save(picture)
         return f"{_summary(shown['labels'].tolist(), self.classes)}; {picture}"
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"bbox": [round(value, 3) for value in row["bbox"]], "score": round(row["score"], 5)}
 
 
 def _as_float(image: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from dualvit.data.masks import (
     read_polygons,
     read_rgb,
     require_classes,
+    with_tests,
 )
 from dualvit.data.yolo_labels import Pair
 from dualvit.errors import InputError
@@ -91,6 +92,15 @@ class SemanticData(TaskData):
 
     def val_data(self) -> Any:
         return MaskedImages(self.masks, self._samples("val"), self.recipe.data, ValidationTransform(self.recipe.data))
+
+    def val_files(self) -> list[Path]:
+        return [file for file, _ in self._samples("val")]
+
+    def use_tests(self) -> None:
+        self.masks = with_tests(self.masks, self.recipe.data.root)
+        if not self.masks.val:
+            raise self.no_tests("images/test and masks/test, or a data.yaml with `test:`")
+        self.labels["val"] = read_polygons(self.masks, "val")
 
     def _samples(self, split: str) -> tuple[Pair, ...]:
         """The images of a split with their masks, or with those label files that can be read."""

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.transforms import v2
 
 from dualvit.data.masks import read_rgb
-from dualvit.pictures.masks import write_prediction
+from dualvit.pictures.masks import small_map, write_prediction
 from dualvit.recipes.semantic.config import SemanticRecipe
 from dualvit.recipes.semantic.data import ValidationTransform
 from dualvit.recipes.semantic.evaluate import class_ious
@@ -47,11 +47,23 @@ class Semantic(Task):
         ignore = self.recipe.data.ignore_index
         return {name: weights[name] * pixel_loss(values, masks, ignore) for name, values in logits.items()}
 
-    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> dict[str, Any] | None:
         if batch is None:  # none of its files could be read
-            return
+            return None
+        maps, counts = [], []
         for image, mask in zip(*batch, strict=True):
-            self.counts.update(self.classify(image, mask.shape)[None], mask[None])
+            maps.append(self.classify(image, mask.shape))
+            counts.append(self.counts(maps[-1][None], mask[None]))  # of this image, and added to those of all
+        return {"maps": maps, "counts": counts}
+
+    def said(self, outputs: Any) -> list[dict[str, Any]]:
+        rows = []
+        for classes, counts in zip(outputs["maps"], outputs["counts"], strict=True):
+            ious = class_ious(counts.cpu())
+            known = {name: round(float(iou), 5) for name, iou in zip(self.classes, ious, strict=True) if iou == iou}
+            mean = round(float(ious.nanmean()), 5) if known else None
+            rows.append({"ious": known, "miou": mean, "map": small_map(classes.cpu())})
+        return rows
 
     def classify(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """The class of each pixel, int64 of `size` (height, width); the image (3, H, W) is normalised."""
