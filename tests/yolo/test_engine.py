@@ -122,7 +122,10 @@ def test_a_checkpoint_that_breaks_off_leaves_the_old_one(digits, tmp_path, monke
         go(tmp_path, digits, 2)
     assert torch.load(weights / "last.pt", weights_only=False)["epoch"] == 0
     assert sorted(file.name for file in weights.iterdir()) == ["best.pt", "last.pt"]
-    assert [row["epoch"] for row in go(tmp_path, digits, 2)] == [1, 2]
+    rows = go(tmp_path, digits, 2)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    again = cell.YoloEngine("yolov8n.yaml", {}, "detect", ARGUMENTS | {"data": str(digits)}).predict(tmp_path, "val")
+    assert again[0]["mAP50-95"] == pytest.approx(rows[-1]["mAP50-95"], abs=1e-3)  # the weights that were scored
 
 
 @pytest.mark.slow

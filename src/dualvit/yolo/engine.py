@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from dualvit import archives
+from dualvit.data.coco import Coco
+from dualvit.data.yolo_layout import find_yaml, read_layout
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
 from dualvit.seeds import digest
@@ -26,6 +28,7 @@ from dualvit.yolo.data import pairs_of
 from dualvit.yolo.export import export_onnx
 from dualvit.yolo.groups import unwrap
 from dualvit.yolo.model import YOLO
+from dualvit.yolo.predictions import content_of, truth_of, validated
 
 STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named
@@ -80,6 +83,19 @@ class YoloEngine:
     def counts(self) -> tuple[int, int, int, list[str]]:
         """Return how many classes the data set has, how many pictures to train and validate on, and no notes."""
         return *read_data(self.arguments["data"], self.task), []
+
+    def tests(self) -> int:
+        """Return how many pictures the test split has.
+
+        Raises:
+            ValueError: there is none, or its labels cannot be read.
+        """
+        data = self.arguments["data"]
+        found = read_data_yaml(data, "test") if read_layout(find_yaml(data) or data).content.get("test") else {}
+        if not found:
+            raise InputError(f"{data} has no test split, and score is test; give it `test:`, or score: val")
+        require_labels(data, found, "test", self.task, every=True)
+        return len(pairs_of(data, found, "test"))
 
     def network(self, classes: int) -> nn.Module:
         """Build the module that training would build for a data set of so many classes."""
@@ -143,6 +159,38 @@ class YoloEngine:
         trainer.train()
         self.digests = {"weights": digest(trainer.ema.ema.state_dict()), "batch": first.get("digest", "")}
         return rows()
+
+    def predict(self, folder: Path, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Ask the last epoch's weights, the averaged ones that are scored, about each picture of a split.
+
+        Args:
+            folder: Of a training that is done.
+            split: val or test.
+
+        Returns:
+            The scores, and the images, categories and annotations in COCO's form.
+
+        Raises:
+            FileNotFoundError: the folder has no state.
+        """
+        state = read_state(folder / STATE)
+        if state is None:
+            raise MissingFileError(f"{folder} has no {STATE}; run the cell again")
+        data, model = self.arguments["data"], open_model(self.name, self.options, self.task)
+        truth = truth_of(data, split)
+        model.model = network(self.name, self.options, self.task, len(truth.classes))
+        model.model.load_state_dict(state["ema"])
+        model.model.names = dict(enumerate(truth.classes))
+        validator = validated(model, split, self.arguments, self.threads, keep=True)
+        content = content_of(validator, truth)
+        if split != "val" and self.task == "segment":  # where results are kept, masks are compared at another size
+            validator = validated(model, split, self.arguments, self.threads, keep=False)
+        scores = validator.metrics.results_dict
+        return {name: float(scores[column]) for name, column in COLUMNS[self.task].items()}, content
+
+    def truth(self, split: str) -> Coco:
+        """Read what is really in the pictures of a split."""
+        return truth_of(self.arguments["data"], split)
 
 
 def _first_batch(trainer: Any) -> dict[str, str]:
