@@ -39,7 +39,7 @@ def draw(image: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str], l
     picture = to_pil_image(draw_bounding_boxes(canvas, boxes, colors=shades, width=2 + max(size) // 600))
     scores = [f" {score:.2f}" for score in objects["scores"].tolist()] if "scores" in objects else [""] * len(labels)
     names = [f"{classes[label]}{score}" for label, score in zip(labels, scores, strict=True)]
-    _write_names(picture, boxes, names, shades)
+    write_names(picture, boxes.tolist(), names, shades)
     return picture
 
 
@@ -51,11 +51,13 @@ def draw_outline(picture: Image.Image, points: Sequence[tuple[float, float]], sh
         pen.ellipse((x - 2 * width, y - 2 * width, x + 2 * width, y + 2 * width), fill=shade)
 
 
-def _write_names(picture: Image.Image, boxes: Tensor, names: list[str], shades: list[Colour]) -> None:
+def write_names(
+    picture: Image.Image, boxes: Sequence[Sequence[float]], names: Sequence[str], shades: Sequence[Colour]
+) -> None:
     """Write each name above its box, or into or below it where another name stands already."""
     pen, letters = ImageDraw.Draw(picture), font(max(12, max(picture.size) // 64))
     taken: list[tuple[float, float, float, float]] = []
-    for (x, y, _, bottom), name, shade in zip(boxes.tolist(), names, shades, strict=True):
+    for (x, y, _, bottom), name, shade in zip(boxes, names, shades, strict=True):
         name = fitting(name, letters, picture.width / 2)
         width, height = round(letters.getlength(name)) + 6, round(letters.size) + 5
         x = min(max(x, 0), max(picture.width - width, 0))

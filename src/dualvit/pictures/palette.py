@@ -34,11 +34,21 @@ def colours(count: int) -> list[Colour]:
         >>> colours(2), len(set(colours(150)))
         ([(0, 114, 178), (213, 94, 0)], 150)
     """
-    own: list[Colour] = [(int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in SERIES]
+    own: list[Colour] = [rgb(colour) for colour in SERIES]
     for index in range(count - len(own)):
         red, green, blue = colorsys.hsv_to_rgb(GOLDEN * index % 1, *SHADES[index % 3])
         own.append((round(255 * red), round(255 * green), round(255 * blue)))
     return own[:count]
+
+
+def rgb(colour: str) -> Colour:
+    """Return red, green and blue of a colour of the palette.
+
+    Example:
+        >>> rgb("#0072b2")
+        (0, 114, 178)
+    """
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def ink_on(colour: Colour) -> str:
