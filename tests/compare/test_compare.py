@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
@@ -86,6 +87,39 @@ def test_a_result_says_what_was_done(experiment, place):
     assert summary["cost"]["threads"] == cores()
     assert all(row["latency"]["repeats"] >= 5 for row in summary["rows"])
     assert "one seed, which cannot tell" in screen
+    told = json.loads((place / "out" / "differences.json").read_text())
+    (pair,) = told["pairs"]
+    assert (told["measure"], told["seed"], told["split"]) == ("the probability of the right class", 0, "val")
+    assert pair["better"] + pair["worse"] + pair["equal"] == 8
+    gaps = [abs(one["other"] - one["reference"]) for one in pair["pictures"]]
+    assert gaps == sorted(gaps, reverse=True) and len(gaps) == pair["better"] + pair["worse"]
+    assert (place / "out" / "differences.png").exists() == bool(gaps)
+
+
+def test_the_test_split_is_scored_once(experiment, place):
+    for label, colour in (("dark", 200), ("light", 80)):  # the other way round than in training
+        folder = place / "data" / "test" / label
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (32, 32), (colour, colour, colour + index)).save(folder / f"{index}.png")
+    settings = {"optimizer.lr": 0.05, "schedule.warmup_epochs": 1}
+    done, _ = run(experiment(score="test", epochs=8, batch=4, settings=settings))
+    assert done
+    result = results(place)["tiny_test-s0"]
+    assert (result["score"], result["last"], result["best"]) == ("test", 0.0, 1.0)
+    assert result["epochs"][-1]["top1"] == 1.0
+    answers = json.loads((place / "out" / "cells" / "tiny_test-s0" / "predictions.json").read_text())
+    assert answers["split"] == "test" and len(answers["answers"]) == 6
+    text = (place / "out" / "report.md").read_text()
+    assert "| model | top-1, test | best on val |" in text and "6 to score on" in text
+    with pytest.raises(ValueError, match=r"other settings \(score was 'test'; test images was 6\)"):
+        run(experiment(epochs=8, batch=4, settings=settings))
+
+
+def test_without_a_test_split_nothing_is_trained(experiment, place):
+    with pytest.raises(ValueError, match=r"has no test split, and score is test; give test/CLASS/picture.jpg, or"):
+        run(experiment(score="test"))
+    assert not (place / "out" / "cells").exists()
 
 
 def test_our_own_networks_reach_the_report(experiment, place):

@@ -45,6 +45,7 @@ def test_small_pictures_are_trained_gently():
         {**LEAST, "models": [{"name": "a", "settings": {"optimizer": {"lr": 0.1}}, "x": 1}, "b"]},
         {**YOLO, "epochs": None, "minutes": 2, "settings": {"mosaic": 0.5}, "device": "0,1"},
         {**LEAST, "task": "semantic", "recipe": "ade20k-upernet-s", "batch": 2},
+        {**LEAST, "score": "test"},
     ],
 )
 def test_the_mapping_is_read_back(raw):
@@ -62,6 +63,13 @@ def test_a_model_may_have_settings_of_its_own():
     assert experiment.decisive()["optimizer.lr"] == 0.005
     yolo = parse({**YOLO, "models": ["yolov8n.yaml", {"name": "yolov8n-dualvit.yaml", "settings": {"lr0": 0.02}}]})
     assert [yolo.training(entry)["lr0"] for entry in yolo.models] == [1e-3, 0.02]
+
+
+def test_a_test_split_decides_results_and_val_is_as_before():
+    assert "score" not in parse(LEAST).decisive() and "score" not in parse(LEAST | {"score": "val"}).mapping()
+    assert parse(LEAST | {"score": "test"}).decisive()["score"] == "test"
+    with pytest.raises(ValueError, match="score is 'train': input should be 'val' or 'test'"):
+        parse(LEAST | {"score": "train"})
 
 
 def test_the_budget_and_sizes_are_the_experiments():

@@ -68,6 +68,8 @@ def test_a_resumed_run_equals_a_straight_one(place):
     straight, resumed = weights(place / "straight"), weights(place / "cut")
     for name, value in straight.items():
         assert torch.equal(value, resumed[name]), name
+    scores, content = cell(place).predict(place / "straight", "val")
+    assert (scores["top1"], content) == (rows[-1]["top1"], cell(place).predict(place / "cut", "val")[1])
     assert cell(place).train(place / "cut", ignore) == again  # a finished run stays
     assert all(torch.equal(value, weights(place / "cut")[name]) for name, value in resumed.items())
 
@@ -78,6 +80,35 @@ def test_it_learns_what_can_be_learned(place):
     rows = learner.train(place / "run", ignore)
     assert rows[-1]["top1"] == 1.0
     assert rows[-1]["loss"] < 0.4 < rows[0]["loss"]  # 0.2 is the least, with smoothed labels
+
+
+def test_what_a_classifier_says_of_each_picture(place):
+    (place / "data" / "val" / "light" / "1.png").write_bytes(b"no picture")
+    cell(place).train(place / "run", ignore)
+    scores, content = cell(place).predict(place / "run", "val")
+    assert [image["id"] for image in content["images"]] == [1, 2, 3, 4, 5, 7, 8]  # dark ones, then light ones
+    assert content["images"][5]["file"] == place / "data" / "val" / "light" / "2.png"
+    answers = content["answers"]
+    assert [one["name"] for one in answers] == ["dark"] * 4 + ["light"] * 3
+    for one in answers:
+        assert sum(one["best"].values()) == pytest.approx(1, abs=1e-4)
+        assert one["best"][one["name"]] == one["right"]
+    right = [max(one["best"], key=one["best"].get) == one["name"] for one in answers]
+    assert scores["top1"] == pytest.approx(sum(right) / 7)
+
+
+def test_classifiers_are_scored_on_a_test_folder(place):
+    with pytest.raises(ValueError, match=r"has no test split, and score is test; give test/CLASS/picture.jpg, or"):
+        cell(place).tests()
+    for label in ("dark", "light"):
+        (place / "data" / "test" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(place / "data" / "test" / label / "black.png")
+    assert cell(place).tests() == 2
+    cell(place).train(place / "run", ignore)
+    scores, content = cell(place).predict(place / "run", "test")
+    assert scores["top1"] == 0.5  # the same picture in both classes
+    assert [image["file"].parent.name for image in content["images"]] == ["dark", "light"]
+    assert sum(one["right"] for one in content["answers"]) == pytest.approx(1, abs=1e-4)
 
 
 def test_an_epoch_is_told_once_it_is_on_disk(place):
@@ -208,6 +239,17 @@ def scenes(tmp_path):
     return file
 
 
+@pytest.mark.parametrize("task", ["detect", "semantic"])
+def test_detectors_and_segmenters_have_tests_where_data_yaml_says(scenes, task):
+    experiment = parse({"engine": "recipe", "task": task, "data": str(scenes), "models": ["resnet18"], "epochs": 1})
+    trainer = engine(experiment, experiment.models[0], str(scenes))
+    with pytest.raises(ValueError, match=r"data.yaml has no test split, and score is test; give .*, or score: val"):
+        trainer.tests()
+    scenes.write_text(scenes.read_text() + "test: images/train\n")
+    truth = trainer.truth("test")
+    assert trainer.tests() == 5 == len(truth.pictures if task == "detect" else truth)
+
+
 @pytest.mark.parametrize(
     ("task", "needs", "keys"),
     [
@@ -245,6 +287,12 @@ def test_detectors_and_segmenters_are_compared(scenes, tmp_path, task, needs, ke
     (note,) = report["data"]["notes"]
     assert "1 image has no label file and counts as background; looked for " in note and "9.txt" in note
     assert f"note: {note}\n" in screen.getvalue()
+    answered = json.loads((tmp_path / "out" / "cells" / f"{result['label']}-s0" / "predictions.json").read_text())
+    assert [image["file"] for image in answered["images"]] == ["images/val/0.png", "images/val/1.png"]
+    if task == "semantic":
+        assert all(set(one["ious"]) == {"background", "square"} and one["map"] for one in answered["answers"])
+    else:
+        assert all(("segmentation" in one) == ("recipe" in keys) for one in answered["annotations"])
     (skipped,) = result["skipped"]
     assert skipped.startswith("cannot read the picture") and "9.png" in skipped
     assert f"{result['label']} seed 0: 1 skipped, such as: {skipped}\n" in screen.getvalue()

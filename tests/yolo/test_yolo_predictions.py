@@ -88,5 +88,5 @@ def test_the_test_split_is_counted_or_missed(tested, digits):
 
 
 def test_no_state_no_answer(digits, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no state.ckpt; run the cell again"):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*state.ckpt"):
         engine(digits, "detect").predict(tmp_path, "val")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,31 @@ class Engine(Protocol):
             ValueError: such modules are not exported, and why.
         """
 
+    def tests(self) -> int:
+        """Return how many pictures the test split has.
+
+        Raises:
+            ValueError: there is none.
+        """
+
+    def predict(self, folder: Path, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Ask the network of a training that is done, as the last epoch left and scored it.
+
+        Args:
+            folder: That the training wrote to.
+            split: val or test.
+
+        Returns:
+            The scores, and what `predictions.json` holds: images, categories, and annotations or answers.
+        """
+
+    def truth(self, split: str) -> Any:
+        """Read what is really in the pictures of a split.
+
+        Returns:
+            A `Coco` of objects; a sequence of images uint8 (3, H, W) with masks int64 (H, W); or None of classifiers.
+        """
+
     def train(self, folder: Path, listener: Listener) -> list[Row]:
         """Train, or continue from what the folder holds.
 
@@ -83,6 +108,7 @@ class DataSet:
         path: The folder, or the data.yaml.
         classes, train, val: The numbers of classes, of pictures to train on, and to validate on.
         notes: What its reader says of it, a line each.
+        test: The number of pictures that are scored in the end, if they are not those to validate on.
     """
 
     path: str
@@ -90,6 +116,7 @@ class DataSet:
     train: int
     val: int
     notes: list[str] = field(default_factory=list)
+    test: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +176,7 @@ def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | 
 
     Raises:
         FileNotFoundError: there is no data set, or one without pictures.
+        ValueError: there is no test split, and the experiment scores on it.
     """
     require_data(experiment)
     place = Path(experiment.data)
@@ -162,7 +190,8 @@ def prepare_data(experiment: Experiment, progress: Callable[[int, int], None] | 
             size = max(64, experiment.image_size)
             place = write_digits(folder, images, size, progress=progress, val_fraction=0.25)
     path = str(place.resolve())
-    return DataSet(path, *engine(experiment, experiment.models[0], path).counts())
+    reader = engine(experiment, experiment.models[0], path)
+    return DataSet(path, *reader.counts(), reader.tests() if experiment.score == "test" else 0)
 
 
 def check_models(experiment: Experiment, data: DataSet) -> None:

@@ -113,6 +113,7 @@ class Experiment:
         imports: Python modules that register further models with timm.
         runtimes: What latency is measured in, besides eager.
         sustained: Seconds of a run whose first and last minute are told apart; none if left out.
+        score: The split that the last epoch is scored on, once: val, or test.
     """
 
     NOUN: ClassVar[str] = "an experiment"
@@ -139,6 +140,7 @@ class Experiment:
     imports: tuple[str, ...] = ()
     runtimes: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")
     sustained: Annotated[float, Field(strict=True, ge=1, le=10**5)] | None = None
+    score: Literal["val", "test"] = "val"
 
     @property
     def metric(self) -> str:
@@ -200,13 +202,16 @@ class Experiment:
         skipped = {*SAID_ABOVE, *own, "imgsz", "time", "title", "trainer.logger", "trainer.enable_progress_bar"}
         settings = {name: value for name, value in flat(self.training()).items() if name not in skipped}
         sweep = {"sweep": asdict(self.sweep)} if self.sweep else {}
-        return {name: getattr(self, name) for name in own} | sweep | settings
+        split = {"score": self.score} if self.score != "val" else {}
+        return {name: getattr(self, name) for name in own} | sweep | split | settings
 
     def mapping(self) -> dict[str, Any]:
         """The experiment as its YAML would say it in full; `parse` reads it back."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
         plain |= {"models": [entry.mapping() for entry in self.models], "output": str(self.output)}
         plain |= {"sweep": asdict(self.sweep)} if self.sweep else {}
+        if self.score == "val":
+            del plain["score"]
         return {key: value for key, value in plain.items() if value is not None and not key.startswith("_")}
 
 

@@ -14,6 +14,7 @@ from dualvit.errors import InputError
 from dualvit.models import size_options
 from dualvit.names import is_shards
 from dualvit.recipes.config import Recipe, kind, of_its_task
+from dualvit.recipes.predictions import predictions, unchanged
 from dualvit.recipes.progress import Listener, Row, clock
 from dualvit.recipes.run import fit, load
 from dualvit.seeds import digest
@@ -88,3 +89,32 @@ class RecipeEngine:
         self.skipped = task.trainer.datamodule.skipped.lines()  # type: ignore[attr-defined]
         self.digests = {"weights": digest(task.network.state_dict()), "batch": clock(task.trainer).first_batch}
         return clock(task.trainer).rows(task.history)
+
+    def tests(self) -> int:
+        """Return how many pictures the test split has.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return len(self._data("test").val_data())
+
+    def predict(self, folder: Path, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Ask the last epoch's weights about each picture of a split; returns scores and what predictions.json holds.
+
+        Raises:
+            ValueError: the folder has no checkpoint of this run.
+        """
+        return predictions(self.recipe, folder / "weights" / "last.ckpt", self._data(split))
+
+    def truth(self, split: str) -> Any:
+        """Read what is really in the pictures of a split: objects, or images with masks; None of classifiers."""
+        data = self._data(split)
+        if self.recipe.task == "detect":
+            return data.val
+        return unchanged(data.val_data()) if self.recipe.task == "semantic" else None
+
+    def _data(self, split: str) -> Any:
+        data = kind(self.recipe.task).DataType(self.recipe, None)
+        if split == "test":
+            data.use_tests()
+        return data

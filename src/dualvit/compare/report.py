@@ -14,34 +14,17 @@ from rich.text import Text
 from dualvit.bench.results import Latency
 from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
-from dualvit.compare.latency import NOTE, Timing, columns, lines, table, timings
+from dualvit.compare.latency import Timing, columns, lines, table, timings
+from dualvit.compare.notes import paragraphs
+from dualvit.compare.predictions import COCO_HEADS
 from dualvit.compare.results import Cost, Costs, Machine, Result, count
+from dualvit.compare.scenes import View
 from dualvit.compare.statistics import Difference, against, mean_and_spread, paired, pareto, sentence, visible
 from dualvit.compare.sweep import Swept
 from dualvit.files import write_atomic, write_json
 from dualvit.names import shortened
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
-NOTES = (
-    "The accuracy is that of the last epoch, on the validation pictures; ± is the sample standard deviation over "
-    "seeds. `best` is the best epoch's, which is chosen on the same pictures and so flatters every model.",
-    "Differences are taken seed by seed; their interval is Student's t, made wider for the number of comparisons by "
-    "Holm's method: in 20 such reports on equal models one false winner is expected. If the reference was not named "
-    "beforehand, all pairs count as compared. The intervals speak of chance in training, not of other data.",
-    "Multiply-adds are of one picture at the experiment's size; those of Mask R-CNN depend on what it sees. Latency "
-    'is the median of one picture\'s forward pass in eager, the models in turn, on the machine of "latency on".',
-)
-
-
-ONE_RATE = (
-    "Models without settings of their own have one learning rate. A difference says as much of which model that "
-    "rate suits as of the models: give `sweep: true`, and each has its own. In YOLO, dualvit's own backbones take 8 "
-    "times the rate from scratch."
-)
-SWEPT = (
-    "Each model's learning rate is the best of those tried, with one seed, on a part of the training pictures; the "
-    "validation pictures had no part in the choice."
-)
 
 
 @dataclass(frozen=True)
@@ -65,6 +48,7 @@ class Row:
         difference: From the reference; None for the reference itself, and without a common seed.
         pareto_macs, pareto_latency: Whether nothing that costs less is better.
         runtimes: Latency in each runtime.
+        coco, coco_spread: COCO's AP of YOLO's predictions, and its sample standard deviation; None without them.
     """
 
     label: str
@@ -83,6 +67,8 @@ class Row:
     pareto_macs: bool = False
     pareto_latency: bool = False
     runtimes: dict[str, Timing] = field(default_factory=dict)
+    coco: float | None = None
+    coco_spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +86,7 @@ class Report:
         visible: The smallest true difference that would be seen four times of five; None with one seed.
         sweep: The rates that were tried for each model.
         latency: What is to be said of the latencies, a line each.
+        lines: What could not be used of the predictions, a line each.
     """
 
     title: str
@@ -118,6 +105,7 @@ class Report:
     visible: float | None = None
     sweep: list[Swept] = field(default_factory=list)
     latency: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return the table and the sentences as plain text."""
@@ -144,7 +132,7 @@ def summarise(
     rows = [_row([r for r in results if r.label == label], costs.models[label]) for label in last]
     by_macs = pareto({row.label: (row.macs, row.accuracy) for row in rows})
     by_latency = pareto({row.label: (row.latency.median, row.accuracy) for row in rows})
-    grain = 1 / data.val if experiment.task == "classify" else 0.0
+    grain = 1 / (data.test or data.val) if experiment.task == "classify" else 0.0
     differences = against(models, reference, fixed, grain)
     sentences = [sentence(label, reference, difference) for label, difference in differences.items()]
     null = _null(experiment, last, grain)
@@ -193,6 +181,8 @@ def null_sentence(label: str, difference: Difference) -> str:
 
 def _row(results: Sequence[Result], cost: Cost) -> Row:
     accuracy, deviation = mean_and_spread([result.last for result in results])
+    coco = [result.coco["AP"] for result in results if "AP" in result.coco]
+    coco_mean, coco_deviation = mean_and_spread(coco) if coco else (None, None)
     return Row(
         results[0].label, sorted(result.seed for result in results), accuracy, deviation,
         best=statistics.fmean(result.best for result in results),
@@ -200,6 +190,7 @@ def _row(results: Sequence[Result], cost: Cost) -> Row:
         seconds=statistics.fmean(result.seconds for result in results),
         peak_memory=max(result.peak_memory for result in results),
         parameters=cost.parameters, macs=cost.macs, latency=cost.latency,
+        coco=coco_mean, coco_spread=coco_deviation,
     )  # fmt: skip
 
 
@@ -224,13 +215,17 @@ def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return headings and cells of the results table, the best model first."""
     ranked = sorted(report.rows, key=lambda row: -row.accuracy)
     runtimes, medians = columns([row.runtimes for row in ranked])
+    coco = [COCO_HEADS[report.task]] if has_coco(report) else []
+    metric, tests = "top-1" if report.metric == "top1" else report.metric, on_tests(report)
     heads = [
-        "model", "top-1" if report.metric == "top1" else report.metric, "best", "difference", "seeds", "parameters",
-        "MACs", "latency", *runtimes, "training memory", "time per cell",
+        "model", f"{metric}, test" if tests else metric, *coco, "best on val" if tests else "best", "difference",
+        "seeds", "parameters", "MACs", "latency", *runtimes, "training memory", "time per cell",
     ]  # fmt: skip
     rows = [
         [
-            row.label, percent(row.accuracy, row.spread), f"{100 * row.best:.1f}",
+            row.label, percent(row.accuracy, row.spread),
+            *(["" if row.coco is None else percent(row.coco, row.coco_spread)] if coco else []),
+            f"{100 * row.best:.1f}",
             "reference" if row.reference else str(row.difference or ""), str(len(row.seeds)), count(row.parameters),
             count(row.macs), f"{row.latency.median:.1f} ms", *others, f"{row.peak_memory / 2**20:.0f} MiB",
             f"{row.seconds / 60:.1f} min",
@@ -246,16 +241,41 @@ def latency_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     return table({row.label: row.runtimes for row in ranked}, report.reference)
 
 
-def write_report(report: Report, folder: Path, console: Console) -> None:
-    """Write results.json, plot.svg, plot.png, report.md and report.html, and print the table."""
+def has_coco(report: Report) -> bool:
+    """Whether COCO's AP is known of any model."""
+    return any(row.coco is not None for row in report.rows)
+
+
+def on_tests(report: Report) -> bool:
+    """Whether the accuracy is that of the test split."""
+    return report.config.get("score") == "test"
+
+
+def notes(report: Report) -> list[str]:
+    """Return what a reader must know of the figures, a paragraph each."""
+    return paragraphs(
+        report.engine, report.task, on_tests(report), has_coco(report), bool(report.sweep),
+        bool(latency_rows(report)[1]),
+    )  # fmt: skip
+
+
+def write_report(report: Report, folder: Path, console: Console, view: View | None = None) -> None:
+    """Write results.json, plot.svg, plot.png, report.md and report.html, and print the table.
+
+    Args:
+        report: What the experiment came to.
+        folder: Of the experiment.
+        console: Takes the table.
+        view: The pictures on which two models differ most.
+    """
     from dualvit.pictures.curves import accuracy_against_cost
 
     write_json(folder / "results.json", asdict(report))
     pictures = accuracy_against_cost(asdict(report))
     for suffix, content in pictures.items():
         write_atomic(folder / f"plot.{suffix}", content)
-    write_atomic(folder / "report.md", markdown(report))
-    write_atomic(folder / "report.html", html(report, pictures["svg"].decode()))
+    write_atomic(folder / "report.md", markdown(report, view))
+    write_atomic(folder / "report.html", html(report, pictures["svg"].decode(), view))
     heads, rows = table_rows(report)
     console.print(screen_table(heads, rows, console.width))
     for line in (*report.sentences, *report.latency):
@@ -285,8 +305,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
     skip = {"models", "output", "task", "data", "epochs", "minutes", "seeds", "device", "jobs", "workers", "reference"}
     skip |= {"runtimes", "sustained"}
     settings = ", ".join(f"{key} {_words(value)}" for key, value in config.items() if key not in skip and value)
+    tests = f"{data.test} to score on, " if data.test else ""
     return [
-        ("task", f"{report.task}: {data.train} pictures to train on, {data.val} to validate on, "
+        ("task", f"{report.task}: {data.train} pictures to train on, {data.val} to validate on, {tests}"
                  f"{data.classes} classes ({config['data']})"),
         ("budget", f"{budget_words(config)} for each model and seed"),
         ("cells", f"{len(report.cells)} of {report.wanted} done, seeds {_words(config['seeds'])}"),
@@ -305,10 +326,13 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Report, view: View | None = None) -> str:
     """Return the report for a README."""
     text = [f"# {escaped(report.title)}", "", *_table(*table_rows(report)), ""]
     text += [*(f"- {escaped(line)}" for line in report.sentences), "", "![accuracy against cost](plot.png)", ""]
+    if view is not None:
+        text += [escaped(view.lead), "", "![pictures on which two models differ most](differences.png)", ""]
+    text += [*(f"- {escaped(line)}" for line in report.lines), ""] if report.lines else []
     text += [*_table(*sweep_rows(report)), ""] if report.sweep else []
     heads, rows = latency_rows(report)
     text += ["## Latency of one picture", "", *_table(heads, rows), ""] if rows else []
@@ -322,11 +346,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table in Markdown."""
     lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     return lines + ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
-
-
-def notes(report: Report) -> list[str]:
-    """Return what the figures do not show."""
-    return [*NOTES, SWEPT if report.sweep else ONE_RATE, *([NOTE] if latency_rows(report)[1] else [])]
 
 
 def sweep_rows(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -354,8 +373,8 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*\[\]<>|$~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
-def html(report: Report, svg: str) -> str:
-    """Return the report as one file with the picture inside; it fetches nothing."""
+def html(report: Report, svg: str, view: View | None = None) -> str:
+    """Return the report as one file with the pictures inside; it fetches nothing."""
     import jinja2
     from markupsafe import Markup
 
@@ -365,7 +384,8 @@ def html(report: Report, svg: str) -> str:
     return template.render(
         report=report, heads=heads, rows=rows, facts=facts(report), budget=budget_words(report.config),
         notes=[note.replace("`", "") for note in notes(report)],
-        sweep=sweep_rows(report) if report.sweep else None, svg=Markup(svg[svg.index("<svg") :]),
+        sweep=sweep_rows(report) if report.sweep else None, view=view,
+        svg=Markup(svg[svg.index("<svg") :]),
         front=[row.label for row in report.rows if row.pareto_macs or row.pareto_latency],
         latency=latency_rows(report),
     )  # fmt: skip

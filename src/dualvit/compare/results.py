@@ -43,6 +43,8 @@ class Result(Machine):
         peak_memory: Bytes.
         skipped: What could not be read and was left out, a line each.
         digests: Of the weights at the end, and of the first batch; empty for a cell that was stopped before.
+        score: The split that `last` is of; `best` and `epochs` are of val.
+        coco: COCO's AP of the same predictions, of YOLO; empty where it was not computed.
     """
 
     label: str
@@ -58,6 +60,8 @@ class Result(Machine):
     peak_memory: Count
     skipped: list[str] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    score: str = "val"
+    coco: dict[str, Share] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return what the cell came to, in a line."""

@@ -101,6 +101,7 @@ class Runner:
     experiment: Experiment
     data: DataSet
     slots: list[Slot]
+    keep: bool = True  # what networks say of each picture
     cells: list[Cell] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -134,7 +135,7 @@ class Runner:
             spec = {
                 "experiment": self.experiment.mapping(), "model": cell.entry.label, "seed": cell.seed,
                 "data": self.data.path, "classes": self.data.classes, "cuda": slot.gpu is not None,
-                "threads": slot.threads,
+                "threads": slot.threads, "keep": self.keep,
             }  # fmt: skip
             write_json(cell.folder / "cell.json", spec)
             cell.process = spawn(cell.folder, slot.gpu)
@@ -183,6 +184,7 @@ def same_settings(experiment: Experiment, data: DataSet) -> None:
     file = experiment.output / "experiment.json"
     settings = experiment.decisive()
     settings |= {"classes": data.classes, "train images": data.train, "val images": data.val}
+    settings |= {"test images": data.test} if data.test else {}
     settings = json.loads(json.dumps(settings, default=str))  # as it is read back
     models = {e.label: {k: v for k, v in e.mapping().items() if k != "label"} for e in experiment.models}
     old = read(Kept, file, f"delete {experiment.output}, or name another `output`")
@@ -299,10 +301,10 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _train(experiment: Experiment, data: DataSet, slots: list[Slot], console: Console) -> Runner:
-    """Train the cells that have no result yet."""
+def _train(experiment: Experiment, data: DataSet, slots: list[Slot], console: Console, keep: bool = True) -> Runner:
+    """Train the cells that have no result yet, and `keep` what they say of each picture."""
     same_settings(experiment, data)
-    runner = Runner(experiment, data, slots)
+    runner = Runner(experiment, data, slots, keep)
     with Screen(console, experiment, len(slots)) as screen:
         runner.run(screen)
     return runner
@@ -312,7 +314,7 @@ def _choose_rates(experiment: Experiment, data: DataSet, slots: list[Slot], cons
     """Sweep the learning rates of all models, and say what came out."""
 
     def train(trials: Experiment, part: DataSet) -> dict[str, Result | str]:
-        cells = _train(trials, part, slots, console).cells
+        cells = _train(trials, part, slots, console, keep=False).cells
         return {cell.entry.label: cell.result() or cell.message for cell in cells}
 
     swept = choose(experiment, held_out(experiment, data), train)
@@ -325,7 +327,8 @@ def _choose_rates(experiment: Experiment, data: DataSet, slots: list[Slot], cons
 
 def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Console, swept: Sequence[Swept]) -> None:
     """Show everything that is known from the finished cells, on the screen and in files."""
-    from dualvit.compare.report import Failure, summarise, write_report
+    from dualvit.compare.pages import report_all
+    from dualvit.compare.report import Failure, summarise
 
     results = [result for cell in runner.cells if (result := cell.result())]
     if not results:
@@ -334,4 +337,4 @@ def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Cons
     labels = [e.label for e in experiment.rows if any(r.label == e.label for r in results)]
     costs = measure_cost(experiment, data, labels, runner.slots[0])
     failures = [Failure(cell.name, cell.message) for cell in runner.cells if cell.state == "failed"]
-    write_report(summarise(experiment, data, results, costs, failures, swept), experiment.output, console)
+    report_all(experiment, data, summarise(experiment, data, results, costs, failures, swept), console)

@@ -92,6 +92,7 @@ def trials(experiment: Experiment, rates: Mapping[str, list[float]]) -> Experime
         epochs=experiment.epochs and max(1, round(share * experiment.epochs)),
         minutes=experiment.minutes and share * experiment.minutes,
         seeds=experiment.seeds[:1], reference=None, sweep=None, null_row=None,
+        score="val",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from dualvit.allocator import keep_freed_memory
 from dualvit.bench.cost import PeakMemory
 from dualvit.compare.cost import run_cost
-from dualvit.compare.engine import Place, engine, import_modules
-from dualvit.compare.experiment import parse
+from dualvit.compare.engine import Engine, Place, engine, import_modules
+from dualvit.compare.experiment import Experiment, parse
+from dualvit.compare.predictions import coco_scores, write_predictions
 from dualvit.compare.results import Progress, Result, read
 from dualvit.errors import InputError
 from dualvit.files import read_json, write_atomic, write_json
@@ -69,15 +70,46 @@ def run_cell(folder: Path) -> None:
     if not known or known[-1] is not epochs[-1]:
         state = f"its last {metric} is no number" if epochs else "no epoch was completed"
         raise InputError(f"{state}; give " + ("validation data with every class" if epochs else "more time"))
-    best = max(known, key=lambda row: row[metric])
+    best, peak = max(known, key=lambda row: row[metric]), memory.bytes()
+    asked = ask(experiment, trained, folder, spec["data"]) if spec["keep"] else Asked()
+    last = epochs[-1][metric] if experiment.score == "val" else asked.scores[metric]
+    if last != last:
+        raise InputError(f"its {metric} on the test split is no number; give test data with every class")
     result = Result(
         label=entry.label, name=entry.name, options=dict(entry.options), seed=seed, metric=metric,
-        last=epochs[-1][metric], best=best[metric], best_epoch=int(best["epoch"]), epochs=[{**row} for row in epochs],
-        seconds=epochs[-1]["seconds"], peak_memory=memory.bytes(), threads=place.threads, skipped=trained.skipped,
-        digests=trained.digests,
-        **environment(place.cuda),
+        last=last, best=best[metric], best_epoch=int(best["epoch"]), epochs=[{**row} for row in epochs],
+        seconds=epochs[-1]["seconds"], peak_memory=peak, threads=place.threads,
+        skipped=[*trained.skipped, *asked.lines], score=experiment.score, coco=asked.coco,
+        digests=trained.digests, **environment(place.cuda),
     )  # fmt: skip
     write_json(folder / "result.json", asdict(result))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking a network about each picture: its scores, COCO's of YOLO, and lines on what went wrong."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    coco: dict[str, float] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def ask(experiment: Experiment, trained: Engine, folder: Path, data: str) -> Asked:
+    """Keep what a trained network says of each picture that is scored, in `predictions.json`.
+
+    On val, the score is known already: what goes wrong here costs the pictures of the report, and no cell.
+    """
+    try:
+        scores, content = trained.predict(folder, experiment.score)
+        coco = coco_scores(experiment, content, trained.truth(experiment.score))
+        write_predictions(folder, experiment, data, content)
+    except Exception as error:  # whatever a network or a library raises
+        if experiment.score != "val":
+            raise
+        traceback.print_exc()
+        line = " ".join(str(error).split())[:240] or type(error).__name__
+        return Asked(lines=[f"its predictions were not kept: {line}"])
+    return Asked(scores, coco)
 
 
 def work(folder: Path, gpu: str | None, measure: bool) -> None:

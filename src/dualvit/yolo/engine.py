@@ -171,15 +171,12 @@ class YoloEngine:
             The scores, and the images, categories and annotations in COCO's form.
 
         Raises:
-            FileNotFoundError: the folder has no state.
+            FileNotFoundError: the folder has no weights.
+            ValueError: they are of another model.
         """
-        state = read_state(folder / STATE)
-        if state is None:
-            raise MissingFileError(f"{folder} has no {STATE}; run the cell again")
-        data, model = self.arguments["data"], open_model(self.name, self.options, self.task)
-        truth = truth_of(data, split)
-        model.model = network(self.name, self.options, self.task, len(truth.classes))
-        model.model.load_state_dict(state["ema"])
+        truth = truth_of(self.arguments["data"], split)
+        model = open_model(self.name, self.options, self.task)
+        model.model = self.scored(folder, len(truth.classes))
         model.model.names = dict(enumerate(truth.classes))
         validator = validated(model, split, self.arguments, self.threads, keep=True)
         content = content_of(validator, truth)

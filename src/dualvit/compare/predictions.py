@@ -1,0 +1,172 @@
+"""`predictions.json` of a cell: what its last weights say of each picture that is scored, and COCO's AP of it."""
+
+import importlib.util
+import json
+import os
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat
+from pydantic.dataclasses import dataclass
+
+from dualvit.compare.experiment import Experiment
+from dualvit.compare.results import STORED, Count, Share, read
+from dualvit.errors import InputError
+from dualvit.files import write_atomic
+
+NAME, VERSION = "predictions.json", 1
+SCORER = "faster_coco_eval"
+REMEDY = "delete it, and the report goes without the cell's pictures"
+COCO_TASKS = {("yolo", "detect"): "bbox", ("yolo", "segment"): "segm"}  # whose own score is not COCO's
+COCO_HEADS = {"detect": "COCO AP", "segment": "COCO mask AP"}
+
+
+@dataclass(frozen=True, config=STORED)
+class Shown:
+    """A picture: its number, and its file from the data set's folder on; of objects also its size in pixels."""
+
+    id: Count
+    file: str
+    width: Count = 0
+    height: Count = 0
+
+
+@dataclass(frozen=True, config=STORED)
+class Category:
+    """A class: its number, which results call it, and its name."""
+
+    id: Count
+    name: str
+
+
+@dataclass(frozen=True, config=STORED)
+class Found:
+    """An object that was found, in the form of COCO's results: x, y, width and height in pixels; a mask as runs."""
+
+    image_id: Count
+    category_id: Count
+    bbox: Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+    score: Share
+    segmentation: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, config=STORED)
+class Answer:
+    """What was said of a whole picture.
+
+    Attributes:
+        name: Of a classifier: the right class.
+        right: Its probability.
+        best: The most probable classes.
+        ious, miou: Of a segmenter: of each class that occurs, and their mean.
+        map: The class of each pixel, a small PNG in base64.
+    """
+
+    image_id: Count
+    name: str = ""
+    right: Share = 0.0
+    best: dict[str, Share] = field(default_factory=dict)
+    ious: dict[str, Share] = field(default_factory=dict)
+    miou: Share | None = None
+    map: str = ""
+
+
+@dataclass(frozen=True, config=STORED, kw_only=True)
+class Predictions:
+    """What a network says of the pictures of a split."""
+
+    version: Literal[1]
+    task: str
+    split: str
+    categories: list[Category]
+    images: list[Shown]
+    annotations: list[Found] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers."""
+        return tuple(one.name for one in sorted(self.categories, key=lambda one: one.id))
+
+
+def write_predictions(folder: Path, experiment: Experiment, data: str, content: dict[str, Any]) -> None:
+    """Write what an engine's network says of each picture, one object a line.
+
+    Args:
+        folder: Of the cell.
+        experiment: Says the task and the split.
+        data: The data set's place.
+        content: Images, categories, and annotations or answers, as an engine gives them.
+    """
+    base = base_of(data)
+    head = {"version": VERSION, "task": experiment.task, "split": experiment.score}
+    images = [image | {"file": relative(Path(image["file"]), base)} for image in content["images"]]
+    lists = {"categories": content["categories"], "images": images}
+    lists |= {key: content[key] for key in ("annotations", "answers") if key in content}
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    for key, rows in lists.items():
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        parts.append(f"{json.dumps(key)}: [\n{lines}\n]")
+    write_atomic(folder / NAME, "{" + ",\n".join(parts) + "}\n")
+
+
+def read_predictions(folder: Path, experiment: Experiment) -> Predictions | None:
+    """Read what a cell's network says; None if the cell has kept nothing.
+
+    Raises:
+        ValueError: the file is damaged, of another version, or of another experiment.
+        OSError: it cannot be read.
+    """
+    file = folder / NAME
+    found = read(Predictions, file, REMEDY)
+    if found is None:
+        return None
+    for what, there, here in (("task", found.task, experiment.task), ("split", found.split, experiment.score)):
+        if there != here:
+            raise InputError(f"{file} is of {what} {there}, and the experiment's is {here}; {REMEDY}")
+    numbers, images = [one.id for one in found.categories], {image.id for image in found.images}
+    if sorted(numbers) != list(range(len(numbers))) or len(images) < len(found.images):
+        raise InputError(f"{file} has classes that are not numbered from 0, or pictures of one number; {REMEDY}")
+    spoken = {row.image_id for row in found.annotations} | {row.image_id for row in found.answers}
+    if spoken - images:
+        raise InputError(f"{file} speaks of picture {min(spoken - images)}, which it does not list; {REMEDY}")
+    if (most := max((row.category_id for row in found.annotations), default=-1)) >= len(numbers):
+        raise InputError(f"{file} has class {most}, and lists {len(numbers)}; {REMEDY}")
+    return found
+
+
+def base_of(data: str) -> Path:
+    """Return the folder that names of pictures begin at: the data set's own, or that of its data.yaml."""
+    place = Path(data).absolute()
+    return place.parent if place.suffix.lower() in (".yaml", ".yml") and not place.is_dir() else place
+
+
+def relative(file: Path, base: Path) -> str:
+    """Return a picture's name from a folder on, or its path if it lies elsewhere.
+
+    Example:
+        >>> relative(Path("/data/images/a.png"), Path("/data")), relative(Path("/b.png"), Path("/data"))
+        ('images/a.png', '/b.png')
+    """
+    place = Path(os.path.normpath(file.absolute()))
+    return place.relative_to(base).as_posix() if place.is_relative_to(base) else place.as_posix()
+
+
+def coco_scores(experiment: Experiment, content: dict[str, Any], truth: Any) -> dict[str, float]:
+    """Return COCO's AP, AP50, AP75 and those by size; none of what has no objects, and of tasks that have no such AP.
+
+    Args:
+        experiment: Says the task.
+        content: What an engine's network says.
+        truth: What is really in the pictures, a `dualvit.data.coco.Coco`.
+    """
+    what = COCO_TASKS.get((experiment.engine, experiment.task))
+    if what is None or importlib.util.find_spec(SCORER) is None:
+        return {}
+    from dualvit.recipes.detect.evaluate import average_precision
+
+    numbers = [image["id"] for image in content["images"]]
+    rows = [row for row in content["annotations"] if what == "bbox" or "segmentation" in row]
+    scores = average_precision(truth.truth, rows, numbers, what)
+    return {name: value for name, value in scores.items() if value >= 0}
