@@ -13,7 +13,7 @@ import yaml
 from torch.distributed.run import get_args_parser as torchrun_parser
 from ultralytics import cfg
 
-from dualvit.compare import experiment
+from dualvit.compare import reading
 from dualvit.names import unknown_name
 from dualvit.recipes.checks import require_known
 from dualvit.recipes.config import load_recipe
@@ -121,7 +121,7 @@ def _dualvit(words, whole):
         require_known(load_recipe(recipe, [c for c in given["changes"] or () if "NAME" not in c]))
     if path == ["compare"] and given.get("experiment") and not given["template"]:
         file = ROOT / given["experiment"]
-        experiment.load(file if file.is_file() else given["experiment"], given["changes"] or ())
+        reading.load(file if file.is_file() else given["experiment"], given["changes"] or ())
 
 
 def _yolo(words):

@@ -30,7 +30,7 @@ from command_lines import ROOT, understand
 from PIL import Image
 from safetensors.torch import save_file
 
-from dualvit.compare import experiment
+from dualvit.compare import reading
 from dualvit.drawn.digits import write_digits
 from dualvit.yolo import YOLO
 from dualvit_cli import main
@@ -175,14 +175,14 @@ def test_yaml_blocks_load():
     experiments = [content for content in contents if "models" in content]
     assert experiments
     for content in experiments:
-        experiment.parse(content)
+        reading.parse(content)
     for content in contents:  # the rest describes data sets in the YOLO layout
         assert content in experiments or {"train", "val", "names"} <= content.keys()
 
 
 def test_each_exception_is_needed():
     shell = [text for page in PAGES.values() for language, text in blocks(page) if language == "sh"]
-    files = [file.read_text() for file in experiment.TEMPLATES.glob("*.yaml")]
+    files = [file.read_text() for file in reading.TEMPLATES.glob("*.yaml")]
     everything = "\n".join([*(text for page in PAGES.values() for _, text in blocks(page)), *files])
     assert [mark for mark in NOT_RUN if not any(mark in text for text in shell)] == []
     assert [old for old in SMALL if old not in everything] == []
@@ -323,9 +323,9 @@ def test_blocks_run(name, tmp_path, monkeypatch, caplog):
     """In the order of the page, in one folder; each command of ours says where its result is, and it is there."""
     text = PAGES[name].read_text()
     draw(tmp_path, text)
-    for file in experiment.TEMPLATES.glob("*.yaml"):
+    for file in reading.TEMPLATES.glob("*.yaml"):
         (tmp_path / file.name).write_text(small(file.read_text()))
-    monkeypatch.setattr(experiment, "TEMPLATES", tmp_path)
+    monkeypatch.setattr(reading, "TEMPLATES", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
     if name != "README.md":

@@ -32,7 +32,7 @@ def compare(
     if experiment is None:
         raise ValueError("no experiment is named; give a YAML file, or see `dualvit compare --template`")
     with before_torch():
-        from dualvit.compare.experiment import load, require
+        from dualvit.compare.reading import load, require
 
         require(load(experiment, changes or ()))
     with importing():
@@ -49,10 +49,10 @@ def _template(name: str | None) -> str:
         ValueError: there is no such template.
     """
     with before_torch():
-        from dualvit.compare import experiment
+        from dualvit.compare import reading
         from dualvit.names import unknown_name
 
-        files = {file.stem: file for file in Path(experiment.__file__).with_name("templates").glob("*.yaml")}
+        files = {file.stem: file for file in Path(reading.__file__).with_name("templates").glob("*.yaml")}
         if name is None:
             firsts = {stem: file.read_text().splitlines()[0].lstrip("# ") for stem, file in sorted(files.items())}
             return "".join(f"{stem:10} {line}\n" for stem, line in firsts.items())

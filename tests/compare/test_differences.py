@@ -18,10 +18,10 @@ pytest.importorskip("matplotlib", reason="needs dualvit[report]")
 
 from dualvit.compare.differences import Differences, Scene, _pair, differences
 from dualvit.compare.engine import DataSet
-from dualvit.compare.experiment import parse
 from dualvit.compare.matching import judged
 from dualvit.compare.pages import report_all
 from dualvit.compare.predictions import Answer, Category, Predictions, Shown, write_predictions
+from dualvit.compare.reading import parse
 from dualvit.compare.report import summarise
 from dualvit.compare.results import Cost, Costs, Latency, Result
 from dualvit.compare.scenes import drawn

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("pydantic", reason="needs dualvit[recipes] or dualvit[yolo]")
 
-from dualvit.compare.experiment import TEMPLATES, load, parse, require
+from dualvit.compare.reading import TEMPLATES, load, parse, require
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {"task": "classify", "data": "digits", "models": ["resnet18"], "epochs": 3}
@@ -214,7 +214,7 @@ def test_an_experiment_that_comes_with_the_package(tmp_path, monkeypatch):
 def test_no_library_is_imported_to_read_an_experiment():
     code = (
         "from dualvit_cli.shared import before_torch\nimport sys\n"
-        "with before_torch():\n    from dualvit.compare.experiment import load, require\n    require(load('digits'))\n"
+        "with before_torch():\n    from dualvit.compare.reading import load, require\n    require(load('digits'))\n"
         "print([name for name in ('torch', 'timm', 'lightning', 'ultralytics') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

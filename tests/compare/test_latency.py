@@ -18,8 +18,8 @@ from dualvit.bench.runtimes import NEEDS, disagreement, missing, open_runtime
 from dualvit.compare import cost, runner
 from dualvit.compare.cost import Measurement, Notes, is_current, run_cost
 from dualvit.compare.engine import import_modules
-from dualvit.compare.experiment import parse
 from dualvit.compare.latency import columns, lines, table, timings
+from dualvit.compare.reading import parse
 from dualvit.compare.results import Cost, Costs, Ends, Timed, read
 
 MACHINE = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("pydantic", reason="needs dualvit[recipes] or dualvit[yolo]")
 
 from dualvit.compare import predictions as module
-from dualvit.compare.experiment import parse
 from dualvit.compare.predictions import coco_scores, read_predictions, relative, write_predictions
+from dualvit.compare.reading import parse
 from dualvit.data.coco import from_content
 
 BOX = {"image_id": 1, "category_id": 0, "bbox": [10.0, 10.0, 20.0, 20.0], "score": 0.5}

@@ -15,7 +15,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 from dualvit.bench.runtimes import NEEDS, missing
 from dualvit.compare import runner
 from dualvit.compare.engine import Place, engine, prepare_data
-from dualvit.compare.experiment import parse
+from dualvit.compare.reading import parse
 from dualvit.finite import NonFiniteLossError
 from dualvit.recipes.checkpoints import readable
 from dualvit.recipes.classify import data as classify_data

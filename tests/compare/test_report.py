@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from dualvit.compare.engine import DataSet
-from dualvit.compare.experiment import parse
+from dualvit.compare.reading import parse
 from dualvit.compare.report import Failure, facts, html, markdown, summarise, write_report
 from dualvit.compare.results import Cost, Costs, Latency, Result
 

@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("pydantic", reason="needs dualvit[recipes] or dualvit[yolo]")
 
 from dualvit.compare.engine import DataSet
-from dualvit.compare.experiment import Entry, parse
+from dualvit.compare.experiment import Entry
+from dualvit.compare.reading import parse
 from dualvit.compare.results import Cost, Costs, Kept, Latency, Progress, Result, read
 from dualvit.compare.runner import Cell, same_settings
 from dualvit.files import write_json

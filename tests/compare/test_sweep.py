@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
 from dualvit.compare import runner as compare
 from dualvit.compare.engine import DataSet, prepare_data
-from dualvit.compare.experiment import load, parse
+from dualvit.compare.reading import load, parse
 from dualvit.compare.results import Result, require_different_seeds
 from dualvit.compare.sweep import at_chosen_rates, beyond, choose, held_out, trials
 from dualvit.data.yolo_layout import read_pairs

@@ -21,7 +21,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 import dualvit_cli
 from dualvit.compare.engine import prepare_data
-from dualvit.compare.experiment import parse
+from dualvit.compare.reading import parse
 from dualvit.recipes.config import kind, load_recipe
 
 SETTINGS = {"imgsz": 64, "batch": 4, "epochs": 1, "device": "cpu", "workers": 0, "plots": False, "verbose": False}

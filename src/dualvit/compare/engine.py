@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dualvit.compare.experiment import Entry, Experiment, require_data
+from dualvit.compare.experiment import Entry, Experiment
+from dualvit.compare.reading import require_data
 from dualvit.errors import InputError, MissingExtraError
 from dualvit.recipes.progress import Listener, Row
 

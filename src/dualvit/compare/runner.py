@@ -22,8 +22,9 @@ from rich.text import Text
 
 from dualvit.compare.cost import is_current
 from dualvit.compare.engine import MODULES, DataSet, check_models, import_modules, prepare_data, require
-from dualvit.compare.experiment import Entry, Experiment, load
+from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.processes import failure, preload, spawn, stop
+from dualvit.compare.reading import load
 from dualvit.compare.results import Costs, Kept, Progress, Result, read, require_different_seeds
 from dualvit.compare.screen import Screen
 from dualvit.compare.sweep import Swept, at_chosen_rates, choose, held_out

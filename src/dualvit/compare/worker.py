@@ -16,8 +16,9 @@ from dualvit.allocator import keep_freed_memory
 from dualvit.bench.cost import PeakMemory
 from dualvit.compare.cost import run_cost
 from dualvit.compare.engine import Engine, Place, engine, import_modules
-from dualvit.compare.experiment import Experiment, parse
+from dualvit.compare.experiment import Experiment
 from dualvit.compare.predictions import coco_scores, write_predictions
+from dualvit.compare.reading import parse
 from dualvit.compare.results import Progress, Result, read
 from dualvit.errors import InputError
 from dualvit.files import read_json, write_atomic, write_json
