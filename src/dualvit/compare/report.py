@@ -333,7 +333,7 @@ def markdown(report: Report, view: View | None = None) -> str:
     if view is not None:
         text += [escaped(view.lead), "", "![pictures on which two models differ most](differences.png)", ""]
     text += [*(f"- {escaped(line)}" for line in report.lines), ""] if report.lines else []
-    text += [*_table(*sweep_rows(report)), ""] if report.sweep else []
+    text += ["## Learning rates", "", *_table(*sweep_rows(report)), ""] if report.sweep else []
     heads, rows = latency_rows(report)
     text += ["## Latency of one picture", "", *_table(heads, rows), ""] if rows else []
     text += [*(f"- {escaped(line)}" for line in report.latency), ""] if report.latency else []
@@ -352,7 +352,7 @@ def sweep_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return headings and cells of the table of rates: for each model the score at each rate, its best one marked."""
     rates = sorted({rate for one in report.sweep for rate in (*one.scores, *one.failed)}, key=float)
     rows = [[one.label, *(_at(one, rate) for rate in rates), f"{one.seconds / 60:.1f} min"] for one in report.sweep]
-    return ["learning rate", *rates, "time"], rows
+    return ["held-out training pictures", *rates, "time"], rows
 
 
 def _at(swept: Swept, rate: str) -> str:
