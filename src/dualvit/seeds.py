@@ -38,7 +38,9 @@ def digest(value: Any) -> str:
 
 def _add(value: Any, total: Any) -> None:
     if isinstance(value, torch.Tensor):
-        total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        # A clone: of one element or none, a view may keep strides that bytes cannot be read by.
+        flat = value.detach().cpu().flatten().clone(memory_format=torch.contiguous_format)
+        total.update(flat.view(torch.uint8).numpy().tobytes())
     elif isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             _add(one, total)

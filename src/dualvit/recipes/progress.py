@@ -30,7 +30,7 @@ class Clock(Timer, Checkpoint):
 
     Attributes:
         seconds: Until each validation, by its step.
-        first_batch: A digest of the run's first batch; empty for a run that went on from a checkpoint.
+        first_batch: A digest of the run's first batch, for a listener; empty for a run that went on from a checkpoint.
     """
 
     def __init__(self, minutes: float | None, listener: Listener | None = None) -> None:
@@ -49,7 +49,7 @@ class Clock(Timer, Checkpoint):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if trainer.global_step == 0 and not self.first_batch:
+        if self.listener and trainer.global_step == 0 and not self.first_batch:
             self.first_batch = digest(batch)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
