@@ -46,7 +46,7 @@ class RecipeEngine:
         """Return how many classes the data set has, how many pictures to train and validate on, and notes on it."""
         if is_shards(self.recipe.data.root):
             raise InputError(f"data is {self.recipe.data.root}; a comparison needs a folder of pictures")
-        data = kind(self.recipe.task).DataType(self.recipe, None)
+        data = self._data("val")
         return len(data.classes), len(data.train_data()), len(data.val_data()), list(data.notes)
 
     def network(self, classes: int) -> nn.Module:

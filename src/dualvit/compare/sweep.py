@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from dualvit.compare.engine import DataSet, engine
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.results import Result
+from dualvit.data import parts
 from dualvit.data.yolo_layout import read_pairs
 from dualvit.errors import StateError
 from dualvit.files import write_atomic
@@ -65,13 +66,11 @@ def held_out(experiment: Experiment, data: DataSet) -> DataSet:
 
 def write_part(data: Path, every: int, folder: Path) -> Path:
     """Write a data.yaml whose validation pictures are each `every`-th of the training pictures of another one."""
-    from dualvit.recipes.loading import held_out as part
-
     names, pairs = read_pairs(data, "train")
     files = [str(picture.absolute()) for picture, _ in pairs]
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "val"):
-        write_atomic(folder / f"{split}.txt", "\n".join(part(files, every, split)) + "\n")
+        write_atomic(folder / f"{split}.txt", "\n".join(parts.held_out(files, every, split)) + "\n")
     content = {"path": str(folder.absolute()), "train": "train.txt", "val": "val.txt", "names": dict(enumerate(names))}
     write_atomic(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False))
     return folder / "data.yaml"

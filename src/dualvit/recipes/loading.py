@@ -1,9 +1,9 @@
 """Loaders whose every sample depends on seed, epoch and index alone, and which outlive files that cannot be read."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning
 import torch
@@ -15,24 +15,7 @@ from dualvit.files import writable
 from dualvit.recipes.config import Recipe
 from dualvit.seeds import seed_all
 
-__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError", "held_out"]
-Sample = TypeVar("Sample")
-
-
-def held_out(samples: Sequence[Sample], every: int, split: str) -> tuple[Sample, ...]:
-    """Return the part of the training samples that `split` has if each `every`-th of them validates.
-
-    Raises:
-        ValueError: there are fewer than `every`.
-
-    Example:
-        >>> held_out("abcde", 2, "train"), held_out("abcde", 2, "val")
-        (('a', 'c', 'e'), ('b', 'd'))
-    """
-    if len(samples) < every:
-        raise InputError(f"hold_out is {every}, and there are {len(samples)} samples to train on; give fewer")
-    validates = split == "val"
-    return tuple(sample for index, sample in enumerate(samples, 1) if (index % every == 0) == validates)
+__all__ = ["Order", "Reproducible", "Skipped", "TaskData", "UnreadableError"]
 
 
 class Order(Sampler[tuple[int, int]]):

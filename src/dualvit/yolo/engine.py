@@ -195,7 +195,8 @@ def _first_batch(trainer: Any) -> dict[str, str]:
     prepare, found = trainer.preprocess_batch, dict[str, str]()
 
     def look(batch: Any) -> Any:
-        found.setdefault("digest", digest(batch["img"]))
+        if not found:
+            found["digest"] = digest(batch["img"])
         return prepare(batch)
 
     trainer.preprocess_batch = look

@@ -14,12 +14,13 @@ from dualvit.backbones.maps import moments
 from dualvit.data.folders import Sample, read_folders, read_split
 from dualvit.data.images import open_rgb
 from dualvit.data.label_maps import LabelMaps
+from dualvit.data.parts import held_out
 from dualvit.data.shards import ShardLoader, Shards, is_shards, read_classes
 from dualvit.errors import InputError
 from dualvit.recipes.checks import require_maps
 from dualvit.recipes.classify.config import ClassifyRecipe
 from dualvit.recipes.classify.transforms import TrainTransform, View, eval_transform
-from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData, held_out
+from dualvit.recipes.loading import Order, Reproducible, Skipped, TaskData
 
 
 class Photos(Dataset[tuple[Tensor, int]]):

@@ -14,10 +14,11 @@ from torchvision.transforms import v2
 from dualvit.data.coco import Coco, Picture, left_out, other_size, read_coco
 from dualvit.data.images import open_rgb
 from dualvit.data.outlines import decode, is_near
+from dualvit.data.parts import held_out
 from dualvit.data.yolo_layout import find_yaml, read_layout, read_yolo
 from dualvit.errors import InputError
 from dualvit.recipes.detect.config import DetectAugment, DetectRecipe, DetectSettings
-from dualvit.recipes.loading import TaskData, UnreadableError, held_out
+from dualvit.recipes.loading import TaskData, UnreadableError
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 

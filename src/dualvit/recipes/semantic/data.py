@@ -22,9 +22,10 @@ from dualvit.data.masks import (
     require_classes,
     with_tests,
 )
+from dualvit.data.parts import held_out
 from dualvit.data.yolo_labels import Pair
 from dualvit.errors import InputError
-from dualvit.recipes.loading import TaskData, held_out
+from dualvit.recipes.loading import TaskData
 from dualvit.recipes.semantic.config import SemanticAugment, SemanticRecipe, SemanticSettings
 
 MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
