@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+OF_YOLO = (".yaml", ".yml", ".safetensors")  # endings of YOLO's whole models; other names are timm's
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that does not exist, with the nearest ones that do."""

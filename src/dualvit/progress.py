@@ -5,11 +5,16 @@ It imports no library, so that it can also show that libraries are being importe
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+# Of a training's epoch: its number, scores, and seconds so far.
+Row = dict[str, float]
+# Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
+Listener = Callable[[float, float, list[Row] | None], None]
 
 FIRST, EVERY = 1.0, 5.0  # seconds to the first line, and from one to the next
 LIBRARIES = 4.0  # seconds to the first line where libraries are imported, which mostly takes less

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -175,3 +177,11 @@ def test_seeds_that_change_nothing_are_refused():
         require_different_seeds(batches)
     resumed = [result(0.5, seed=seed, digests={"weights": str(seed), "batch": ""}) for seed in (0, 1)]
     require_different_seeds([*resumed, result(0.5, label="b", digests={"weights": "0", "batch": "x"})])
+
+
+def test_yolo_is_compared_without_lightning():
+    """dualvit[yolo] alone brings none; what trains YOLO and runs its cells imports none."""
+    pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+    code = "import sys; sys.modules['lightning'] = None; import dualvit.compare.runner, dualvit.yolo.engine"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-1000:]

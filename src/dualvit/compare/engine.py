@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.reading import require_data
 from dualvit.errors import InputError, MissingExtraError
-from dualvit.recipes.progress import Listener, Row
+from dualvit.progress import Listener, Row
 
 NEEDS = {  # of each engine and task: modules, beside those of the report, and the extra that brings them
     ("recipe", "classify"): (("lightning", "torchmetrics"), "recipes"),

@@ -34,7 +34,6 @@ SAID_ABOVE = {  # settings of a recipe that are the experiment's own, and its ke
     "data.workers": "workers", "schedule.epochs": "epochs", "schedule.steps": "epochs",
     "schedule.minutes": "minutes", "trainer.devices": "device", "trainer.accelerator": "device",
 }  # fmt: skip
-OF_YOLO = (".yaml", ".yml", ".safetensors")  # names of YOLO's whole models; others are timm's
 RATES = {"recipe": "optimizer.lr", "yolo": "lr0"}  # what each engine calls the learning rate
 NULL_SEEDS = 10**6  # the null row's seeds are its model's, and so much more
 

@@ -7,10 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dualvit.compare.experiment import METRICS, NULL_SEEDS, OF_YOLO, RECIPES, SAID_ABOVE, Entry, Experiment, flat
+from dualvit.compare.experiment import METRICS, NULL_SEEDS, RECIPES, SAID_ABOVE, Entry, Experiment, flat
 from dualvit.compare.settings import YoloSettings
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import read_yaml
+from dualvit.names import OF_YOLO
 from dualvit.recipes.checks import require_known, require_model
 from dualvit.recipes.config import apply, of_its_task, read, typed
 

@@ -13,9 +13,10 @@ from dualvit.bench.runtimes import export_onnx, flat
 from dualvit.errors import InputError
 from dualvit.models import size_options
 from dualvit.names import is_shards
+from dualvit.progress import Listener, Row
 from dualvit.recipes.config import Recipe, kind, of_its_task
 from dualvit.recipes.predictions import predictions, unchanged
-from dualvit.recipes.progress import Listener, Row, clock
+from dualvit.recipes.progress import clock
 from dualvit.recipes.run import fit, load
 from dualvit.seeds import digest
 

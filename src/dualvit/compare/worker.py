@@ -23,8 +23,8 @@ from dualvit.compare.results import Progress, Result, read
 from dualvit.errors import InputError
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
+from dualvit.progress import Row
 from dualvit.provenance import environment
-from dualvit.recipes.progress import Row
 
 REPORT_EVERY = 0.5  # seconds
 SAID = (ValueError, OSError, NonFiniteLossError, ModuleNotFoundError)  # they say by themselves what is wrong

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +10,10 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar, T
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from lightning.pytorch.strategies import FSDPStrategy
 
-from dualvit.progress import time_left
+from dualvit.progress import Listener, Row, time_left
 from dualvit.seeds import digest
 
 COLOUR = "cyan"
-Row = dict[str, float]
-# Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
-Listener = Callable[[float, float, list[Row] | None], None]
 
 
 class Clock(Timer, Checkpoint):

@@ -16,6 +16,7 @@ from dualvit.files import cannot, write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.meta import on_meta
 from dualvit.models import create_model
+from dualvit.progress import Listener
 from dualvit.provenance import environment
 from dualvit.recipes.checkpoints import latest, read_task_checkpoint, require_same_run
 from dualvit.recipes.checks import require_files
@@ -23,7 +24,7 @@ from dualvit.recipes.config import Recipe, apply, kind, of_its_task, plain
 from dualvit.recipes.config import load_recipe as load_recipe
 from dualvit.recipes.content import require_own_data, stored_recipe, to_store, weights_of
 from dualvit.recipes.loading import TaskData
-from dualvit.recipes.progress import Listener, clock
+from dualvit.recipes.progress import clock
 from dualvit.recipes.task import Task
 from dualvit.recipes.trainer import make_trainer, quiet
 from dualvit.seeds import seed_all

@@ -16,10 +16,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from rich.console import Console
 
 from dualvit.errors import InputError
+from dualvit.progress import Listener
 from dualvit.recipes.checkpoints import WholeFiles, keepers
 from dualvit.recipes.checks import require_logger, require_trainer
 from dualvit.recipes.config import Recipe
-from dualvit.recipes.progress import Bar, Clock, EpochLines, Listener
+from dualvit.recipes.progress import Bar, Clock, EpochLines
 
 # True, and of no help to who trains: advice on workers, on intervals of logs, and what Lightning is about to change.
 SILENT = (

@@ -20,6 +20,8 @@ from dualvit.data.coco import Coco
 from dualvit.data.yolo_layout import find_yaml, read_layout
 from dualvit.errors import InputError, MissingFileError
 from dualvit.files import atomic
+from dualvit.names import OF_YOLO
+from dualvit.progress import Listener, Row
 from dualvit.seeds import digest
 from dualvit.stored import StoredError, check_weights
 from dualvit.yolo.checks import read_data as read_data_yaml
@@ -32,7 +34,6 @@ from dualvit.yolo.predictions import content_of, truth_of, validated
 
 STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named
-OF_YOLO = (".yaml", ".yml", ".safetensors")  # names of whole models; others are timm's
 COLUMNS = {  # of results.csv
     "detect": {"mAP50-95": "metrics/mAP50-95(B)", "mAP50": "metrics/mAP50(B)"},
     "segment": {"mask mAP50-95": "metrics/mAP50-95(M)", "mask mAP50": "metrics/mAP50(M)"},
@@ -41,9 +42,6 @@ FIXED = {  # arguments of Ultralytics that are the same in every comparison
     "cos_lr": True, "pretrained": False, "patience": 0, "amp": False, "plots": False,
     "verbose": False, "cache": True, "name": "run", "exist_ok": True, "mode": "train",
 }  # fmt: skip
-Row = dict[str, float]
-# Is told the share that is done, the seconds of training so far, and the epochs once one is on disk.
-Listener = Callable[[float, float, list[Row] | None], None]
 
 
 def open_model(name: str, options: Mapping[str, Any], task: str) -> YOLO:
