@@ -1,4 +1,4 @@
-"""The commands on data: `dualvit data digits | scenes | get | convert`, and `dualvit demo` on drawn digits."""
+"""The commands on data: `dualvit data digits | scenes | cutouts | get | convert`, and `dualvit demo` on digits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +39,28 @@ def scenes(
 
         yaml = write_scenes(folder, images, size, seed, classes, progress=report)
     say(f"{images} images in {folder}; train on it with data={yaml}")
+
+
+@app.command(cls=Command)
+def cutouts(
+    folder: Annotated[Path, typer.Argument(help="The folder of the data set; a new one.")],
+    cut: Annotated[Path, typer.Option("--cutouts", help="A folder per class, of pictures with alpha.")],
+    backgrounds: Annotated[Path, typer.Option(help="A folder of photographs.")],
+    images: Annotated[int, typer.Option(help="Images, training and validation together.")] = 400,
+    size: Annotated[int, typer.Option(help="Sides of an image in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 0,
+    val: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.2,
+) -> None:
+    """Paste your cut-outs over your photographs, with shadows, light, boxes and outlines."""
+    notes: list[str] = []
+    with working(f"making {images} images") as report:
+        from dualvit.drawn.cutouts import Pictures, write_cutouts
+
+        pictures = Pictures.read(cut, backgrounds, notes)
+        yaml = write_cutouts(folder, pictures, images, size, seed, val, progress=report)
+    for note in notes:
+        say(note)
+    say(f"{images} images of {len(pictures.names)} classes in {folder}; train on it with data={yaml}")
 
 
 @app.command(cls=Command)

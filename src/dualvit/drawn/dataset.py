@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -53,6 +53,10 @@ class DrawnSet(ABC):
     @abstractmethod
     def drawer(self) -> Callable[[str, int], Scene]:
         """Return the function that draws a picture of a folder, such as images/train, by its number."""
+
+    def content(self) -> dict[str, Any]:
+        """Return what the marker in the folder keeps: every setting."""
+        return asdict(self)
 
     def counts(self) -> dict[str, int]:
         """Return the number of pictures in each folder; `images/SPLIT` has labels, the others a folder per class."""
@@ -106,7 +110,7 @@ class DrawnSet(ABC):
             raise InputError(
                 f"{root} is not empty and holds no {self.kind} data set (no {self._marker}); name another folder"
             )
-        marked, wanted = read_json(root / self._marker) or {}, asdict(self)
+        marked, wanted = read_json(root / self._marker) or {}, self.content()
         if marked != wanted:
             keys = [key for key in wanted | marked if marked.get(key) != wanted.get(key)]
             other = ", ".join(f"{key} {marked.get(key)} instead of {wanted.get(key)}" for key in keys)
@@ -141,7 +145,7 @@ class DrawnSet(ABC):
             names = "".join(f"  {number}: '{name}'\n" for number, name in enumerate(self.names()))
             # No `path`: Ultralytics then takes the folder of this file, wherever it is moved.
             (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
-        (root / self._marker).write_text(json.dumps(asdict(self)) + "\n")
+        (root / self._marker).write_text(json.dumps(self.content()) + "\n")
 
 
 def check_size(size: int) -> None:

@@ -140,18 +140,17 @@ def draw_varied(seed: int, split: str, index: int, size: int, classes: int) -> V
             return canvas.finished()
 
 
-class Composition(Canvas):
-    """A varied picture in the making: a ground, objects with shadows, and at the end the light and the camera.
+class Composed(Canvas):
+    """A picture in the making: a ground, objects with shadows, and at the end the light and the camera.
 
     Args:
         rng: Every choice comes from it.
         size: Height and width in pixels.
-        formulas: The shape of each class.
+        ground: (size, size, 3), 0..255.
     """
 
-    def __init__(self, rng: Rng, size: int, formulas: Sequence[Formula]) -> None:
-        super().__init__(rng, size, _ground(rng, size))
-        self.formulas = formulas
+    def __init__(self, rng: Rng, size: int, ground: Floats) -> None:
+        super().__init__(rng, size, ground)
         self.light = rng.uniform(0, 2 * math.pi)  # where it comes from, from x towards y
         self.shadow = rng.uniform(0.2, 0.65) if rng.random() < 0.7 else 0.0  # how much it darkens
 
@@ -168,37 +167,6 @@ class Composition(Canvas):
         if any(mask.sum() < MIN_VISIBLE * area for mask, area in zip(masks, room.areas, strict=True)):
             return None
         return replace(room, masks=masks)
-
-    def add(self, label: int, radius: float) -> bool:
-        """Paint an object at a random place, unless too little would show of it or of another, or it stands out little.
-
-        Args:
-            label: Its class.
-            radius: Of its outline without waves, in pixels.
-        """
-        rng, size = self.rng, len(self.pixels)
-        pose = np.array([[1, rng.uniform(-0.2, 0.2)], [0, rng.uniform(0.8, 1.2)]])
-        rings = [ring @ pose for ring in self.formulas[label].outlines(radius, rng.uniform(0, 2 * math.pi), rng)]
-        low, high = rings[0].min(0) - 3, rings[0].max(0) + 3
-        width, height = (math.ceil(length) for length in high - low)
-        rings = [FINER * (ring - low) for ring in rings]
-        fine = silhouette((FINER * width, FINER * height), rings[0])
-        cover = np.asarray(fine.reduce(FINER), dtype=np.float32) / np.float32(255)
-        left, top = (int(at - length / 2) for at, length in zip(self._centre(radius), (width, height), strict=True))
-        room = self.room(cover, left, top)
-        if room is None:
-            return False
-        ring = (filtered(cover, ImageFilter.GaussianBlur(2)) > 0.1) & (cover <= 0.5)
-        colour = striking_colour(rng, self.pixels[room.window][ring[room.inside]], LEAST_CONTRAST)
-        if colour is None:
-            return False
-        surface = _surface(rng, rings, (height, width), colour, size)
-        surface += plane(self.light, (height, width), rng.uniform(0, 35))[..., None]
-        self._cast_shadow(cover, left, top, radius)
-        window = self.pixels[room.window]
-        window += cover[room.inside][..., None] * (surface[room.inside] - window)
-        self.settle(room, label)
-        return True
 
     def _centre(self, radius: float) -> NDArray[np.float64]:
         """Return a random place, x and y, for 3 of 10 objects at the edge of another."""
@@ -234,6 +202,51 @@ class Composition(Canvas):
             image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.2) * math.sqrt(shape[0] / 320)))
         grain = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(0.5, 10))
         return VariedScene(np.clip(image + grain, 0, 255).astype(np.uint8), self.classes, self.masks)
+
+
+class Composition(Composed):
+    """A picture of formulas in the making.
+
+    Args:
+        rng: Every choice comes from it.
+        size: Height and width in pixels.
+        formulas: The shape of each class.
+    """
+
+    def __init__(self, rng: Rng, size: int, formulas: Sequence[Formula]) -> None:
+        super().__init__(rng, size, _ground(rng, size))
+        self.formulas = formulas
+
+    def add(self, label: int, radius: float) -> bool:
+        """Paint an object at a random place, unless too little would show of it or of another, or it stands out little.
+
+        Args:
+            label: Its class.
+            radius: Of its outline without waves, in pixels.
+        """
+        rng, size = self.rng, len(self.pixels)
+        pose = np.array([[1, rng.uniform(-0.2, 0.2)], [0, rng.uniform(0.8, 1.2)]])
+        rings = [ring @ pose for ring in self.formulas[label].outlines(radius, rng.uniform(0, 2 * math.pi), rng)]
+        low, high = rings[0].min(0) - 3, rings[0].max(0) + 3
+        width, height = (math.ceil(length) for length in high - low)
+        rings = [FINER * (ring - low) for ring in rings]
+        fine = silhouette((FINER * width, FINER * height), rings[0])
+        cover = np.asarray(fine.reduce(FINER), dtype=np.float32) / np.float32(255)
+        left, top = (int(at - length / 2) for at, length in zip(self._centre(radius), (width, height), strict=True))
+        room = self.room(cover, left, top)
+        if room is None:
+            return False
+        ring = (filtered(cover, ImageFilter.GaussianBlur(2)) > 0.1) & (cover <= 0.5)
+        colour = striking_colour(rng, self.pixels[room.window][ring[room.inside]], LEAST_CONTRAST)
+        if colour is None:
+            return False
+        surface = _surface(rng, rings, (height, width), colour, size)
+        surface += plane(self.light, (height, width), rng.uniform(0, 35))[..., None]
+        self._cast_shadow(cover, left, top, radius)
+        window = self.pixels[room.window]
+        window += cover[room.inside][..., None] * (surface[room.inside] - window)
+        self.settle(room, label)
+        return True
 
 
 def _ground(rng: Rng, size: int) -> Floats:
