@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 OF_YOLO = (".yaml", ".yml", ".safetensors")  # endings of YOLO's whole models; other names are timm's
+START = "start"  # in a recipe, in place of a file of weights: that which the package ships
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

@@ -53,6 +53,7 @@ def yolo(context: typer.Context) -> None:
     backbone=NAME           any timm model with maps at strides 8, 16 and 32
     backbone_args=MAPPING   its options, such as "{mixer: outlook}"
     weights=FILE            the backbone's checkpoint; every key must match
+    start=True              begin from the weights that the package ships
     backbone_lr=FACTOR      the backbone's learning rate is this share of
                             the other layers', in (0, 1]
     layer_decay=FACTOR      each layer's learning rate is this share of
@@ -183,6 +184,10 @@ def _parse(key: str, value: str) -> Any:
     """Return the value of one of our options."""
     if key in ("backbone", "weights"):
         return value
+    if key == "start":
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{key}={value} is neither True nor False; weights=FILE is for a file of yours")
+        return value.lower() == "true"
     if key == "backbone_args":
         import yaml  # type: ignore[import-untyped]  # comes with ultralytics
 

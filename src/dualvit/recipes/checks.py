@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualvit.errors import InputError, MissingFileError
-from dualvit.names import is_shards, unknown_name
+from dualvit.names import START, is_shards, unknown_name
 
 if TYPE_CHECKING:  # it needs dualvit[recipes], and names of models are checked without that too
     from dualvit.recipes.config import Recipe
@@ -118,7 +118,7 @@ def require_files(recipe: "Recipe") -> None:
         raise InputError("data.root is missing; name the data set: data.root=folder")
     if not is_shards(root) and not recipe.data.drawn and not Path(root).exists():
         raise MissingFileError(f"no data set at {root}; give {recipe.LAYOUT}")
-    if weights is not None and not Path(weights).is_file():
+    if weights not in (None, START) and not Path(weights).is_file():
         raise MissingFileError(
             f"no weights at {weights}; network.weights is the path of a .pth, .pth.tar or .safetensors file"
         )

@@ -32,7 +32,8 @@ class Network:
     Attributes:
         name: Any name that timm knows, ours included.
         options: Further arguments of `timm.create_model`.
-        weights: File of weights to begin with; null trains from scratch.
+        weights: File of weights to begin with; the word start takes those that the package ships for this network;
+            null trains from scratch.
         drop_path: Probability that a block is left out, in the last one; the others have their share of it.
         grad_checkpointing: Recompute blocks in the backward pass, which takes less memory and more time: true, or
             the stages in which, such as [0, 1], which hold most.

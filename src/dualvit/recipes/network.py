@@ -7,8 +7,19 @@ from torch import nn
 from dualvit.backbones.recompute import recompute_blocks
 from dualvit.errors import InputError
 from dualvit.models import create_model
+from dualvit.names import START
 from dualvit.recipes.config import Network
 from dualvit.weights import load_backbone
+from dualvit.weights.starts import start_file
+
+
+def weights_file(network: Network) -> str | None:
+    """Return the file of weights that a recipe begins with, a shipped one if it says `start`.
+
+    Raises:
+        ValueError: no start is shipped for this network.
+    """
+    return str(start_file(network.name)) if network.weights == START else network.weights
 
 
 def build_network(network: Network, **kwargs: Any) -> nn.Module:
@@ -24,7 +35,7 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
         model = create_model(network.name, **drop, **network.options, **kwargs)
     except TypeError as error:  # of an argument that the network does not have
         raise InputError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
-    if network.weights is not None:
-        load_backbone(model, network.weights, model)
+    if (weights := weights_file(network)) is not None:
+        load_backbone(model, weights, model)
     recompute_blocks(model, network.grad_checkpointing)
     return model

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import dual_vit, pvt, region_vit
-from dualvit.weights.read import CheckpointError, read_checkpoint
+from dualvit.weights.read import CheckpointError, left_out_of, read_checkpoint
 
 NETWORKS = (*dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
 # What timm's files call the function that converts originally published checkpoints.
@@ -90,6 +90,8 @@ def load_backbone(features: nn.Module, path: str | Path, full: nn.Module) -> Key
         state = _converted(state, full)
         names = full_names(features, full)
         own = {names[name]: value for name, value in own.items()}
+    absent = left_out_of(path)  # a shipped start has what was learnt; the rest stays as initialised
+    own = {name: value for name, value in own.items() if name not in absent}
     classifier = _config(full).get("classifier") or ()
     heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
     known = set(full.state_dict())

@@ -5,6 +5,7 @@ are let through, anything else is refused by name.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def sha256(path: str | Path) -> str:
     """Return the file's SHA-256 in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def left_out_of(path: str | Path) -> frozenset[str]:
+    """Return the entries that a start's file leaves out, since nothing was learnt for them; of other files none."""
+    if Path(path).suffix != ".safetensors":
+        return frozenset()
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return frozenset(json.loads((file.metadata() or {}).get("left_out", "[]")))
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError):
+        return frozenset()  # reading the weights says what is wrong
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from dualvit.yolo.checks import (
 )
 from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import runs_here, starts_from, yaml_options
+from dualvit.yolo.starts import load_start
 from dualvit.yolo.trainers import load_backbone_weights
 from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
 
@@ -38,12 +39,13 @@ class YOLO(ultralytics.YOLO):
         backbone_args: Options of that model, as for `timm.create_model`.
         weights: Checkpoint of the backbone (published .pth, .pth.tar or .safetensors).
             All keys must match. A resumed run does not need the file.
+        start: Begin from the weights that the package ships, for the whole model or for its backbone.
         backbone_lr: Factor on the backbone's learning rate, in (0, 1].
         layer_decay: Factor on the learning rate for each layer below the backbone's top, in (0, 1].
         drop_path_rate: Drop path of the backbone's last block.
 
     All of them may stand in the YAML instead, as top-level keys; a checkpoint keeps them. The first
-    three are for a build from YAML, the others also for training on from a checkpoint.
+    four are for a build from YAML, the others also for training on from a checkpoint.
 
     Raises:
         TypeError: an option of another name.
@@ -68,6 +70,7 @@ class YOLO(ultralytics.YOLO):
         backbone: str | None = None,
         backbone_args: dict[str, Any] | None = None,
         weights: str | Path | None = None,
+        start: bool | None = None,
         backbone_lr: float | None = None,
         layer_decay: float | None = None,
         drop_path_rate: float | None = None,
@@ -77,7 +80,7 @@ class YOLO(ultralytics.YOLO):
             name = next(iter(other))
             hint = f"it is called {RENAMED[name]}" if name in RENAMED else f"it takes {', '.join(OPTIONS)}"
             raise OptionError(f"YOLO() has no option {name!r}; {hint}")
-        values = (backbone, backbone_args, weights and str(Path(weights).resolve()), backbone_lr, layer_decay)
+        values = (backbone, backbone_args, weights and str(Path(weights).resolve()), start, backbone_lr, layer_decay)
         options = zip(OPTIONS, (*values, drop_path_rate), strict=True)
         self._options: dict[str, Any] = {name: value for name, value in options if value is not None}
         super().__init__(model, task=task, verbose=verbose)
@@ -89,9 +92,11 @@ class YOLO(ultralytics.YOLO):
         layer_scales(self.model, yaml.get("layer_decay"), yaml.get("backbone_lr"))  # a bad one is named now
         if weights := yaml.get("weights"):
             load_backbone_weights(self.model, weights)
+        if yaml.get("start"):
+            load_start(self.model)
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        fixed = [key for key in self._options if key not in TRAINING_OPTIONS]
+        fixed = [key for key, value in self._options.items() if key not in TRAINING_OPTIONS and value is not False]
         if fixed:
             raise InputError(f"{fixed[0]} is for a build from YAML; {weights} has its backbone already, leave it out")
         if Path(weights).suffix == ".safetensors":

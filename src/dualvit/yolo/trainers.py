@@ -33,6 +33,7 @@ from dualvit.yolo.checks import OUTLINES, labels_of, one_line, require_data, req
 from dualvit.yolo.groups import backbone_of, regroup, unwrap
 from dualvit.yolo.patches import start_yaml
 from dualvit.yolo.rows import C2fMixer, TimmBackbone
+from dualvit.yolo.starts import load_start
 
 
 def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
@@ -60,7 +61,7 @@ class DualTrainer:
     best: Path
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
-        """Build the model; a build from YAML (no checkpoint) also loads the YAML's backbone weights."""
+        """Build the model; a build from YAML (no checkpoint) also loads the YAML's weights, or its start."""
         if isinstance(weights, nn.Module) and is_fused(weights):
             raise InputError("this model was fused for inference and cannot be trained any more; open its file again")
         bundle = None
@@ -75,8 +76,11 @@ class DualTrainer:
         built: dict[str, Any] = model.yaml  # type: ignore[assignment]
         if weights is None and built.get("weights"):
             load_backbone_weights(model, built["weights"])
+        if weights is None and bundle is None and built.get("start"):
+            load_start(model)
         if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
-            built["from_scratch"] = weights is None and bundle is None and not built.get("weights")
+            given = built.get("weights") or built.get("start")
+            built["from_scratch"] = weights is None and bundle is None and not given
         # On CUDA Ultralytics sees to it itself, since it has this option; before, it could not fuse such kernels.
         if self.device.type == "cpu" and getattr(self.args, "channels_last", False) is not False:
             model = model.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from dualvit.backbones.timm_model import plan_backbone
 from dualvit.errors import InputError
 
 RENAMED = {"backbone_weights": "weights"}  # words that options had before
-OPTIONS = ("backbone", "backbone_args", "weights", "backbone_lr", "layer_decay", "drop_path_rate")
+OPTIONS = ("backbone", "backbone_args", "weights", "start", "backbone_lr", "layer_decay", "drop_path_rate")
 
 
 def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     A new `backbone` drops the `backbone_args` that the YAML has for its own.
 
     Raises:
-        ValueError: no backbone, options for a YAML without a timm backbone, or `backbone_args` that are no mapping.
+        ValueError: no backbone, options for a YAML without a timm backbone, `backbone_args` that are no mapping, or
+            both `start` and `weights`.
     """
     d = copy.deepcopy(d)
     for old, new in RENAMED.items():
@@ -51,7 +52,12 @@ def with_options(d: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
             spec.clear()
             spec["name"] = options["backbone"]
         spec.update(own)
-    return d | {key: value for key, value in options.items() if key not in ("backbone", "backbone_args")}
+    d |= {key: value for key, value in options.items() if key not in ("backbone", "backbone_args")}
+    if not isinstance(d.get("start", False), bool):
+        raise InputError(f"start={d['start']!r} is neither True nor False; weights=FILE is for a file of yours")
+    if d.get("start") and d.get("weights"):
+        raise InputError(f"start and weights={d['weights']} are both given; leave one of them out")
+    return d
 
 
 def _mapping(args: Any) -> dict[str, Any]:

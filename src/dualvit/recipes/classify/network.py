@@ -9,8 +9,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dualvit.recipes.config import Network
-from dualvit.recipes.network import build_network
+from dualvit.recipes.network import build_network, weights_file
 from dualvit.weights import CheckpointError, load_backbone
+from dualvit.weights.read import left_out_of
 
 
 def build_classifier(network: Network, classes: int) -> nn.Module:
@@ -22,8 +23,8 @@ def build_classifier(network: Network, classes: int) -> nn.Module:
         ValueError: an unknown name, or weights of another network.
     """
     model = build_network(replace(network, weights=None), num_classes=classes)
-    if network.weights is not None:
-        line = begin_with(model, network.weights)
+    if (weights := weights_file(network)) is not None:
+        line = begin_with(model, weights)
         if line:
             rank_zero_only(print)(f"note: {line}", flush=True)
     return model
@@ -37,7 +38,8 @@ def begin_with(model: Any, path: str) -> str:
     """
     try:
         load_backbone(model, path, model)
-        return ""
+        new = sorted({name.partition(".")[0] for name in left_out_of(path) & set(model.state_dict())})
+        return f"{path} has no weights of {', '.join(new)}: they are new; all else is loaded" if new else ""
     except CheckpointError as error:
         headless = copy.deepcopy(model)
         headless.reset_classifier(0)

@@ -17,6 +17,7 @@ from dualvit.backbones.recompute import recompute_blocks
 from dualvit.backbones.timm_model import BackbonePlan, as_maps, layer_ids, never_decayed, plan_backbone
 from dualvit.recipes.config import Network
 from dualvit.recipes.detect.config import DetectRecipe, Head
+from dualvit.recipes.network import weights_file
 from dualvit.weights import load_backbone
 
 GROUPS = 32
@@ -43,8 +44,8 @@ class FeatureMaps(nn.Module):
         options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
         self.plan: BackbonePlan = plan_backbone(network.name, options, strides)
         self.body = self.plan.build()
-        if network.weights is not None:
-            load_backbone(self.body, network.weights, self.plan.full_network())
+        if (weights := weights_file(network)) is not None:
+            load_backbone(self.body, weights, self.plan.full_network())
         recompute_blocks(self.body, network.grad_checkpointing)
         self.fpn = FeaturePyramidNetwork(self.plan.channels, channels, coarser(self.plan.channels[-1]), norm)
         self.out_channels = channels

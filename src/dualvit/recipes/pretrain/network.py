@@ -13,6 +13,7 @@ from dualvit.backbones.maps import Maps, maps_of
 from dualvit.backbones.recompute import recompute_blocks
 from dualvit.backbones.timm_model import as_maps
 from dualvit.errors import InputError
+from dualvit.recipes.network import weights_file
 from dualvit.recipes.pretrain.config import PretrainRecipe
 
 SEMANTICS = 0.33  # weight of the semantics' loss, beside 1 / strides of each map's; see docs/results/README.md
@@ -64,7 +65,7 @@ class Student(nn.Module):
         options = dict(network.options) | ({"drop_path_rate": network.drop_path} if network.drop_path else {})
         self.maps = maps_of(network.name, options, strides)
         self.teacher = teacher_maps(recipe)
-        self.features = self.maps.build(network.weights)
+        self.features = self.maps.build(weights_file(network))
         recompute_blocks(self.features, network.grad_checkpointing)
         for module in self.features.modules():
             if type(module) is nn.BatchNorm2d:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dualvit.recipes.network import weights_file
 from dualvit.recipes.pretrain.config import PretrainRecipe
 from dualvit.recipes.run import fit
 from dualvit.seeds import seed_all
@@ -37,7 +38,7 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
     student: Any = task.network
     seed_all(str(recipe.seed))
     target = out / f"{Path(recipe.network.name).stem}.safetensors"
-    written = student.maps.write(student.features, target, recipe.network.weights, about)
+    written = student.maps.write(student.features, target, weights_file(recipe.network), about)
     scores = ", ".join(
         f"{name} {value:.3f}" for name, value in row.items() if name.startswith(("cosine", "semantics", "top1"))
     )

@@ -14,6 +14,7 @@ from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.recipes.config import Network
+from dualvit.recipes.network import weights_file
 from dualvit.recipes.semantic.config import Decoder
 from dualvit.weights import load_backbone
 
@@ -44,8 +45,8 @@ class Segmenter(nn.Module):
             f"tu-{network.name}", encoder_weights=None, decoder_channels=decoder.channels, classes=classes, **options
         )
         features = self.upernet.encoder.model
-        if network.weights is not None:
-            load_backbone(features, network.weights, full)
+        if (weights := weights_file(network)) is not None:
+            load_backbone(features, weights, full)
         recompute_blocks(features, network.grad_checkpointing)
         self.dropout = nn.Dropout2d(decoder.dropout)
         self.auxiliary = auxiliary_head(info.channels()[-2], decoder, classes) if decoder.auxiliary else None
