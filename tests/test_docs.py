@@ -70,6 +70,9 @@ NOT_RUN = {
     "benchmarks/forms.py": "takes a minute, and writes docs/results",
     "benchmarks/null.py": "takes a minute, and writes docs/results",
     "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
+    "benchmarks/make_starts.py": "takes hours, and writes into the package",
+    "benchmarks/free_pictures.py": "fetches packages",
+    "data cutouts scenes": "tests/drawn/test_cutouts.py pastes cut-outs that it draws",
 }
 # What makes a block small: a text in the documents, and what runs instead of it.
 QUICK = "batch=4 workers=0 plots=False"
