@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from scipy.ndimage import label
+from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from dualvit.files import atomic_folder
 
@@ -191,7 +191,7 @@ def cutout(image: Image.Image) -> Image.Image | None:
 
 def photograph(image: Image.Image) -> Image.Image | None:
     """Return an opaque photograph, or None if it is small, a drawing, or has transparent pixels."""
-    if min(image.size) < 200 or image.getchannel("A").getextrema()[0] < 255:
+    if min(image.size) < 200 or np.asarray(image.getchannel("A")).min() < 255:
         return None
     image = image.convert("RGB")
     pixels = np.asarray(image.convert("L"), dtype=int)

@@ -131,6 +131,14 @@ def test_a_word_that_is_no_switch_is_one_line(tmp_path):
         YOLO("yolov8n-dualvit.yaml", start="digits")
 
 
+def test_the_command_line_takes_true_and_false():
+    from dualvit_cli.yolo import _parse
+
+    assert _parse("start", "True") is True and _parse("start", "false") is False
+    with pytest.raises(ValueError, match="start=2 is neither True nor False; weights=FILE is for a file of yours"):
+        _parse("start", "2")
+
+
 def test_a_checkpoint_brings_its_own(starts, tmp_path):
     file = YOLO("yolov8n-dualvit.yaml").save_weights(tmp_path / "mine.safetensors")
     with pytest.raises(InputError, match="start is for a build from YAML"):

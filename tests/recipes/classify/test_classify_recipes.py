@@ -1,6 +1,7 @@
 """Recipes of classification: each one takes ten steps, and what each mistake says."""
 
 import json
+import re
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
 from typer.testing import CliRunner
 
+from dualvit.errors import InputError
 from dualvit.recipes.classify.evaluate import Look
 from dualvit.recipes.classify.network import build_classifier
 from dualvit.recipes.classify.teacher import token_scores, write_maps
@@ -157,6 +159,21 @@ def test_another_class_count_replaces_the_head(tmp_path, capsys):
     assert torch.equal(new.stages[3].blocks[0].norm1.weight, old.stages[3].blocks[0].norm1.weight)
     assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items() if "head." not in k)
     assert "the head is new, for 7 classes" in capsys.readouterr().out
+
+
+def test_a_shipped_start_leaves_class_block_and_heads_new(capsys):
+    from dualvit.weights.read import left_out_of, read_checkpoint
+    from dualvit.weights.starts import start_file
+
+    state = build_classifier(Network("dualvit_n", weights="start"), 5).state_dict()
+    assert re.search(
+        r"note: .*dualvit_n\.safetensors has no weights of .*head.*: they are new", capsys.readouterr().out
+    )
+    shipped, absent = read_checkpoint(start_file("dualvit_n")), left_out_of(start_file("dualvit_n"))
+    assert set(state) == set(shipped) | absent
+    assert all(torch.equal(state[name].half(), value) for name, value in shipped.items())
+    with pytest.raises(InputError, match="no start is shipped for dualvit_s; there are dualvit_n, dualvit_t"):
+        build_classifier(Network("dualvit_s", weights="start"), 5)
 
 
 def test_other_mismatches_are_errors(tmp_path):
