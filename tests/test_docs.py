@@ -69,7 +69,6 @@ NOT_RUN = {
     "benchmarks/choices.py": "trains for an hour",
     "benchmarks/forms.py": "takes a minute, and writes docs/results",
     "benchmarks/null.py": "takes a minute, and writes docs/results",
-    "benchmarks/demo_checkpoint.py": "takes an hour, and writes into the package",
     "benchmarks/make_starts.py": "takes hours, and writes into the package",
     "benchmarks/free_pictures.py": "fetches packages",
     "data cutouts scenes": "tests/drawn/test_cutouts.py pastes cut-outs that it draws",

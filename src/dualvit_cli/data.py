@@ -117,7 +117,7 @@ def convert(
 def demo(
     folder: Annotated[Path, typer.Argument(help="The folder of data, run and pictures.")] = Path("demo"),
 ) -> None:
-    """Train yolov8n-dualvit on digits for a few minutes, validate it, and draw its predictions."""
+    """Train yolov8n-dualvit on digits, from noise and from the start in the package, and draw what it finds."""
     with importing():
         from dualvit.locks import only_writer
         from dualvit.yolo.demo import run
