@@ -14,6 +14,7 @@ Each step leaves its result in OUT, and is left out once that is there. `--only`
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -61,7 +62,7 @@ class Maker:
     def short(self, word: str) -> str:
         """Return a word of a command without the place of this machine's folders."""
         for place, name in ((self.out, "OUT"), (self.args.pictures.resolve(), "PICTURES")):
-            word = word.replace(str(place), name)
+            word = re.sub(re.escape(str(place)) + "(?=/|$)", name, word)
         return word.replace(str(self.args.teacher), self.args.teacher.name)
 
     def scenes(self, start: str) -> Path:
@@ -96,18 +97,18 @@ class Maker:
         """Train a detector on the scenes from dualvit_n; return its checkpoint."""
         weights = self.backbone("dualvit_n", name)
         task, folder, args = DETECTORS[name], self.out / name, self.args
-        last, done = folder / "weights/last.pt", folder / "done"
+        last, log = folder / "weights/last.pt", folder / "results.csv"
         asked = [
             f"model={name}.yaml", f"weights={weights}", f"data={self.out / 'scenes/data.yaml'}",
             f"epochs={args.epochs}", f"imgsz={args.size}", f"batch={args.batch}", f"lr0={args.lr}", "optimizer=AdamW",
             "cos_lr=True", "close_mosaic=3", "plots=False", "save_period=-1", "seed=0", f"device={args.device}",
             f"project={self.out}", f"name={name}", "exist_ok=True", "amp=False",
         ]  # fmt: skip
-        going_on = last.exists() and not done.exists()
+        epochs = len(log.read_text().splitlines()) - 1 if log.exists() else 0
+        going_on = last.exists() and epochs < args.epochs
         self.run(name, "yolo", task, "train", *asked, needed=not last.exists())
         if going_on:
             self.run(name, "yolo", task, "train", f"model={last}", "resume=True")
-        done.touch()
         return last
 
     def trail(self, start: str) -> dict[str, Any]:
