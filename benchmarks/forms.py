@@ -26,7 +26,8 @@ import dualvit
 from dualvit.bench.rounds import in_turn
 from dualvit.bench.runtimes import NEEDS, export_onnx, open_runtime, versions
 from dualvit.files import write_json
-from dualvit.models.dual_vit import CONFIGS, HEAD_DIM, DualViTConfig, SelfAttention, TokenFFN
+from dualvit.models.dual_vit import HEAD_DIM, DualViTConfig, SelfAttention, TokenFFN
+from dualvit.models.dual_vit_small import CONFIGS
 from dualvit.provenance import environment
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "forms.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualvit.errors import DualViTError
 from dualvit.fast import fuse
-from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
+from dualvit.models import create_model, dual_vit, dual_vit_small, pvt, pyramid, region_vit
 from dualvit.models.dual_vit import DualViT, DualViTConfig
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def list_models() -> list[str]:
         >>> list_models()[:5]
         ['dualvit_n', 'dualvit_t', 'dualvit_s', 'dualvit_b', 'dualvit_l']
     """
-    return [name for family in (dual_vit, pyramid, region_vit, pvt) for name in family.CONFIGS]
+    return [name for family in (dual_vit_small, dual_vit, pyramid, region_vit, pvt) for name in family.CONFIGS]
 
 
 def __getattr__(name: str) -> Any:

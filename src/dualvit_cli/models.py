@@ -23,11 +23,11 @@ def models() -> None:
     """
     with importing():
         from dualvit.meta import on_meta
-        from dualvit.models import create_model, dual_vit, pvt, pyramid, region_vit
+        from dualvit.models import create_model, dual_vit, dual_vit_small, pvt, pyramid, region_vit
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
     notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}
-    entries = [(family, *entry) for family in (dual_vit, *notes) for entry in family.CONFIGS.items()]
+    entries = [(family, *entry) for family in (dual_vit_small, dual_vit, *notes) for entry in family.CONFIGS.items()]
     for family, name, shape in entries:
         with on_meta():
             parameters = sum(p.numel() for p in create_model(name).parameters())

@@ -55,9 +55,9 @@ def test_work_per_pixel_does_not_grow():
     assert per_pixel(1280) > 4 * per_pixel(224)
 
 
-@pytest.mark.parametrize("name", ["dualvit_n", "dualvit_s"])
+@pytest.mark.parametrize(("name", "options"), [("dualvit_n", {"dual_stages": 2}), ("dualvit_s", {})])
 @pytest.mark.parametrize("size", [(96, 160), (224, 352)])
-def test_every_parameter_learns_at_any_size(name, size):
-    model = awake(timm.create_model(name, num_classes=5, **LINEAR)).train()
+def test_every_parameter_learns_at_any_size(name, options, size):
+    model = awake(timm.create_model(name, num_classes=5, **LINEAR, **options)).train()
     model(torch.randn(2, 3, *size)).square().mean().backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]

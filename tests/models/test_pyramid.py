@@ -1,12 +1,14 @@
 """The pyramid: Dual-ViT itself with its own mixer, and nothing but another mixer with the others."""
 
+from dataclasses import asdict, fields
+
 import pytest
 import timm
 import torch
 from timm.layers import LayerScale
 
 import dualvit
-from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
+from dualvit.models import dual_vit, dual_vit_small
 from dualvit.models.dual_vit import DualViT, SemanticUpdate
 from dualvit.models.mixers import FullMixer, LocalMixer, OutlookMixer, ReductionMixer
 from dualvit.models.mixers.block import MixerBlock
@@ -15,13 +17,15 @@ from dualvit.models.mixers.regional import RegionalBlock
 from dualvit.models.pyramid import CONFIGS
 from dualvit.models.registry import MIXERS, Mixer
 
+DUAL_VIT = dual_vit_small.CONFIGS | dual_vit.CONFIGS
 RIVALS = [mixer for mixer in MIXERS if mixer != "dual"]
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"mixer": "dual"}])
-def test_the_nano_pyramid_is_the_nano_dual_vit(kwargs):
-    dual = dualvit.create_model("dualvit_n", num_classes=10).eval()
-    ours = dualvit.create_model("pyramid_n", num_classes=10, **kwargs).eval()
+def test_a_small_pyramid_is_a_small_dual_vit(kwargs):
+    shape = {"depths": (1, 2, 2, 1), "num_classes": 10}
+    dual = dualvit.create_model("dualvit_s", **shape).eval()
+    ours = dualvit.create_model("pyramid_s", **shape, **kwargs).eval()
     assert isinstance(ours, DualViT)
     ours.load_state_dict(dual.state_dict(), strict=True)
     picture = torch.randn(2, 3, 96, 128)
@@ -31,18 +35,23 @@ def test_the_nano_pyramid_is_the_nano_dual_vit(kwargs):
 
 
 @pytest.mark.parametrize("size", "ntsbl")
-def test_every_pyramid_is_its_dual_vit(size):
+def test_every_pyramid_has_the_widths_and_depths_of_its_dual_vit(size):
+    ours, dual = CONFIGS[f"pyramid_{size}"], DUAL_VIT[f"dualvit_{size}"]
+    assert {field.name: getattr(ours, field.name) for field in fields(dual)} == asdict(dual)
+
+
+@pytest.mark.parametrize("size", "sbl")
+def test_every_pyramid_of_the_papers_sizes_is_its_dual_vit(size):
     """Names, shapes, order and initial values, so seeds give the same network."""
     states = [timm.create_model(f"{kind}_{size}", device="meta").state_dict() for kind in ("pyramid", "dualvit")]
     assert [(n, v.shape) for n, v in states[0].items()] == [(n, v.shape) for n, v in states[1].items()]
-    assert CONFIGS[f"pyramid_{size}"].dims == DUAL_VIT[f"dualvit_{size}"].dims
 
 
 def test_one_seed_makes_one_network():
     values = []
-    for name in ("pyramid_n", "dualvit_n"):
+    for name in ("pyramid_s", "dualvit_s"):
         torch.manual_seed(3)
-        values.append(timm.create_model(name).state_dict())
+        values.append(timm.create_model(name, depths=(1, 1, 1, 1)).state_dict())
     assert all(torch.equal(values[0][name], values[1][name]) for name in values[1])
 
 

@@ -13,13 +13,13 @@ from torch.export import export
 from torch.testing import assert_close
 
 import dualvit
-from dualvit.models import dual_vit, pvt, pyramid, region_vit
+from dualvit.models import dual_vit, dual_vit_small, pvt, pyramid, region_vit
 
 NAMES = [name for family in (pyramid, region_vit, pvt) for name in family.CONFIGS]
 
 
 def test_all_families_are_listed_and_registered():
-    assert dualvit.list_models() == [*dual_vit.CONFIGS, *NAMES]
+    assert dualvit.list_models() == [*dual_vit_small.CONFIGS, *dual_vit.CONFIGS, *NAMES]
     assert len(NAMES) == 13
     assert all(timm.is_model(name) for name in NAMES)
 

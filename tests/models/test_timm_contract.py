@@ -12,8 +12,9 @@ import torch
 from torch.testing import assert_close
 
 import dualvit
-from dualvit.models.dual_vit import CONFIGS
+from dualvit.models import dual_vit, dual_vit_small
 
+CONFIGS = dual_vit_small.CONFIGS | dual_vit.CONFIGS
 NAMES = list(CONFIGS)
 SOURCE = Path(dualvit.__file__).parent
 

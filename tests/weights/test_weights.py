@@ -11,8 +11,7 @@ import timm
 import torch
 from torch.testing import assert_close
 
-from dualvit.models import pvt, region_vit
-from dualvit.models.dual_vit import CONFIGS
+from dualvit.models import dual_vit, dual_vit_small, pvt, region_vit
 from dualvit.models.published import native_name
 from dualvit.weights import (
     CheckpointError,
@@ -24,6 +23,7 @@ from dualvit.weights import (
 )
 from dualvit.weights.match import compare_keys
 
+CONFIGS = dual_vit_small.CONFIGS | dual_vit.CONFIGS
 NAME = "dualvit_n"
 
 # ---- names

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from timm.layers import LayerScale
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from dualvit.errors import InputError
 from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens, few_pay
-from dualvit.fast.packed import pack
-from dualvit.fast.sliced import SlicedConvFFN
+from dualvit.fast.packed import pack, serves
+from dualvit.fast.sliced import FoldedConvFFN, SlicedConvFFN
 from dualvit.models.dual_vit import (
     ConvFFN,
     CrossAttention,
@@ -23,6 +23,7 @@ from dualvit.models.dual_vit import (
     Stem,
     split,
 )
+from dualvit.models.dual_vit_small import NormedConv, NormedConvFFN, NormedLinear, SmallDualBlock
 from dualvit.models.mixers.block import MixerBlock
 from dualvit.models.mixers.regional import RegionalBlock
 
@@ -73,6 +74,9 @@ def fuse(model: nn.Module) -> nn.Module:
     """
     if model.training:
         raise InputError("fuse() is for inference and the model is in training mode; call eval() first")
+    for module in model.modules():
+        if isinstance(module, NormedLinear | NormedConv):  # before what holds them is folded
+            fold_norm(module)
     accelerate(model)
     for module in list(model.modules()):
         if fold.dispatch(type(module)) is not fold.dispatch(object):
@@ -97,6 +101,24 @@ class FusedDualBlock(DualBlock):
         attention: Any = self.attention
         pixels = attention(tokens, self.semantic_norm(semantics), pixels.flatten(1, 2)).view(pixels.shape)
         return add_ffn(self, pixels), semantics
+
+
+class FoldedDualBlock(FusedDualBlock):
+    """A dual block without norms on its pixels, which a runtime gets as (B, C, H, W), as its convolutions read them.
+
+    Between two blocks the one's last permutation and the other's first one cancel.
+    """
+
+    def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
+        if serves(pixels):
+            return super().forward(pixels, semantics)
+        maps = pixels.permute(0, 3, 1, 2)  # (B, C, H, W)
+        tokens = maps.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C)
+        semantics = self.semantic_update(semantics, tokens)
+        update = self.attention(tokens, self.semantic_norm(semantics)).view(pixels.shape)
+        maps = maps + update.permute(0, 3, 1, 2)
+        ffn: Any = self.ffn
+        return (maps + ffn.convolve(maps)).permute(0, 2, 3, 1), semantics
 
 
 class FusedMergeBlock(MergeBlock):
@@ -134,6 +156,35 @@ def _(stem: Stem) -> None:
     stem.conv = nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def fold_norm(product: NormedLinear | NormedConv) -> None:
+    """Turn a product with a batch norm behind it into the plain product of the same values."""
+    norm: Any = product.norm
+    fuse_weights, kind = (
+        (fuse_linear_bn_weights, nn.Linear) if isinstance(product, nn.Linear) else (fuse_conv_bn_weights, nn.Conv2d)
+    )
+    product.weight, product.bias = fuse_weights(
+        product.weight, product.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    del product.norm
+    product.__class__ = kind  # type: ignore[assignment]
+
+
+@fold.register
+def _(ffn: NormedConvFFN) -> None:
+    folded: Any = ffn
+    folded.fc1, folded.fc2 = as_linear(ffn.fc1), as_linear(ffn.fc2)
+    del folded.act
+    folded.__class__ = FoldedConvFFN
+
+
+def as_linear(conv: Any) -> nn.Linear:
+    """Return the Linear that a 1x1 convolution is."""
+    linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")
+    linear.weight, linear.bias = nn.Parameter(conv.weight.flatten(1)), conv.bias
+    return linear
+
+
 @fold.register
 def _(attention: CrossAttention) -> None:
     if isinstance(attention.proj, nn.Linear) and (value := take_value_bias(attention.kv)) is not None:
@@ -154,7 +205,7 @@ def _(update: SemanticUpdate) -> None:
 def _(block: DualBlock) -> None:
     block.scale1 = fold_scale(block.scale1, block.attention.proj)
     block.scale2 = fold_scale(block.scale2, block.ffn.fc2)
-    block.__class__ = FusedDualBlock
+    block.__class__ = FoldedDualBlock if isinstance(block, SmallDualBlock) else FusedDualBlock
 
 
 @fold.register

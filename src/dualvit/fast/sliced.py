@@ -8,6 +8,7 @@ so they can be computed a slice at a time. Sums are then taken in another order,
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from dualvit.fast.packed import depthwise_gelu, product, serves, unwatched
@@ -65,3 +66,21 @@ class SlicedConvFFN(ConvFFN):
             wide = depthwise_gelu(wide, self.conv.weight[channels], self.conv.bias[channels])  # type: ignore[index]
             sums = product(self.fc2, wide.permute(0, 2, 3, 1), sums, inputs=channels, biased=start == 0)
         return sums  # type: ignore[return-value]
+
+
+class FoldedConvFFN(SlicedConvFFN):
+    """`NormedConvFFN` once its batch norms are folded; three convolutions where a runtime reads it.
+
+    Shapes: (B, H, W, C), and a residual of the same shape or None, to their sum.
+    """
+
+    def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
+        if serves(pixels):
+            return super().forward(pixels, residual)
+        update = self.convolve(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return update if residual is None else residual + update
+
+    def convolve(self, maps: Tensor) -> Tensor:
+        """Return the network's output, (B, C, H, W) to (B, C, H, W)."""
+        wide = F.conv2d(maps, self.fc1.weight[..., None, None], self.fc1.bias)  # (B, hidden, H, W)
+        return F.conv2d(F.gelu(self.conv(wide)), self.fc2.weight[..., None, None], self.fc2.bias)

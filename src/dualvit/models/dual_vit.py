@@ -448,13 +448,7 @@ class DualViTConfig:
             raise InputError("key_grid is for merge blocks, and dual_stages=4 leaves none; give fewer, or leave it out")
 
 
-_SMALL = {  # of N and T, made for real-time detectors and short runs
-    "depths": (1, 1, 3, 1), "ffn_ratios": ((2,), (3,), (3, 2), (3,)), "dual_stages": 3, "semantic_grid": (4, 4),
-    "drop_path_rate": 0.0, "layer_scale": 1.0, "linear_std": None, "stem_kernel": 3, "stem_depth": 0,
-}  # fmt: skip
 CONFIGS = {
-    "dualvit_n": DualViTConfig(stem_width=16, dims=(32, 64, 96, 160), **_SMALL),  # type: ignore[arg-type]
-    "dualvit_t": DualViTConfig(stem_width=32, dims=(64, 128, 192, 320), **_SMALL),  # type: ignore[arg-type]
     "dualvit_s": DualViTConfig(stem_width=32, dims=(64, 128, 320, 448), depths=(3, 4, 6, 3)),
     "dualvit_b": DualViTConfig(stem_width=64, dims=(64, 128, 320, 512), depths=(3, 4, 15, 3)),
     "dualvit_l": DualViTConfig(stem_width=64, dims=(96, 192, 384, 512), depths=(3, 6, 21, 3), drop_path_rate=0.3),
@@ -465,7 +459,7 @@ class DualViT(Backbone):
     """The Dual Vision Transformer with timm's model interface.
 
     Args:
-        config: Shape of the network; see `CONFIGS` for the five named ones.
+        config: Shape of the network; see `CONFIGS` for the published ones.
         num_classes: Classes; 0 leaves the heads out.
         in_chans: Channels of the image.
         global_pool: "token" for the class token, "avg" for the mean of the pixels, "" for none.
@@ -493,7 +487,7 @@ class DualViT(Backbone):
         super().__init__(config.dims, in_chans, config.linear_std, drop_rate)
         dim = self.num_features
         self.token_label = token_label
-        self.stem = Stem(in_chans, config.stem_width, config.dims[0], config.stem_kernel, config.stem_depth)
+        self.stem = self.build_stem(config)
         self.seed: nn.Module | None = self.build_seed(config)
         self.stages = nn.ModuleList(self.build_stages(config))
         self.class_block: nn.Module | None = ClassBlock(dim, dim // HEAD_DIM, 2 * dim)
@@ -524,6 +518,10 @@ class DualViT(Backbone):
         token = self.class_block(torch.cat([pixels.flatten(1, 2), semantics], dim=1))  # (B, 1, C4)
         row = token.unsqueeze(1).expand(-1, -1, pixels.shape[2], -1)  # (B, 1, W/32, C4)
         return self.norm(torch.cat([row, pixels], dim=1))
+
+    def build_stem(self, config: DualViTConfig) -> nn.Module:
+        """Return the module that makes the first map."""
+        return Stem(self.in_chans, config.stem_width, config.dims[0], config.stem_kernel, config.stem_depth)
 
     def build_seed(self, config: DualViTConfig) -> nn.Module | None:
         """Return the module that makes the first semantics."""
@@ -586,4 +584,4 @@ def dual_block(shape: BlockShape, config: DualViTConfig) -> nn.Module:
 default_cfgs = generate_default_cfgs(
     {name: pretrained_cfg(first_conv="stem.conv.0", classifier=("head", "aux_head")) for name in CONFIGS}
 )
-dualvit_n, dualvit_t, dualvit_s, dualvit_b, dualvit_l = entrypoints(__name__, DualViT, CONFIGS)
+dualvit_s, dualvit_b, dualvit_l = entrypoints(__name__, DualViT, CONFIGS)

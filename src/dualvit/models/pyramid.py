@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 import dualvit.models.mixers  # noqa: F401  (registers them)
 from dualvit.errors import InputError
+from dualvit.models import dual_vit, dual_vit_small
 from dualvit.models.contract import BlockShape, entrypoints, pretrained_cfg
-from dualvit.models.dual_vit import CONFIGS as DUAL_VIT
 from dualvit.models.dual_vit import DualViT, DualViTConfig
 from dualvit.models.registry import MIXERS, Mixer, find_mixer
 
@@ -39,7 +39,8 @@ class PyramidConfig(DualViTConfig):
     mixer: str = "dual"
 
 
-CONFIGS = {name.replace("dualvit", "pyramid"): PyramidConfig(**asdict(config)) for name, config in DUAL_VIT.items()}
+_DUAL = dual_vit_small.CONFIGS | dual_vit.CONFIGS
+CONFIGS = {name.replace("dualvit", "pyramid"): PyramidConfig(**asdict(config)) for name, config in _DUAL.items()}
 
 
 class Pyramid(DualViT):

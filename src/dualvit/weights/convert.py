@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dualvit.files import write_atomic
 from dualvit.meta import on_meta
-from dualvit.models import dual_vit
+from dualvit.models import dual_vit, dual_vit_small
 from dualvit.weights.match import NETWORKS, KeyReport, compare_keys, identify
 from dualvit.weights.read import CheckpointError, read_checkpoint, sha256
 
@@ -62,7 +62,7 @@ def convert(source: str | Path, target: str | Path) -> tuple[KeyReport, str, str
     classes = state["head.weight"].shape[0] if "head.weight" in state else 0
     first = timm.get_pretrained_cfg(name).first_conv
     in_chans = state[f"{first if isinstance(first, str) else first[0]}.weight"].shape[1]
-    labels = {"token_label": "aux_head.weight" in state} if name in dual_vit.CONFIGS else {}
+    labels = {"token_label": "aux_head.weight" in state} if name in dual_vit_small.CONFIGS | dual_vit.CONFIGS else {}
     with on_meta():
         model = timm.create_model(name, num_classes=classes, in_chans=in_chans, **labels)
     report = compare_keys(model.state_dict(), state, source)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from dualvit.errors import InputError
 from dualvit.meta import on_meta
-from dualvit.models import dual_vit, pvt, region_vit
+from dualvit.models import dual_vit, dual_vit_small, pvt, region_vit
 from dualvit.weights.read import CheckpointError, left_out_of, read_checkpoint
 
-NETWORKS = (*dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
+NETWORKS = (*dual_vit_small.CONFIGS, *dual_vit.CONFIGS, *region_vit.CONFIGS, *pvt.CONFIGS)
 # What timm's files call the function that converts originally published checkpoints.
 _CONVERTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 

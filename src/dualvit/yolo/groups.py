@@ -8,12 +8,12 @@ from ultralytics.utils import LOGGER
 
 from dualvit.backbones.timm_model import layer_ids, never_decayed
 from dualvit.errors import InputError
+from dualvit.models.dual_vit_small import SmallDualViT
 from dualvit.yolo.rows import TimmBackbone, transformer_parts
 
 # Adam's step is absolute. The weights of a new Linear are several times larger than those of a new
-# convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs), and no BatchNorm divides
-# them out), so at the same lr they change several times more slowly. In the ~160 steps of 30 short
-# epochs that decides the result: docs/results/README.md, "What made the difference".
+# convolution of Ultralytics' (1 / sqrt(inputs) against 1 / sqrt(27 inputs)), so at the same lr they
+# change several times more slowly, if no BatchNorm divides their scale out, as in dualvit_n and _t.
 SCRATCH_LR = 8.0
 ADAM_LIKE = {"Adam", "Adamax", "AdamW", "NAdam", "RAdam"}
 
@@ -41,7 +41,8 @@ def regroup(optimizer: torch.optim.Optimizer, model: nn.Module, decay: float) ->
     - `layer_decay` multiplies the lr by its power for each layer below the backbone's top;
       `backbone_lr` multiplies the lr of the full backbone.
     - Under Adam-like optimizers SCRATCH_LR multiplies the lr of the matrices and kernels of the
-      parts that start from scratch in the form made for short runs (N, T and C2fMixer).
+      parts that start from scratch in the form made for short runs, with layer norms (C2fMixer and
+      the pyramids N and T).
 
     Ultralytics' keys `param_group` and `use_muon` stay as they are in each part of a split group.
     Under distillation the optimizer also holds what is beside the student; it keeps the stock lr.
@@ -121,9 +122,10 @@ def layer_scales(
 
 
 def short_run_weights(model: nn.Module) -> list[nn.Parameter]:
-    """The matrices and kernels of every part that is initialised for short runs."""
+    """The matrices and kernels of every part that is initialised for short runs and has layer norms."""
     model = unwrap(model)
     # DualViTConfig.linear_std is None in N and T; a module that has no such attribute is no network of ours.
-    parts = [m for m in model.modules() if hasattr(m, "linear_std") and m.linear_std is None]
+    ours = [m for m in model.modules() if hasattr(m, "linear_std") and m.linear_std is None]
+    parts = [m for m in ours if not isinstance(m, SmallDualViT)]
     blocks = [part for part in transformer_parts(model) if not isinstance(part, TimmBackbone)]
     return [p for part in [*parts, *blocks] for p in part.parameters() if p.ndim >= 2]
