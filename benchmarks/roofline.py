@@ -58,7 +58,7 @@ CALLS: tuple[tuple[Any, str, str, Callable[..., int], tuple[int, ...]], ...] = (
     (F, "gelu", "GELU", none, (0,)),
     (F, "relu", "ReLU", none, (0,)),
     (nn.Conv2d, "_conv_forward", "convolution", convolution_macs, (1, 2)),
-    (sliced, "depthwise_gelu", "depthwise + GELU", lambda out, *_: 9 * out.numel(), (0,)),
+    (sliced, "depthwise", "depthwise + GELU", lambda out, *_: 9 * out.numel(), (0,)),
     (sliced, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
     (packed, "product", "Linear", lambda out, _linear, tokens, *_, **__: linear_macs(out, tokens), (1,)),
     (torch, "baddbmm", "attention", lambda out, _begun, left, *_, **__: out.numel() * left.shape[-1], (1, 2)),

@@ -11,7 +11,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from dualvit.fast.packed import depthwise_gelu, product, serves, unwatched
+from dualvit.fast.packed import depthwise, product, serves, unwatched
 from dualvit.models.dual_vit import ConvFFN
 
 BUDGET = 7 << 19  # bytes of a slice, 3.5 MB
@@ -42,6 +42,8 @@ class SlicedConvFFN(ConvFFN):
     Shapes: (B, H, W, C), and a residual of the same shape or None, to their sum.
     """
 
+    activation = "gelu"  # as oneDNN calls it
+
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         if not (serves(pixels) and pixels.numel() and unwatched((self.fc1, self.conv, self.fc2))):
             update = super().forward(pixels)
@@ -63,7 +65,7 @@ class SlicedConvFFN(ConvFFN):
         for start in range(0, hidden, step):
             channels = slice(start, min(start + step, hidden))
             wide = product(self.fc1, pixels, outputs=channels).permute(0, 3, 1, 2)  # (B, step, H, W)
-            wide = depthwise_gelu(wide, self.conv.weight[channels], self.conv.bias[channels])  # type: ignore[index]
+            wide = depthwise(wide, self.conv.weight[channels], self.conv.bias[channels], self.activation)  # type: ignore[index]
             sums = product(self.fc2, wide.permute(0, 2, 3, 1), sums, inputs=channels, biased=start == 0)
         return sums  # type: ignore[return-value]
 
@@ -74,6 +76,8 @@ class FoldedConvFFN(SlicedConvFFN):
     Shapes: (B, H, W, C), and a residual of the same shape or None, to their sum.
     """
 
+    activation = "swish"
+
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         if serves(pixels):
             return super().forward(pixels, residual)
@@ -83,4 +87,4 @@ class FoldedConvFFN(SlicedConvFFN):
     def convolve(self, maps: Tensor) -> Tensor:
         """Return the network's output, (B, C, H, W) to (B, C, H, W)."""
         wide = F.conv2d(maps, self.fc1.weight[..., None, None], self.fc1.bias)  # (B, hidden, H, W)
-        return F.conv2d(F.gelu(self.conv(wide)), self.fc2.weight[..., None, None], self.fc2.bias)
+        return F.conv2d(F.silu(self.conv(wide)), self.fc2.weight[..., None, None], self.fc2.bias)

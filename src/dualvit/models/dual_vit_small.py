@@ -43,13 +43,13 @@ class NormedConv(nn.Conv2d):
 
 
 class NormedConvFFN(nn.Module):
-    """Feed the pixels forward as `ConvFFN` does, by three convolutions. Shapes: (B, H, W, C), unchanged."""
+    """Feed the pixels forward by three convolutions with SiLU, as YOLO has it. Shapes: (B, H, W, C), unchanged."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1, self.fc2 = NormedConv(dim, hidden), NormedConv(hidden, dim)
         self.conv = NormedConv(hidden, hidden, 3, groups=hidden)
-        self.act = nn.GELU()
+        self.act = nn.SiLU()
 
     def forward(self, pixels: Tensor) -> Tensor:
         hidden = self.act(self.conv(self.fc1(pixels.permute(0, 3, 1, 2))))  # (B, hidden, H, W)
