@@ -58,7 +58,7 @@ def test_every_product_of_the_pixels_has_a_norm_behind(network):
 
 def test_folded_pixels_have_no_norm(network):
     folded = dualvit.fuse(copy.deepcopy(network).eval())
-    assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
     norms = {name for name, module in folded.named_modules() if isinstance(module, nn.LayerNorm)}
     assert all("semantic" in name or name.startswith("seed.") for name in norms)
 
@@ -66,7 +66,7 @@ def test_folded_pixels_have_no_norm(network):
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (70, 50)])
 def test_folded_maps_stay_at_any_size_also_as_a_runtime_gets_them(network, size):
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -29,7 +29,9 @@ def test_layer_decay_puts_each_parameter_in_one_group_and_rises(dual):
     names = {name: id(parameter) for name, parameter in model.named_parameters()}
     assert set(scale) == set(names.values())
     order = ["stem.conv.0.weight", "seed.queries"]
-    order += [f"stages.{i}.blocks.{j}.norm1.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))]
+    order += [
+        f"stages.{i}.blocks.{j}.attention.q.weight" for i, s in enumerate(model.stages) for j in range(len(s.blocks))
+    ]
     by_order = [scale[names[name]] for name in [*order, "head.weight"]]
     assert by_order[0] == by_order[1]
     assert all(low < high for low, high in pairwise(by_order[1:]))
@@ -45,6 +47,19 @@ def test_no_weight_decay_is_queries_and_layer_scales(dual):
     blocks = sum(len(stage.blocks) for stage in model.stages)
     assert len(scales) >= 2 * blocks
     assert model.no_weight_decay() == scales | {"seed.queries"}
+
+
+def test_checkpointing_moves_the_running_statistics_once(image):
+    states = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model, picture = dualvit.create_model("dualvit_n", num_classes=3).train(), image(64, 64)
+        model.set_grad_checkpointing(recompute)
+        model(picture).sum().backward()
+        states.append({name: value for name, value in model.named_buffers() if "running" in name})
+    assert len(states[0]) == 2 * (1 + 4 + 6 * 6)
+    for name, value in states[0].items():
+        assert_close(states[1][name], value, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("training", [True, False])

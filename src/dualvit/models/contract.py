@@ -8,6 +8,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -265,6 +266,23 @@ class Backbone(nn.Module):
                 raise InputError(f"there is no stage {index} to recompute; give 0 to {len(self.stages) - 1}")
         for index, stage in enumerate(self.stages.children()):
             stage.grad_checkpointing = enable and (stages is None or index in stages)  # type: ignore[assignment]
+
+
+def recomputing(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return what a block runs in, first and once more in the backward pass, where its batch norms keep their means."""
+    return nullcontext(), _same_statistics([m for m in block.modules() if isinstance(m, nn.BatchNorm2d)])
+
+
+@contextmanager
+def _same_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ no layer copies. Shapes are read inside the graph, so that an exported model kee
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.fx
@@ -23,7 +24,7 @@ from timm.models import checkpoint, generate_default_cfgs, register_notrace_func
 from torch import Tensor, nn
 
 from dualvit.errors import InputError
-from dualvit.models.contract import Backbone, BlockShape, block_shapes, entrypoints, pretrained_cfg
+from dualvit.models.contract import Backbone, BlockShape, block_shapes, entrypoints, pretrained_cfg, recomputing
 from dualvit.models.published import DUAL_VIT
 
 HEAD_DIM = 32  # channels of an attention head
@@ -399,7 +400,7 @@ class Stage(nn.Module):
             pixels, semantics = self.downsample(pixels, semantics)
         for block in self.blocks:
             if self.grad_checkpointing:  # compute it again in the backward pass
-                pixels, semantics = checkpoint(block, pixels, semantics)
+                pixels, semantics = checkpoint(block, pixels, semantics, context_fn=partial(recomputing, block))
             else:
                 pixels, semantics = block(pixels, semantics)
         if self.semantic_norm is not None:

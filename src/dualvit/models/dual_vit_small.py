@@ -20,15 +20,15 @@ GAIN = 0.125  # of new weights with a norm behind, over 1 / sqrt(inputs): how fa
 
 
 class NormedLinear(nn.Linear):
-    """Multiply tokens, then normalise each channel over the batch. Shapes: (..., C) to (..., C')."""
+    """Multiply tokens, then normalise each channel over the batch. Shapes: (B, N, C) to (B, N, C')."""
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__(dim, out_dim, bias=False)
-        self.norm = nn.BatchNorm1d(out_dim)
+        self.norm = nn.BatchNorm2d(out_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        out = super().forward(tokens)
-        return self.norm(out.flatten(0, -2)).view(out.shape)
+        out = super().forward(tokens).transpose(1, 2).unsqueeze(3)  # (B, C', N, 1), a map in channels-last order
+        return self.norm(out).squeeze(3).transpose(1, 2)  # (B, N, C')
 
 
 class NormedConv(nn.Conv2d):

@@ -1,7 +1,8 @@
 """One pyramid, any token mixer: Dual-ViT's stem, widths, depths, feed-forward networks and heads.
 
-`create_model("pyramid_n", mixer="outlook")` differs from `dualvit_n` in how tokens are mixed and in nothing else; with
-mixer="dual" it is Dual-ViT, name by name and bit by bit. A rival's stages are treated as its own paper does:
+`create_model("pyramid_s", mixer="outlook")` differs from `dualvit_s` in how tokens are mixed and in nothing else; with
+mixer="dual" it is Dual-ViT, name by name and bit by bit. The sizes N and T have the widths and depths of `dualvit_n`
+and `_t`, and the layer norms of the larger sizes. A rival's stages are treated as its own paper does:
 
     full       each pixel attends to every pixel, in all stages
     reduction  PVT: keys and values of a strided map, cells of 8, 4, 2, 1 pixels in stages 1 to 4
@@ -14,7 +15,7 @@ mixer="dual" it is Dual-ViT, name by name and bit by bit. A rival's stages are t
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from timm.models import generate_default_cfgs
@@ -39,7 +40,8 @@ class PyramidConfig(DualViTConfig):
     mixer: str = "dual"
 
 
-_DUAL = dual_vit_small.CONFIGS | dual_vit.CONFIGS
+_MERGING = {name: replace(config, dual_stages=3) for name, config in dual_vit_small.CONFIGS.items()}
+_DUAL = _MERGING | dual_vit.CONFIGS
 CONFIGS = {name.replace("dualvit", "pyramid"): PyramidConfig(**asdict(config)) for name, config in _DUAL.items()}
 
 
