@@ -87,8 +87,9 @@ class Maker:
         file = folder / f"{name}.safetensors"
         self.run(
             start, "pretrain", self.out / "pictures", "--student", name, "--teacher", args.teacher_name, "--weights",
-            args.teacher, "--licence", args.teacher_licence, "--minutes", args.minutes, "--out", folder,
-            "--set", f"data.image_size={args.crop}", *(word for change in args.set for word in ("--set", change)),
+            args.teacher, "--licence", args.teacher_licence, "--out", folder, "--set", "schedule.minutes=null",
+            "--set", f"schedule.steps={args.steps}", "--set", f"data.image_size={args.crop}",
+            *(word for change in args.set for word in ("--set", change)),
             needed=not file.exists(),
         )  # fmt: skip
         return file
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[*BACKBONES, *DETECTORS], choices=[*BACKBONES, *DETECTORS])
     parser.add_argument("--images", type=int, default=4200, help="scenes")
     parser.add_argument("--size", type=int, default=320, help="of the scenes, and of the detectors' training")
-    parser.add_argument("--minutes", type=float, default=60, help="of pretraining, per backbone")
+    parser.add_argument("--steps", type=int, default=5000, help="of pretraining, per backbone, of 16 pictures each")
     parser.add_argument("--crop", type=int, default=192, help="sides of a picture in pretraining")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of pretraining")
     parser.add_argument("--epochs", type=int, default=20, help="of each detector")
