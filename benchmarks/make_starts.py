@@ -6,7 +6,7 @@
 
 1. `dualvit data cutouts` makes scenes of `pictures/cutouts` and `pictures/backgrounds`, with boxes and outlines.
 2. `dualvit pretrain` lets dualvit_n and dualvit_t learn the teacher's maps on these scenes and on the photographs.
-3. `dualvit yolo` trains yolov8n-dualvit and yolov8n-dualvit-seg on the scenes, from dualvit_n.
+3. `dualvit yolo` trains yolov8n-dualvit-seg on the scenes, from dualvit_n. yolov8n-dualvit is the same without masks.
 4. The four files go to src/dualvit/weights/shipped, in half precision, each with its licence trail.
 
 Each step leaves its result in OUT, and is left out once that is there. `--only` names some of the starts.
@@ -34,7 +34,7 @@ from dualvit.yolo import YOLO
 from dualvit.yolo.bundle import write_bundle
 
 BACKBONES = ("dualvit_n", "dualvit_t")
-DETECTORS = {"yolov8n-dualvit": "detect", "yolov8n-dualvit-seg": "segment"}
+TRAINED, DETECTORS = "yolov8n-dualvit-seg", ("yolov8n-dualvit", "yolov8n-dualvit-seg")
 MOST = {"dualvit_n": 8, "dualvit_t": 12, "yolov8n-dualvit": 8, "yolov8n-dualvit-seg": 8}  # MB of a file
 
 
@@ -94,23 +94,36 @@ class Maker:
         )  # fmt: skip
         return file
 
-    def detector(self, name: str) -> Path:
-        """Train a detector on the scenes from dualvit_n; return its checkpoint."""
-        weights = self.backbone("dualvit_n", name)
-        task, folder, args = DETECTORS[name], self.out / name, self.args
+    def trained(self, start: str) -> Path:
+        """Train boxes and masks on the scenes from dualvit_n; return the checkpoint."""
+        weights = self.backbone("dualvit_n", start)
+        folder, args = self.out / TRAINED, self.args
         last, log = folder / "weights/last.pt", folder / "results.csv"
         asked = [
-            f"model={name}.yaml", f"weights={weights}", f"data={self.out / 'scenes/data.yaml'}",
-            f"epochs={args.epochs}", f"imgsz={args.size}", f"batch={args.batch}", f"lr0={args.lr}", "optimizer=AdamW",
+            f"model={TRAINED}.yaml", f"weights={weights}", f"data={self.out / 'scenes/data.yaml'}",
+            f"epochs={args.epochs}", f"imgsz={args.image_size}", f"batch={args.batch}", f"lr0={args.lr}", "optimizer=AdamW",
             "cos_lr=True", "close_mosaic=3", "plots=False", "save_period=-1", "seed=0", f"device={args.device}",
-            f"project={self.out}", f"name={name}", "exist_ok=True", "amp=False",
+            f"project={self.out}", f"name={TRAINED}", "exist_ok=True", "amp=False",
         ]  # fmt: skip
         epochs = len(log.read_text().splitlines()) - 1 if log.exists() else 0
         going_on = last.exists() and epochs < args.epochs
-        self.run(name, "yolo", task, "train", *asked, needed=not last.exists())
+        self.run(start, "yolo", "segment", "train", *asked, needed=not last.exists())
         if going_on:
-            self.run(name, "yolo", task, "train", f"model={last}", "resume=True")
+            self.run(start, "yolo", "segment", "train", f"model={last}", "resume=True")
         return last
+
+    def detector(self, start: str) -> Any:
+        """Return the trained model, or its part without masks, whose entries have the same names."""
+        trained: Any = YOLO(self.trained(start)).model
+        if start == TRAINED:
+            return trained
+        model: Any = YOLO(f"{start}.yaml").model
+        cfg = {**model.yaml, "nc": trained.yaml["nc"]}
+        model = type(model)(cfg, verbose=False)
+        state = trained.state_dict()
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
+        model.names = trained.names
+        return model
 
     def trail(self, start: str) -> dict[str, Any]:
         """Return where a start comes from, without places of this machine."""
@@ -156,7 +169,7 @@ class Maker:
             about |= {"left_out": json.dumps(sorted(left_out)), "start": json.dumps(self.trail(start))}
             write_atomic(target, to_safetensors(state, about))
         else:
-            model = YOLO(self.detector(start)).model
+            model = self.detector(start)
             for key in ("weights", "from_scratch"):
                 model.yaml.pop(key, None)
             write_bundle(model, target, half=True, about={"start": json.dumps(self.trail(start))})
@@ -178,14 +191,15 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=FOLDER, help="folder of the files that are shipped")
     parser.add_argument("--only", nargs="+", default=[*BACKBONES, *DETECTORS], choices=[*BACKBONES, *DETECTORS])
     parser.add_argument("--images", type=int, default=4200, help="scenes")
-    parser.add_argument("--size", type=int, default=320, help="of the scenes, and of the detectors' training")
+    parser.add_argument("--size", type=int, default=320, help="of the scenes")
     parser.add_argument("--steps", type=int, default=5000, help="of pretraining, per backbone, of 16 pictures each")
     parser.add_argument("--crop", type=int, default=192, help="sides of a picture in pretraining")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of pretraining")
-    parser.add_argument("--epochs", type=int, default=20, help="of each detector")
-    parser.add_argument("--lr", type=float, default=1e-3, help="of each detector")
-    parser.add_argument("--batch", type=int, default=16, help="of each detector")
-    parser.add_argument("--device", default="cpu", help="of the detectors")
+    parser.add_argument("--image-size", type=int, default=320, help="of the detector's training")
+    parser.add_argument("--epochs", type=int, default=20, help="of the detector")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the detector")
+    parser.add_argument("--batch", type=int, default=16, help="of the detector")
+    parser.add_argument("--device", default="cpu", help="of the detector")
     args = parser.parse_args()
     maker = Maker(args)
     for start in args.only:
