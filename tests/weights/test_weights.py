@@ -103,9 +103,8 @@ def test_load_backbone_leaves_the_heads_out_by_name(files, state, assert_same):
     report = load_backbone(model, files / "trainer.pth.tar", timm.create_model(NAME))
     assert_same(model, state)
     assert report.loaded == report.total == len(model.state_dict())
-    heads = {name for name in state if name.split(".")[0] in ("head", "aux_head", "class_block")}
-    branch = {name for name in state if name.startswith("stages.3.blocks.0.semantic_ffn.")}
-    assert set(report.left_out) == heads | branch  # nothing reads the last block's semantics but the class block
+    heads = {name for name in state if name.split(".")[0] in ("head", "aux_head", "class_block", "norm")}
+    assert set(report.left_out) == heads
     assert report.loaded + len(report.left_out) == len(state)
     assert report.missing == report.unexpected == ()
     assert f"({len(report.left_out)} of the heads left out)" in str(report)

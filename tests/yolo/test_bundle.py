@@ -36,7 +36,7 @@ def test_half_precision_is_half_the_size(bundle, tmp_path):
     model, path = bundle
     half = model.save_weights(tmp_path / "half.safetensors")
     assert half.stat().st_size < 0.55 * path.stat().st_size
-    assert YOLO(half).model.model[0].model.model.norm.weight.dtype == torch.float32
+    assert YOLO(half).model.model[0].model.model.stem.conv[0].weight.dtype == torch.float32
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_flops_are_those_of_a_real_pass():
     from torch.utils.flop_counter import FlopCounterMode
     from ultralytics.utils.torch_utils import get_flops
 
-    model = YOLO("yolov8n-dualvit.yaml").model.eval()
+    model = YOLO("yolov8n-timm.yaml", backbone="pyramid_n").model.eval()
 
     def counted():
         with FlopCounterMode(display=False) as counter, torch.no_grad():

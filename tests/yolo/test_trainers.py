@@ -82,9 +82,9 @@ def test_wrong_backbone_weights_are_one_clear_error(weights, damage, tmp_path):
     path, words = weights, ""
     if damage == "missing key":
         state = read_checkpoint(weights)
-        del state["stages.0.blocks.0.norm1.weight"]
+        del state["stages.0.blocks.0.attention.q.weight"]
         save_file(state, weights)
-        words = "1 missing: stages.0.blocks.0.norm1.weight"
+        words = "1 missing: stages.0.blocks.0.attention.q.weight"
     elif damage == "another size":
         save_file(timm.create_model("dualvit_t").state_dict(), weights)
         words = "it is a checkpoint of dualvit_t"
@@ -127,9 +127,9 @@ def test_layer_decay_and_backbone_lr():
     head = names["model.16.cv2.0.0.conv.weight"]
     assert head == 0.01
     inner = "model.0.model.model."
-    last = names[inner + "norm.weight"]
+    last = names[inner + "stages.3.blocks.0.ffn.fc2.weight"]
     assert last == pytest.approx(0.001)
-    block = [names[f"{inner}stages.{s}.blocks.0.norm1.weight"] for s in range(4)]
+    block = [names[f"{inner}stages.{s}.blocks.0.attention.q.weight"] for s in range(4)]
     assert block == sorted(block)
     assert names[inner + "stem.conv.0.weight"] < block[0] < block[3] <= last
 
