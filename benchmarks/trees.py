@@ -54,9 +54,9 @@ def main() -> None:
             tiles = crowns = 0
             for y in range(0, photograph.height - SIDE + 1, SIDE):
                 for x in range(0, photograph.width - SIDE + 1, SIDE):
-                    lines = rows(boxes, (x, y))
-                    photograph.crop((x, y, x + SIDE, y + SIDE)).save(folder / "images" / split / f"{y:04d}-{x:04d}.png")
-                    (folder / "labels" / split / f"{y:04d}-{x:04d}.txt").write_text("".join(f"{one}\n" for one in lines))
+                    lines, stem = rows(boxes, (x, y)), f"{y:04d}-{x:04d}"
+                    photograph.crop((x, y, x + SIDE, y + SIDE)).save(folder / "images" / split / f"{stem}.png")
+                    (folder / "labels" / split / f"{stem}.txt").write_text("".join(f"{one}\n" for one in lines))
                     tiles, crowns = tiles + 1, crowns + len(lines)
             print(f"{split}: {tiles} tiles of {SIDE} px, {crowns} crowns")
         (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames:\n  0: tree\n")
