@@ -102,8 +102,8 @@ class Maker:
         asked = [
             f"model={TRAINED}.yaml", f"weights={weights}", f"data={self.out / 'scenes/data.yaml'}",
             f"epochs={args.epochs}", f"imgsz={args.image_size}", f"batch={args.batch}", f"lr0={args.lr}",
-            "optimizer=AdamW", "cos_lr=True", "close_mosaic=3", "plots=False", "save_period=-1", "seed=0", f"device={args.device}",
-            f"project={self.out}", f"name={TRAINED}", "exist_ok=True", "amp=False",
+            "optimizer=AdamW", "cos_lr=True", "close_mosaic=3", "plots=False", "save_period=-1", "seed=0",
+            f"device={args.device}", f"project={self.out}", f"name={TRAINED}", "exist_ok=True", "amp=False",
         ]  # fmt: skip
         epochs = len(log.read_text().splitlines()) - 1 if log.exists() else 0
         going_on = last.exists() and epochs < args.epochs
