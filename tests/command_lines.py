@@ -18,6 +18,7 @@ from dualvit.names import unknown_name
 from dualvit.recipes.checks import require_known
 from dualvit.recipes.config import load_recipe
 from dualvit.yolo.patches import find_yaml
+from dualvit.yolo.stock import derive
 from dualvit.yolo.yaml import OPTIONS
 from dualvit_cli import app
 
@@ -137,5 +138,5 @@ def _yolo(words):
         )
     except TypeError as error:
         raise ValueError(str(error)) from None
-    if given.get("model", "").endswith(".yaml") and not find_yaml(given["model"]):
+    if given.get("model", "").endswith(".yaml") and not (find_yaml(given["model"]) or derive(given["model"])):
         raise FileNotFoundError(f"no model YAML {given['model']}")

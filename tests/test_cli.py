@@ -128,6 +128,7 @@ def test_digits(tmp_path):
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], [], ["detect", "train", "--help"]])
 def test_yolo_help_is_ours(arguments, monkeypatch):
     from dualvit.yolo.patches import find_yaml
+    from dualvit.yolo.stock import derive
     from dualvit.yolo.yaml import OPTIONS
 
     monkeypatch.setenv("COLUMNS", "80")
@@ -138,7 +139,7 @@ def test_yolo_help_is_ours(arguments, monkeypatch):
     assert max(map(len, done.stdout.splitlines())) <= 80
     names = set(re.findall(r"yolov8n-[a-z0-9-]+\.yaml", done.stdout))
     assert len(names) == 5
-    assert all(find_yaml(name) for name in names)
+    assert all(find_yaml(name) or derive(name) for name in names)
 
 
 @pytest.mark.slow
@@ -172,8 +173,11 @@ def test_models_lists_all(monkeypatch):
     done = dualvit("models")
     lines = done.stdout.splitlines()
     rows = {line.split()[0]: line for line in lines if line.strip()}
-    assert set(rows) - {"name", "YOLO"} == {*package.list_models(), *yaml_names()}
-    assert "instance segmentation on Dual-ViT" in rows["yolov8n-dualvit-seg.yaml"]
+    listed = {name for name in rows if name.endswith(".yaml")}
+    assert set(rows) - listed - {"name", "YOLO"} == set(package.list_models())
+    also = {name.replace(".", f"{suffix}.") for name in listed for suffix in rows[name].split() if suffix[0] == "-"}
+    assert listed | also == set(yaml_names())
+    assert rows["yolo26n-dualvit.yaml"].endswith("on Dual-ViT")
     assert max(map(len, lines)) <= 80
 
 

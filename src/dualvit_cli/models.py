@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from dualvit_cli.shared import LIBRARIES, Command, console, importing, say, working
 
@@ -45,13 +45,20 @@ def models() -> None:
 
 
 def yolo_table() -> Table:
-    """Return the YOLO files and the purpose that the first line of each says; Ultralytics need not be installed."""
+    """Return the YOLO files, their scales and tasks, and what they are; Ultralytics need not be installed."""
     import dualvit
+    from dualvit.families import FAMILIES, KINDS, SUFFIXES
 
-    table = Table("YOLO file, n s m l x", "what for", box=None, header_style="bold")
+    table = Table(
+        Column("YOLO file", no_wrap=True), "scales", "also", "what for", box=None, header_style="bold"
+    )
+    for name, family in FAMILIES.items():
+        also = " ".join(filter(None, (SUFFIXES[task] for task in family.tasks)))
+        for kind, backbone in KINDS.items():
+            table.add_row(f"{name}{family.scales[0]}-{kind}.yaml", " ".join(family.scales), also, f"on {backbone}")
     for file in sorted((Path(dualvit.__file__).parent / "yolo" / "cfg").glob("*.yaml")):
-        purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 ").split(":")[0]
-        table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), purpose)
+        purpose = file.read_text().splitlines()[0].removeprefix("# YOLOv8 detection with ").split(":")[0]
+        table.add_row(file.name.replace("yolov8-", "yolov8n-", 1), "n s m l x", "", purpose)
     return table
 
 

@@ -16,10 +16,10 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 from dualvit.data.yolo_labels import SHOWN, Labels, Pair, first, read_rows
 from dualvit.data.yolo_layout import find_yaml, images_of
 from dualvit.errors import DualViTError, InputError, MissingFileError
+from dualvit.families import SUFFIXES
 from dualvit.yolo.data import BOX, pairs_of
 from dualvit.yolo.patches import yaml_names
 
-SUFFIXES = {"segment": "-seg", "classify": "-cls", "pose": "-pose", "obb": "-obb"}  # of YAML names
 OUTLINES = {"segment": "polygons (class x y x y ...)", "obb": "four corners (class x y x y x y x y)"}
 
 
@@ -54,7 +54,7 @@ def require_given(mode: str, task: str, missing: Iterable[str]) -> None:
 
 
 def _task_of(name: str) -> str:
-    return next((task for task, suffix in SUFFIXES.items() if f"{suffix}." in name), "detect")
+    return next((task for task, suffix in SUFFIXES.items() if suffix and f"{suffix}." in name), "detect")
 
 
 def require_checkpoint(weights: str | Path) -> None:

@@ -51,6 +51,7 @@ from dualvit.fast import fuse
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
 from dualvit.yolo import data, pictures
+from dualvit.yolo.stock import MODELS, derive, installed
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 
 CFG = Path(__file__).parent / "cfg"
@@ -166,16 +167,16 @@ def _generate_ddp_file(stock: Callable[..., str], trainer: Any) -> str:
 
 def _read(stock: Callable[..., Any], path: str | Path) -> dict[str, Any]:
     """A model YAML, ours or not, with what it takes from another one (`like`)."""
-    shipped = None if Path(path).exists() else find_yaml(path)
+    absent = not Path(path).exists()
+    shipped = find_yaml(path) if absent else None
     try:
-        d: dict[str, Any] = stock(shipped or path)
+        d: dict[str, Any] = (derive(str(path)) if absent else None) or stock(shipped or path)
     except FileNotFoundError:
         if len(Path(path).parts) > 1:
             raise MissingFileError(
                 f"no model YAML at {path}; the package has its own by name alone, such as yolov8n-dualvit.yaml"
             ) from None
-        stock_files = Path(tasks.__file__).parent.parent.glob("cfg/models/v8/*.yaml")
-        names = [file.name.replace("yolov8", "yolov8n", 1) for file in stock_files]
+        names = [file.name.replace("yolov8", "yolov8n", 1) for file in MODELS.glob("v8/*.yaml")]
         raise MissingFileError(unknown_name("model YAML", str(path), yaml_names() + names)) from None
     if shipped:
         d |= {"scale": tasks.guess_model_scale(path), "yaml_file": str(path)}
@@ -293,9 +294,9 @@ def _chosen_runs_dir() -> Path:
 
 
 def find_yaml(path: str | Path) -> Path | None:
-    """Our YAML file for a name such as `yolov8n-dualvit-seg.yaml`, or None; a path with a folder is a user's own."""
+    """Our YAML file for a name such as `yolov8n-c2fdual.yaml`, or None; a path with a folder is a user's own."""
     name = str(path)
-    for file in sorted(CFG.glob("*.yaml")):
+    for file in CFG.glob("*.yaml"):
         family, _, rest = file.name.partition("-")
         if name in {file.name, *(f"{family}{scale}-{rest}" for scale in "nsmlx")}:
             return file
@@ -303,8 +304,9 @@ def find_yaml(path: str | Path) -> Path | None:
 
 
 def yaml_names() -> list[str]:
-    """The names under which our YAML files are asked for, at scale n."""
-    return sorted(file.name.replace("yolov8-", "yolov8n-", 1) for file in CFG.glob("*.yaml"))
+    """The names of our model YAMLs, files and derived ones, each at its smallest scale."""
+    files = sorted(file.name.replace("yolov8-", "yolov8n-", 1) for file in CFG.glob("*.yaml"))
+    return [*installed(), *files]
 
 
 def _self_test() -> None:
