@@ -49,9 +49,7 @@ def yolo_table() -> Table:
     import dualvit
     from dualvit.families import FAMILIES, KINDS, SUFFIXES
 
-    table = Table(
-        Column("YOLO file", no_wrap=True), "scales", "also", "what for", box=None, header_style="bold"
-    )
+    table = Table(Column("YOLO file", no_wrap=True), "scales", "also", "what for", box=None, header_style="bold")
     for name, family in FAMILIES.items():
         also = " ".join(filter(None, (SUFFIXES[task] for task in family.tasks)))
         for kind, backbone in KINDS.items():
