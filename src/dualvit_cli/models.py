@@ -49,7 +49,8 @@ def yolo_table() -> Table:
     import dualvit
     from dualvit.families import FAMILIES, KINDS, SUFFIXES
 
-    table = Table(Column("YOLO file", no_wrap=True), "scales", "also", "what for", box=None, header_style="bold")
+    columns = (Column(header, no_wrap=True) for header in ("YOLO file", "scales", "also"))
+    table = Table(*columns, "what for", box=None, header_style="bold")
     for name, family in FAMILIES.items():
         also = " ".join(filter(None, (SUFFIXES[task] for task in family.tasks)))
         for kind, backbone in KINDS.items():

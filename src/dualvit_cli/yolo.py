@@ -41,7 +41,8 @@ def yolo(context: typer.Context) -> None:
     Models besides Ultralytics' own:
 
     \b
-    yolov8n-dualvit.yaml        also s m l x, and -seg -cls -pose -obb
+    yolov8n-dualvit.yaml        also s m l x, and -seg -cls -pose -obb;
+                                also yolo11n, yolo12n and yolo26n
     yolov8n-timm.yaml           on any timm backbone, likewise
     yolov8n-c2fdual.yaml        dual blocks in the stock backbone
     yolov8n-c2fdual-neck.yaml   dual blocks in the stock neck

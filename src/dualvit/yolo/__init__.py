@@ -1,4 +1,4 @@
-"""YOLOv8 on Dual-ViT through an unmodified Ultralytics (AGPL-3.0: see LICENSE in this folder).
+"""YOLO on Dual-ViT through an unmodified Ultralytics (AGPL-3.0: see LICENSE in this folder).
 
 Importing this package registers our YAML names and rows, and keeps Ultralytics from installing,
 downloading or sending anything that was not asked for.
