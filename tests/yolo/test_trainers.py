@@ -12,12 +12,11 @@ import torch
 import ultralytics.utils.dist as dist
 from PIL import Image
 from safetensors.torch import save_file
-from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.finite import NonFiniteLossError
 from dualvit.weights import CheckpointError
 from dualvit.yolo import YOLO
-from dualvit.yolo.groups import SCRATCH_LR, backbone_of, regroup, unwrap
+from dualvit.yolo.groups import SCRATCH_LR, backbone_of, regroup
 from dualvit.yolo.patches import YAML_ENV, start_yaml, starts_from
 from dualvit.yolo.trainers import DetectionTrainer
 
@@ -264,63 +263,6 @@ def test_layer_norms_from_scratch_get_their_own_lr_under_adam_alone():
 
 class Killed(Exception):
     """Stands for a run that ends after its first epoch."""
-
-
-@pytest.mark.slow
-def test_a_teacher_leaves_the_students_groups_as_they_are(digits, tmp_path):
-    """Teacher and student have a timm backbone each; what is written holds the student alone."""
-    teacher = tmp_path / "teacher.pt"
-    YOLO("yolov8n-timm.yaml", backbone="convnext_atto").save(teacher)
-    settings = SETTINGS | {"data": str(digits), "project": str(tmp_path), "epochs": 2}
-    found = {}
-
-    def kill(trainer):
-        raise Killed
-
-    for name, more in (("alone", {}), ("taught", {"distill_model": str(teacher)})):
-        model = YOLO("yolov8n-dualvit.yaml", backbone_lr=0.1, layer_decay=0.8)
-        model.add_callback("on_model_save", kill)
-        with pytest.raises(Killed):
-            model.train(**settings | {"name": name}, **more)
-        learner = unwrap(model.trainer.model)
-        assert (learner is model.trainer.model) == (name == "alone")
-        assert backbone_of(model.trainer.model).spec["name"] == "dualvit_n"
-        assert backbone_of(model.trainer.model) is backbone_of(learner)
-        group = {id(p): group for group in model.trainer.optimizer.param_groups for p in group["params"]}
-        found[name] = {
-            key: (group[id(p)]["initial_lr"], group[id(p)]["weight_decay"], group[id(p)]["param_group"])
-            for key, p in learner.named_parameters()
-        }
-    assert found["taught"] == found["alone"]
-    assert len({lr for lr, _, _ in found["taught"].values()}) > 5
-
-    last = tmp_path / "taught" / "weights" / "last.pt"
-    opened = YOLO(last)
-    assert set(opened.model.state_dict()) == set(YOLO("yolov8n-dualvit.yaml").model.state_dict())
-    again = YOLO(opened.save_weights(tmp_path / "student.safetensors", half=False)).model.state_dict()
-    assert all(torch.equal(value.float(), again[key].float()) for key, value in opened.model.state_dict().items())
-    opened.train(resume=True)
-    assert opened.trainer.start_epoch == 1
-    assert set(YOLO(opened.trainer.best).model.state_dict()) == set(again)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "words"),
-    [
-        ("absent/teacher.pt", "no checkpoint at absent/teacher.pt"),
-        ("{tmp}/a.safetensors", "opens a teacher from a .pt"),
-    ],
-)
-def test_a_teacher_that_cannot_be_opened(digits, tmp_path, teacher, words):
-    (tmp_path / "a.safetensors").touch()
-    with pytest.raises((FileNotFoundError, ValueError), match=words):
-        YOLO("yolov8n-dualvit.yaml").train(data=str(digits), distill_model=teacher.format(tmp=tmp_path))
-
-
-def test_an_ultralytics_without_distillation_says_so(monkeypatch):
-    monkeypatch.delitem(DEFAULT_CFG_DICT, "distill_model")
-    with pytest.raises(ValueError, match=r"^distill_model needs a newer Ultralytics than \d"):
-        YOLO("yolov8n-dualvit.yaml").train(data="data.yaml", distill_model="teacher.pt")
 
 
 class Told(DetectionTrainer):

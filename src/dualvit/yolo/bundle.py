@@ -43,6 +43,10 @@ def write_bundle(model: nn.Module, path: str | Path, half: bool = True, about: M
     What it says `about` the model besides, in texts, is not read again.
     """
     path = Path(path)
+    if model.is_fused():  # type: ignore[operator]
+        raise CheckpointError(
+            f"cannot write {path}: the model was fused for inference; open its file again, and write that"
+        )
     yaml = {key: value for key, value in model.yaml.items() if key in SETTINGS}  # type: ignore[union-attr,operator]
     weights = {
         name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()

@@ -1,21 +1,24 @@
 """What a user gives: named where it is missing, and looked for here before Ultralytics looks on the network."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import ultralytics.data.utils as data_utils
+import ultralytics.engine.trainer as engine_trainer
 from ultralytics import __version__
+from ultralytics.engine.tuner import Tuner
 from ultralytics.utils import DATASETS_DIR, DEFAULT_CFG_DICT, LOGGER, SETTINGS
 from ultralytics.utils.checks import check_file, check_yolov5u_filename
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, GITHUB_ASSETS_STEMS
 
 from dualvit.data.yolo_labels import SHOWN, Labels, Pair, first, read_rows
 from dualvit.data.yolo_layout import find_yaml, images_of
-from dualvit.errors import DualViTError, InputError, MissingFileError
+from dualvit.errors import DualViTError, InputError, MissingExtraError, MissingFileError
 from dualvit.families import SUFFIXES
 from dualvit.yolo.data import BOX, pairs_of
 from dualvit.yolo.patches import yaml_names
@@ -75,20 +78,76 @@ def require_checkpoint(weights: str | Path) -> None:
     raise MissingFileError(f"no checkpoint at {weights}; {_remedy(path)}")
 
 
-def require_teacher(weights: Any) -> None:
+def require_teacher(weights: Any, task: str) -> None:
     """Stop where Ultralytics cannot learn from a teacher, or not from this one.
 
     Raises:
-        ValueError: an Ultralytics without distillation, or a file that is no .pt.
+        ValueError: an Ultralytics without distillation, a task that it does not teach, or a file that is no checkpoint.
         FileNotFoundError: no such checkpoint.
     """
     if "distill_model" not in DEFAULT_CFG_DICT:
         raise InputError(f"distill_model needs a newer Ultralytics than {__version__}; leave it out, or update it")
+    pretraining = "dualvit pretrain --teacher"
+    if task == "classify":
+        raise InputError(f"distill_model: Ultralytics teaches no task classify; leave it out, or use: {pretraining}")
     if not isinstance(weights, str | Path):
         return
+    if Path(weights).suffix not in (".pt", ".safetensors"):
+        raise InputError(
+            f"distill_model={weights} is no trained YOLO; give its .pt or .safetensors, and let other networks teach "
+            f"by: {pretraining}"
+        )
     require_checkpoint(weights)
-    if Path(weights).suffix != ".pt":
-        raise InputError(f"distill_model={weights}: Ultralytics opens a teacher from a .pt file alone; give one")
+
+
+def require_trainable(settings: Mapping[str, Any]) -> None:
+    """Stop where a training asks for what this machine or this Ultralytics lacks.
+
+    Raises:
+        ModuleNotFoundError: `quantize=8` without nvidia-modelopt.
+        ValueError: several data sets, and an Ultralytics that takes one.
+    """
+    if str(settings.get("quantize")).lower() in ("8", "int8") and find_spec("modelopt") is None:
+        raise MissingExtraError(
+            "quantize=8 trains by nvidia-modelopt, which is not installed; install it, or leave it out"
+        )
+    data = settings.get("data")
+    if isinstance(data, list | tuple):
+        if not hasattr(engine_trainer, "MultiTrainer"):
+            raise InputError(
+                f"data=[...] needs a newer Ultralytics than {__version__}; train on one set after the other"
+            )
+        if not data:
+            raise InputError("data=[] names no data set; give at least one, such as data.yaml")
+
+
+def require_tuner() -> None:
+    """Stop where trials of `tune` would go by the stock command line, which does not know our models.
+
+    Raises:
+        ValueError: an Ultralytics that is too old.
+    """
+    if "model" not in signature(Tuner.__init__).parameters:
+        raise InputError(
+            f"tune needs a newer Ultralytics than {__version__}, whose trials would lose the options of these models; "
+            "update it, or find a rate by: dualvit compare with sweep: true"
+        )
+
+
+def require_rows(indices: Iterable[Any], model: Any) -> None:
+    """Stop where embeddings are asked of a row that gives no single map.
+
+    Raises:
+        ValueError: with the rows that give one.
+    """
+    last = len(model) - 2  # behind it comes the head
+    for index in indices:
+        if type(index) is not int or not 0 <= index <= last:
+            raise InputError(f"embed: {index!r} is no row before the head; give rows from 0 to {last}")
+        if type(model[index]).__name__ == "TimmBackbone":
+            raise InputError(
+                f"embed: row {index} gives three maps at once; give {index + 1}, {index + 2} or {index + 3}"
+            )
 
 
 def _remedy(path: Path) -> str:

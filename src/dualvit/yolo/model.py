@@ -1,9 +1,12 @@
 """`YOLO`, as Ultralytics users know it, with Dual-ViT models and their options."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ultralytics
+from torch import nn
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.errors import InputError, OptionError
@@ -17,12 +20,15 @@ from dualvit.yolo.checks import (
     require_data,
     require_given,
     require_labels,
+    require_rows,
     require_teacher,
+    require_trainable,
+    require_tuner,
 )
 from dualvit.yolo.groups import layer_scales, unwrap
-from dualvit.yolo.patches import runs_here, starts_from, yaml_options
+from dualvit.yolo.patches import runs_here, starts_from, trains_by, yaml_options
 from dualvit.yolo.starts import load_start
-from dualvit.yolo.trainers import load_backbone_weights
+from dualvit.yolo.trainers import load_backbone_weights, require_ours
 from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
@@ -152,12 +158,13 @@ class YOLO(ultralytics.YOLO):
         """Train, as Ultralytics' YOLO does, by its settings; the options of `YOLO` reach the trainer and its workers.
 
         Args:
-            trainer: A trainer class in place of ours.
+            trainer: A trainer class in place of ours; for models on our rows one that is derived from ours.
             kwargs: Ultralytics' settings, such as data, epochs, imgsz, batch, lr0, device, pretrained, resume.
 
         Raises:
-            ValueError: no `data`, and no run to resume that has them.
+            ValueError: no `data`, and no run to resume that has them; or a trainer that would lose our options.
             FileNotFoundError: `data`, `pretrained` or `distill_model` is not there.
+            ModuleNotFoundError: `quantize=8` without nvidia-modelopt.
         """
         pretrained = kwargs.get("pretrained")
         if isinstance(pretrained, str | Path) and Path(pretrained).suffix == ".safetensors":
@@ -165,13 +172,51 @@ class YOLO(ultralytics.YOLO):
         elif isinstance(pretrained, str | Path):
             require_checkpoint(pretrained)
         if kwargs.get("distill_model") is not None:
-            require_teacher(kwargs["distill_model"])
+            require_teacher(kwargs["distill_model"], self.task)
+        require_trainable(kwargs)
+        require_ours(self.model, trainer)
         if not self._train_data(kwargs):
             if kwargs.get("resume") is True and self.ckpt:
                 raise InputError(f"{self.ckpt_path} has nothing to resume; give data= to train on from its weights")
             require_given("train", self.task, ["data"])
-        with runs_here(), starts_from(None if self.ckpt else self.model.yaml):  # a start from YAML goes by its name
+        if isinstance(kwargs.get("data"), list | tuple):
+            for one in kwargs["data"]:
+                require_data(one, self.task)
+        with self._training(trainer):
             return super().train(trainer, **kwargs)
+
+    @contextmanager
+    def _training(self, trainer: Any = None) -> Iterator[None]:
+        """Within it, trainings build this model, by its YAML and by our trainer, and their runs go here."""
+        start = None if self.ckpt else self.model.yaml  # a start from YAML goes by its name
+        with runs_here(), starts_from(start), trains_by(trainer or self._smart_load("trainer")):
+            yield
+
+    def tune(self, use_ray: bool = False, iterations: int = 300, *args: Any, **kwargs: Any) -> Any:
+        """Search for training settings, as Ultralytics' YOLO does; each trial is a training by `train`'s rules.
+
+        Args:
+            use_ray: Refused: Ray's workers do not know the options of `YOLO`.
+            iterations: How many trials.
+            args: None.
+            kwargs: Ultralytics' settings, `data` and `space` among them.
+
+        Raises:
+            ValueError: no `data`, `use_ray`, or an Ultralytics whose trials go by the stock command line.
+        """
+        if use_ray:
+            raise InputError(
+                "tune(use_ray=True) is not for these models: Ray's workers lose their options; leave it out"
+            )
+        require_tuner()
+        require_trainable(kwargs)
+        data: Any = kwargs.get("data")
+        if not data:
+            require_given("tune", self.task, ["data"])
+        for one in data if isinstance(data, list | tuple) else [data]:
+            require_data(one, self.task)
+        with self._training():
+            return super().tune(False, iterations, *args, **kwargs)
 
     def _train_data(self, settings: dict[str, Any]) -> Any:
         """The data that a training is given; those of a run that is resumed."""
@@ -207,10 +252,12 @@ class YOLO(ultralytics.YOLO):
         """Predict, as Ultralytics' YOLO does.
 
         Raises:
-            ValueError: no `source`.
+            ValueError: no `source`, or `embed` with a row that gives no single map.
         """
         if source is None:
             require_given(kwargs.get("mode", "predict"), self.task, ["source"])
+        if isinstance(self.model, nn.Module):
+            require_rows(kwargs.get("embed") or (), unwrap(self.model).model)
         with runs_here():
             return super().predict(source, *args, **kwargs)
 

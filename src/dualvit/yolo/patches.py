@@ -11,11 +11,13 @@ parts too, `imread`, `get_img_files`, `check_file_speeds`, `verify_image` and `v
 leave out what the door of all pictures refuses, the last one, `get_img_files` and `check_det_dataset`
 also to find and read the labels that recipes do, `check_dict_alignment`, which answers a mistyped
 setting with a page of help, `get_save_dir`, which puts the runs of our `YOLO` into the working
-directory, and `generate_ddp_file`, whose script tells DDP workers the model YAML with its options.
+directory, `generate_ddp_file`, whose script tells DDP workers the model YAML with its options,
+`MultiTrainer`, which would leave our trainers, and `load_checkpoint` of teachers, to open our files.
 """
 
 import copy
 import functools
+import importlib
 import json
 import logging
 import os
@@ -23,6 +25,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +62,7 @@ _yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={
 YAML_ENV = "DUALVIT_MODEL_YAML"  # of a DDP worker's environment; threads of one process would share it
 _start_yaml: ContextVar[dict[str, Any] | None] = ContextVar("start_yaml", default=None)
 _runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
+_trains_by: ContextVar[type | None] = ContextVar("trains_by", default=None)
 
 
 class ParsesLike(type):
@@ -113,6 +117,11 @@ def register(*modules: type) -> None:
             owner.get_save_dir = wrapped
         dist.generate_ddp_file = _wrap(dist.generate_ddp_file, _generate_ddp_file)
         tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
+        if (several := getattr(engine_trainer, "MultiTrainer", None)) is not None:  # older versions have none
+            several.__init__ = functools.partialmethod(_several, several.__init__)
+        if find_spec("ultralytics.nn.distill_model"):
+            teaching: Any = importlib.import_module("ultralytics.nn.distill_model")
+            teaching.load_checkpoint = _wrap(teaching.load_checkpoint, _load_teacher)
         _self_test()
 
 
@@ -153,6 +162,30 @@ def starts_from(yaml: dict[str, Any] | None) -> Iterator[None]:
 def start_yaml() -> dict[str, Any] | None:
     """Return the YAML of `starts_from`, in a DDP worker the one that its script was given; None for none."""
     return _start_yaml.get() or json.loads(os.environ.get(YAML_ENV, "null"))
+
+
+@contextmanager
+def trains_by(trainer: type) -> Iterator[None]:
+    """Within it, trainings on several data sets and trials of `tune` go by this trainer, in this process."""
+    token = _trains_by.set(trainer)
+    try:
+        yield
+    finally:
+        _trains_by.reset(token)
+
+
+def _several(several: Any, stock: Callable[..., None], trainer: Any, *args: Any, **kwargs: Any) -> None:
+    """Begin Ultralytics' MultiTrainer, which without a trainer would call the stock command line."""
+    stock(several, trainer or _trains_by.get(), *args, **kwargs)
+
+
+def _load_teacher(stock: Callable[..., Any], weights: Any, *args: Any, **kwargs: Any) -> Any:
+    """Open a teacher, also one in a file of `YOLO.save_weights`."""
+    if Path(str(weights)).suffix != ".safetensors":
+        return stock(weights, *args, **kwargs)
+    from dualvit.yolo.model import YOLO
+
+    return YOLO(weights).model, None
 
 
 def _generate_ddp_file(stock: Callable[..., str], trainer: Any) -> str:

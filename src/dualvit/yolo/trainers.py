@@ -24,7 +24,7 @@ from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from dualvit.data.images import why_refused
-from dualvit.errors import InputError
+from dualvit.errors import DualViTError, InputError
 from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
 from dualvit.weights import load_backbone
@@ -64,6 +64,8 @@ class DualTrainer:
         """Build the model; a build from YAML (no checkpoint) also loads the YAML's weights, or its start."""
         if isinstance(weights, nn.Module) and is_fused(weights):
             raise InputError("this model was fused for inference and cannot be trained any more; open its file again")
+        if getattr(self.args, "distill_model", None) is not None:
+            require_match(self.args.distill_model, self.args.task, self.data["nc"])
         bundle = None
         if isinstance(cfg, str | Path) and (yaml := start_yaml()) is not None:
             cfg = yaml
@@ -74,13 +76,13 @@ class DualTrainer:
         if bundle is not None:
             model.load_state_dict(intersect_dicts(bundle.weights, model.state_dict()), strict=False)
         built: dict[str, Any] = model.yaml  # type: ignore[assignment]
-        if weights is None and built.get("weights"):
+        if weights is None and built.get("weights"):  # several trainings of one model start from what it has loaded
             load_backbone_weights(model, built["weights"])
         if weights is None and bundle is None and built.get("start"):
             load_start(model)
         if not self.resume:  # a resumed run keeps what its YAML says, and so its optimizer's groups
-            given = built.get("weights") or built.get("start")
-            built["from_scratch"] = weights is None and bundle is None and not given
+            new = weights is None or (start_yaml() is not None and not hasattr(weights, "pt_path"))
+            built["from_scratch"] = new and bundle is None and not (built.get("weights") or built.get("start"))
         # On CUDA Ultralytics sees to it itself, since it has this option; before, it could not fuse such kernels.
         if self.device.type == "cpu" and getattr(self.args, "channels_last", False) is not False:
             model = model.to(memory_format=torch.channels_last)
@@ -199,6 +201,53 @@ class DualTrainer:
         if event == "on_train_batch_end":
             require_finite(self)
         super().run_callbacks(event)  # type: ignore[misc]
+
+
+def require_ours(model: Any, trainer: Any) -> None:
+    """Stop where a trainer would leave our options out: the stock ones know a model by name alone.
+
+    Raises:
+        ValueError: naming ours.
+    """
+    ours = isinstance(model, nn.Module) and any(isinstance(m, TimmBackbone | C2fMixer) for m in model.modules())
+    if ours and trainer is not None and not (isinstance(trainer, type) and issubclass(trainer, DualTrainer)):
+        name = getattr(trainer, "__name__", type(trainer).__name__)
+        raise InputError(
+            f"trainer={name} would train another model than this one; derive it from a trainer of "
+            "dualvit.yolo.trainers, such as DetectionTrainer, or leave it out"
+        )
+
+
+def require_match(teacher: Any, task: str, classes: int) -> None:
+    """Stop where a teacher is no trained YOLO, or one for something else.
+
+    Raises:
+        ValueError: with what it is, and what is needed.
+    """
+    from dualvit.yolo.model import YOLO
+
+    if not isinstance(teacher, str | Path):
+        return
+    try:
+        opened = YOLO(teacher)
+        count = len(opened.model.names)
+    except DualViTError:
+        raise
+    except Exception as error:  # of any file that is not Ultralytics'
+        line = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"distill_model={teacher} is no trained YOLO ({line}); give its .pt or .safetensors, and let other "
+            "networks teach by: dualvit pretrain --teacher"
+        ) from None
+    if opened.task != task:
+        raise InputError(
+            f"distill_model={teacher} is a model for {opened.task}, and the task is {task}; give one for it"
+        )
+    if count != classes:
+        raise InputError(
+            f"distill_model={teacher} knows {count} classes, and the data have {classes}; give a teacher that was "
+            "trained on the same classes"
+        )
 
 
 def require_finite(trainer: Any) -> None:
