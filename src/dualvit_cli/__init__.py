@@ -17,14 +17,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import bench, classify, compare, data, doctor, models, pretrain, recipe, yolo
+from dualvit_cli import backbones, bench, classify, compare, data, doctor, models, pretrain, recipe, yolo
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Dual Vision Transformer: weights, data, training recipes, comparisons, and YOLOv8 on top of it.",
+    help="Dual Vision Transformer: weights, data, training recipes, comparisons, and YOLO on top of it.",
 )
 
 
@@ -51,6 +51,7 @@ app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(bench.bench)
 classify.register(app)
 models.register(app)
+backbones.register(app)
 app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(data.demo)
