@@ -24,7 +24,7 @@ def test_what_is_told_is_what_is_built(yolo):
 
 
 def test_what_cannot_be_told_is_one_line():
-    with pytest.raises(ValueError, match="^image_size is 100; give a multiple of 32"):
+    with pytest.raises(ValueError, match=r"^image_size is 100; give a multiple of 32"):
         choice("resnet10t", "yolov8n-timm.yaml", 100)
     with pytest.raises(ValueError, match="no map at stride 8"):
         choice("vit_tiny_patch16_224", "yolov8n-timm.yaml", 96)

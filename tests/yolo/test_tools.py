@@ -1,0 +1,76 @@
+"""SAHI, supervision and COCO's json: other tools take our models, files and results."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dualvit.drawn.digits import write_digits
+from dualvit.yolo import YOLO
+from dualvit.yolo.demo import CHECKPOINT
+
+PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A picture of digits that the demo's checkpoint, trained on 192 pixels, has to look at in parts."""
+    data = write_digits(tmp_path_factory.mktemp("tools") / "digits", images=5, size=384)
+    return np.asarray(Image.open(min((data.parent / "images" / "val").iterdir())).convert("RGB"))
+
+
+def boxes(found):
+    return [(one.category.id, float(one.score.value), *one.bbox.to_xyxy()) for one in found.object_prediction_list]
+
+
+@pytest.mark.slow
+def test_sahi_opens_both_files_and_batches_agree(picture, tmp_path):
+    sahi = pytest.importorskip("sahi", reason="needs sahi")
+    predict = pytest.importorskip("sahi.predict")
+    YOLO(CHECKPOINT).save(tmp_path / "best.pt")
+    answers = []
+    for place in ({"model": YOLO(CHECKPOINT)}, {"model_path": str(tmp_path / "best.pt")}):
+        detector = sahi.AutoDetectionModel.from_pretrained(
+            "ultralytics", confidence_threshold=0.25, image_size=192, device="cpu", **place
+        )
+        for batch in (1, 8):
+            found = predict.get_sliced_prediction(
+                picture, detector, slice_height=192, slice_width=192, batch_size=batch, verbose=0
+            )
+            answers.append(boxes(found))
+    assert len(answers[0]) >= 3
+    for other in answers[1:2]:
+        np.testing.assert_allclose(other, answers[0], rtol=1e-4, atol=1e-3)
+    for other in answers[2:]:  # a .pt is in half precision
+        np.testing.assert_allclose(other, answers[0], rtol=1e-2, atol=0.5)
+
+
+@pytest.mark.slow
+def test_supervision_takes_results(picture):
+    supervision = pytest.importorskip("supervision", reason="needs supervision")
+    result = YOLO(CHECKPOINT).predict(picture, imgsz=192, conf=0.05, verbose=False)[0]
+    found = supervision.Detections.from_ultralytics(result)
+    np.testing.assert_allclose(found.xyxy, result.boxes.xyxy.numpy())
+    assert list(found.data["class_name"]) == [result.names[int(index)] for index in result.boxes.cls]
+    masks = YOLO("yolo26n-timm-seg.yaml", backbone="resnet10t").predict(picture, imgsz=96, conf=1e-9, verbose=False)[0]
+    taken = supervision.Detections.from_ultralytics(masks)
+    assert len(taken) == len(masks.boxes) and (masks.masks is None or taken.mask.shape[1:] == picture.shape[:2])
+
+
+@pytest.mark.slow
+def test_the_json_of_the_page_is_cocos(picture, tmp_path, monkeypatch):
+    coco = pytest.importorskip("pycocotools.coco", reason="needs pycocotools")
+    (tmp_path / "pictures" / "val").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture).save(tmp_path / "pictures" / "val" / name)
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    (block,) = [text for text in found if "predictions-coco" in text]
+    exec(block, {"model": YOLO(CHECKPOINT)})
+    truth = coco.COCO("predictions-coco.json")
+    assert [truth.loadImgs(index)[0]["file_name"] for index in truth.getImgIds()] == ["a.png", "b.png"]
+    again = truth.loadRes(truth.dataset["annotations"])
+    assert len(again.anns) == len(truth.anns) >= 2
+    assert {len(truth.getAnnIds(index)) for index in truth.getImgIds()} == {len(truth.anns) // 2}
