@@ -7,6 +7,11 @@ exported with dynamic batch and size. `parity` is the largest disagreement of on
 two sizes, as in `dualvit.bench.runtimes.disagreement`; `outputs` are the shapes of the second. The weights are random
 but for the two steps: this says nothing of accuracy. Each finished model is written to docs/results/families.json, and
 the same command goes on from there. Rows of several versions of Ultralytics stand beside each other.
+
+    python benchmarks/families.py --timm
+
+builds the first model of each of timm's files that fits under each family for detection, and runs it, on the meta
+device: shapes without values. The table goes to docs/results/families-timm.json.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import logging
 import shutil
 import tempfile
 import time
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,18 +28,22 @@ from typing import Any
 import cv2
 import numpy as np
 import thop  # type: ignore[import-untyped]  # comes with ultralytics
+import timm
 import torch
 import ultralytics
 import yaml
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
+from dualvit.backbones.timm_model import BackbonePlan, plan_backbone
 from dualvit.bench.runtimes import disagreement, open_runtime
 from dualvit.drawn.digits import write_digits
+from dualvit.errors import InputError
 from dualvit.families import SUFFIXES
 from dualvit.files import read_json, write_json
 from dualvit.provenance import environment
 from dualvit.yolo import YOLO
+from dualvit.yolo.choice import choice
 from dualvit.yolo.export import answers
 from dualvit.yolo.stock import installed
 
@@ -48,6 +58,7 @@ SETTINGS = {
 }  # fmt: skip
 STEPS = 2
 ROW = ("score", 4)  # of an end-to-end row: box, score, class, and what the task adds
+TRIES = 8  # models of a file of timm's
 CLOSE = 1e-4  # scores that are as close may change places
 
 
@@ -147,11 +158,37 @@ def matched(given: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.nda
     return given, out
 
 
+def of_timm(out: Path) -> None:
+    """Build the first model of each of timm's files that fits under each family, on the meta device."""
+    build = BackbonePlan.build
+    BackbonePlan.build = lru_cache(1)(build)  # type: ignore[method-assign]  # one backbone under all families
+    fitting: dict[str, list[str]] = {}
+    refused: dict[str, str] = {}
+    yolos = [name for name in installed() if name.endswith("-timm.yaml")]
+    for module in timm.list_modules():
+        for name in timm.list_models(module=module)[:TRIES]:
+            try:
+                plan_backbone(name)
+            except InputError as error:
+                refused[module] = str(error)
+                continue
+            fitting[name] = [yolo for yolo in yolos if choice(name, yolo, 96).gflops > 0]
+            refused.pop(module, None)
+            print(f"{module:24s} {name:40s} {len(fitting[name])} of {len(yolos)}", flush=True)
+            break
+    write_json(out, {"yolos": yolos, "fitting": fitting, "refused": refused, "environment": environment(False)})
+
+
 def main() -> None:
     """Study all that is missing in the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=OUT)
-    out = parser.parse_args().out
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--timm", action="store_true")
+    args = parser.parse_args()
+    out = args.out or (OUT.with_name("families-timm.json") if args.timm else OUT)
+    if args.timm:
+        of_timm(out)
+        return
     torch.set_num_threads(1)
     LOGGER.setLevel(logging.ERROR)
     thop.profile = lambda *_, **__: (0, 0)  # Ultralytics would run each model on 640x640 pixels, to tell its FLOPs
