@@ -67,6 +67,7 @@ NOT_RUN = {
     "doctor data.yaml --model": "asks a model that a training leaves; tests/doctor asks one",
     "benchmarks/doctor.py": "trains for half an hour",
     "benchmarks/choices.py": "trains for an hour",
+    "benchmarks/families.py": "takes an hour, and writes docs/results",
     "benchmarks/null.py": "takes a minute, and writes docs/results",
     "benchmarks/make_starts.py": "takes hours, and writes into the package",
     "benchmarks/free_pictures.py": "fetches packages",

@@ -33,14 +33,11 @@ def backbones(
         import timm
 
         from dualvit.errors import InputError
-        from dualvit.names import unknown_name
         from dualvit.weights.local import at_hand
         from dualvit.yolo.choice import choice
 
-    known, patterns = timm.list_models(), names or ["*"]
-    found = {one: None for pattern in patterns for one in fnmatch.filter(known, pattern)}
-    if lost := next((pattern for pattern in patterns if not fnmatch.filter(known, pattern)), None):
-        raise InputError(unknown_name("timm model", lost, known))
+    patterns = names or ["*"]
+    found = matching(patterns, timm.list_models())
     file = f"{yolo}-timm.yaml"
     with working("reading the YOLO"):
         choice("resnet18", file, image_size)  # which fits, so that a mistake in the options is named
@@ -60,6 +57,21 @@ def backbones(
         own, whole = (f"{count / 1e6:.2f}" for count in (one.parameters, one.whole))
         say(LINE.format(name, channels, own, whole, f"{one.gflops:.1f}", time, str(at_hand(name) or "-")))
     say(f"{len(found) - refused} of {len(found)} fit under {yolo}; name a model to hear why it does not")
+
+
+def matching(patterns: list[str], known: list[str]) -> dict[str, None]:
+    """Return the names that patterns stand for, each once.
+
+    Raises:
+        ValueError: a pattern stands for none.
+    """
+    from dualvit.errors import InputError
+    from dualvit.names import unknown_name
+
+    found = {pattern: fnmatch.filter(known, pattern) for pattern in patterns}
+    if lost := [pattern for pattern, names in found.items() if not names]:
+        raise InputError(unknown_name("timm model", lost[0], known))
+    return dict.fromkeys(name for names in found.values() for name in names)
 
 
 def latency(name: str, file: str, image_size: int, rounds: int) -> float:

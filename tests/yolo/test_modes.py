@@ -73,10 +73,10 @@ def test_two_sets_are_two_trainings_with_our_options(digits, here, built):
 @pytest.mark.slow
 def test_tune_trains_by_our_options(digits, here, built):
     space = {"lr0": (1e-4, 1e-2), "hsv_h": (0.0, 0.1)}
-    build().tune(data=str(digits), iterations=2, space=space, project=str(here), name="tuned", val=True, **SETTINGS)
+    build().tune(data=str(digits), iterations=2, space=space, name="tuned", val=True, **SETTINGS)
     assert len(built) == 2
     assert all(len({rate for rate, _, _ in rates}) == 2 for _, rates in built)
-    best = (here / "tuned" / "best_hyperparameters.yaml").read_text()
+    best = (here / "runs" / "detect" / "tuned" / "best_hyperparameters.yaml").read_text()
     assert "lr0: " in best and "hsv_h: " in best
 
 

@@ -42,6 +42,7 @@ import ultralytics.engine.exporter as engine_exporter
 import ultralytics.engine.model as engine_model
 import ultralytics.engine.predictor as engine_predictor
 import ultralytics.engine.trainer as engine_trainer
+import ultralytics.engine.tuner as engine_tuner
 import ultralytics.engine.validator as engine_validator
 import ultralytics.nn.tasks as tasks
 import ultralytics.utils.dist as dist
@@ -92,37 +93,52 @@ def register(*modules: type) -> None:
             )
         setattr(tasks, module.__name__, module)
     if not hasattr(tasks.parse_model, "dualvit"):
-        tasks.parse_model = _wrap(tasks.parse_model, _parse_model)
-        wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
-        tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
-        torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
-        dataset.load_dataset_cache_file = _read_cache
-        if hasattr(loaders, "imread"):  # older versions call OpenCV itself
-            loaders.imread = _wrap(loaders.imread, pictures.read_image)
-        for module in (base, dataset):
-            if hasattr(module, "check_file_speeds"):
-                module.check_file_speeds = _wrap(module.check_file_speeds, pictures.check_file_speeds)
-        dataset.verify_image = _wrap(dataset.verify_image, pictures.verify_image)
-        for verify in (data.verify_image_label, pictures.verify_image_label):
-            dataset.verify_image_label = _wrap(dataset.verify_image_label, verify)
-        for listing in (data.get_img_files, pictures.image_files):
-            base.BaseDataset.get_img_files = functools.partialmethod(listing, base.BaseDataset.get_img_files)
-        wrapped = _wrap(data_utils.check_det_dataset, data.check_det_dataset)
-        for owner in (data_utils, engine_exporter, engine_trainer, engine_validator):
-            owner.check_det_dataset = wrapped
-        data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
-        settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
-        wrapped = _wrap(settings.get_save_dir, _get_save_dir)
-        for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_validator):
-            owner.get_save_dir = wrapped
-        dist.generate_ddp_file = _wrap(dist.generate_ddp_file, _generate_ddp_file)
-        tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
-        if (several := getattr(engine_trainer, "MultiTrainer", None)) is not None:  # older versions have none
-            several.__init__ = functools.partialmethod(_several, several.__init__)
-        if find_spec("ultralytics.nn.distill_model"):
-            teaching: Any = importlib.import_module("ultralytics.nn.distill_model")
-            teaching.load_checkpoint = _wrap(teaching.load_checkpoint, _load_teacher)
+        _wrap_models()
+        _wrap_data()
+        _wrap_runs()
         _self_test()
+
+
+def _wrap_models() -> None:
+    """Wrap what builds, counts and fuses models."""
+    tasks.parse_model = _wrap(tasks.parse_model, _parse_model)
+    wrapped = _wrap(tasks.yaml_model_load, _yaml_model_load)
+    tasks.yaml_model_load = engine_model.yaml_model_load = wrapped
+    torch_utils.get_flops = _wrap(torch_utils.get_flops, _get_flops)
+    tasks.BaseModel.fuse = functools.partialmethod(_fuse, tasks.BaseModel.fuse)
+
+
+def _wrap_data() -> None:
+    """Wrap what finds and reads pictures and labels."""
+    dataset.load_dataset_cache_file = _read_cache
+    if hasattr(loaders, "imread"):  # older versions call OpenCV itself
+        loaders.imread = _wrap(loaders.imread, pictures.read_image)
+    for module in (base, dataset):
+        if hasattr(module, "check_file_speeds"):
+            module.check_file_speeds = _wrap(module.check_file_speeds, pictures.check_file_speeds)
+    dataset.verify_image = _wrap(dataset.verify_image, pictures.verify_image)
+    for verify in (data.verify_image_label, pictures.verify_image_label):
+        dataset.verify_image_label = _wrap(dataset.verify_image_label, verify)
+    for listing in (data.get_img_files, pictures.image_files):
+        base.BaseDataset.get_img_files = functools.partialmethod(listing, base.BaseDataset.get_img_files)
+    wrapped = _wrap(data_utils.check_det_dataset, data.check_det_dataset)
+    for owner in (data_utils, engine_exporter, engine_trainer, engine_validator):
+        owner.check_det_dataset = wrapped
+    data_utils.check_font = lambda *_: None  # reading a data.yaml would ask the network for Arial
+
+
+def _wrap_runs() -> None:
+    """Wrap what begins a run: its settings, its folder, its workers, its teacher, and several in turn."""
+    settings.check_dict_alignment = _wrap(settings.check_dict_alignment, _check_settings)
+    wrapped = _wrap(settings.get_save_dir, _get_save_dir)
+    for owner in (settings, engine_model, engine_predictor, engine_trainer, engine_tuner, engine_validator):
+        owner.get_save_dir = wrapped
+    dist.generate_ddp_file = _wrap(dist.generate_ddp_file, _generate_ddp_file)
+    if (several := getattr(engine_trainer, "MultiTrainer", None)) is not None:  # older versions have none
+        several.__init__ = functools.partialmethod(_several, several.__init__)
+    if find_spec("ultralytics.nn.distill_model"):
+        teaching: Any = importlib.import_module("ultralytics.nn.distill_model")
+        teaching.load_checkpoint = _wrap(teaching.load_checkpoint, _load_teacher)
 
 
 def _wrap(stock: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
