@@ -20,11 +20,14 @@ import logging
 import shutil
 import tempfile
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from dualvit.yolo import YOLO  # first: it keeps older Ultralytics from installing packages
+
+# isort: split
 import cv2
 import numpy as np
 import thop  # type: ignore[import-untyped]  # comes with ultralytics
@@ -33,7 +36,7 @@ import torch
 import ultralytics
 import yaml
 from ultralytics.data.utils import img2label_paths
-from ultralytics.utils import LOGGER
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from dualvit.backbones.timm_model import BackbonePlan, plan_backbone
 from dualvit.bench.runtimes import disagreement, open_runtime
@@ -42,7 +45,6 @@ from dualvit.errors import InputError
 from dualvit.families import SUFFIXES
 from dualvit.files import read_json, write_json
 from dualvit.provenance import environment
-from dualvit.yolo import YOLO
 from dualvit.yolo.choice import choice
 from dualvit.yolo.export import answers
 from dualvit.yolo.stock import installed
@@ -111,14 +113,16 @@ def study(name: str, backbone: str | None, data: Path, folder: Path) -> dict[str
         model.train(data=str(data), project=str(folder), name="run", **SETTINGS)
     parameters = sum(p.numel() for p in model.model.parameters())
     network = model.trainer.model.float().eval()
-    model.model, network.args, network.task = network, model.model.args, model.task
+    model.model, network.args, network.task = network, {**DEFAULT_CFG_DICT, **model.overrides}, model.task
     network.pt_path = str(folder / "network.pt")
     spread(network)
     head: Any = network.model[-1]
     found = hasattr(head, "one2one_cv2")
     if found and not head.end2end:  # newer versions take this head only if they are told that there is no NMS
         head.end2end = True
-    settings = {"nms": False} if found else {}
+    settings: dict[str, Any] = {"nms": False} if found else {}
+    if ultralytics.__version__.startswith("8.2."):
+        settings["opset"] = 17  # it would take 9 with newer torch
     file = Path(model.export(format="onnx", imgsz=SHAPES[0][2:], dynamic=True, device="cpu", **settings))
     run = open_runtime("onnxruntime", file, 1)
     apart, shapes = 0.0, []
@@ -191,6 +195,8 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     LOGGER.setLevel(logging.ERROR)
+    # Ultralytics 8.2 leaves it to torch which exporter is taken, and newer torch takes one that needs onnxscript.
+    torch.onnx.export = partial(torch.onnx.export, dynamo=False)
     thop.profile = lambda *_, **__: (0, 0)  # Ultralytics would run each model on 640x640 pixels, to tell its FLOPs
     rows: list[dict[str, Any]] = (read_json(out) or {"rows": []})["rows"]
     names = [name for name in installed() if name.startswith(FOUR)]
