@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from dualvit.drawn.digits import write_digits
+from dualvit.weights.starts import start_file
 from dualvit.yolo import YOLO
-from dualvit.yolo.demo import CHECKPOINT
 
+CHECKPOINT = start_file("yolov8n-dualvit")
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
 
 
