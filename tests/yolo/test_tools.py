@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from dualvit.drawn.digits import write_digits
 from dualvit.weights.starts import start_file
 from dualvit.yolo import YOLO
 
@@ -16,10 +15,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    """A picture of digits that the demo's checkpoint, trained on 192 pixels, has to look at in parts."""
-    data = write_digits(tmp_path_factory.mktemp("tools") / "digits", images=5, size=384)
-    return np.asarray(Image.open(min((data.parent / "images" / "val").iterdir())).convert("RGB"))
+def picture():
+    """Four smileys, a class of the start's, on a picture that is looked at in parts."""
+    image = Image.new("RGB", (384, 384), (120, 150, 110))
+    draw = ImageDraw.Draw(image)
+    for x, y, r in ((96, 96, 44), (280, 100, 50), (100, 280, 40), (285, 285, 46)):
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=(250, 220, 40), outline=(40, 30, 0), width=4)
+        for eye in (x - r // 3, x + r // 3):
+            draw.ellipse((eye - 6, y - r // 3 - 9, eye + 6, y - r // 3 + 9), fill=(20, 20, 20))
+        draw.arc((x - r // 2, y - r // 3, x + r // 2, y + r // 2), 20, 160, fill=(20, 20, 20), width=5)
+    return np.asarray(image)
 
 
 def boxes(found):
