@@ -34,7 +34,6 @@ def test_a_resumed_run_equals_a_straight_one(root, straight, tmp_path, monkeypat
             run.fit(recipe(root, *more), tmp_path / "cut")
     task = run.fit(recipe(root, *more), tmp_path / "cut")
     assert [row["epoch"] for row in task.history] == list(range(1, len(task.history) + 1))
-    assert max(row["top1"] for row in task.history) == task.history[0]["top1"]  # no later one is best; all are kept
     one, other = content(reference / "last.ckpt"), content(tmp_path / "cut" / "last.ckpt")
     require_equal(one, other)
     assert other["global_step"] == (8 if "schedule.steps=8" in more else 12)
