@@ -11,6 +11,7 @@ from torch import nn
 import dualvit  # noqa: F401  (registers the models)
 from dualvit.fast import fuse, is_fused
 from dualvit.fast.packed import PackedLinear
+from dualvit.fast.sliced import SlicedConvFFN
 
 
 def shaken(model):
@@ -75,3 +76,24 @@ def test_linears_of_folded_parts_are_packed_and_a_copy_is_plain():
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match=r"call eval\(\) first"):
         fuse(timm.create_model("dualvit_n").train())
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_who_watches_a_folded_product_sees_it_and_the_answer_stays(grad):
+    model = fuse(shaken(timm.create_model("dualvit_n", features_only=True)))
+    image = torch.randn(1, 3, 64, 96)
+    with torch.set_grad_enabled(grad):
+        before, seen = model(image), []
+        for module in model.modules():
+            if isinstance(module, SlicedConvFFN):
+                module.fc1.register_forward_hook(lambda _, inputs, out: seen.append(out.shape))
+        after = model(image)
+    assert len(seen) == 6
+    for a, b in zip(after, before, strict=True):
+        assert float((a - b).abs().max()) <= 1e-5 * float(b.abs().max())
+
+
+def test_fusing_again_changes_no_class():
+    model = fuse(shaken(timm.create_model("dualvit_n", features_only=True)))
+    classes = [type(module) for module in model.modules()]
+    assert [type(module) for module in fuse(model).modules()] == classes

@@ -1,6 +1,7 @@
 """Put the fast classes in place, and fold batch norms, layer scales and biases where they cost nothing."""
 
 import math
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_
 
 from dualvit.errors import InputError
 from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens, few_pay
-from dualvit.fast.packed import pack, serves
+from dualvit.fast.packed import pack, serves, unwatched
 from dualvit.fast.sliced import FoldedConvFFN, SlicedConvFFN
 from dualvit.models.dual_vit import (
     ConvFFN,
@@ -74,11 +75,8 @@ def fuse(model: nn.Module) -> nn.Module:
     """
     if model.training:
         raise InputError("fuse() is for inference and the model is in training mode; call eval() first")
-    for module in model.modules():
-        if isinstance(module, NormedLinear | NormedConv):  # before what holds them is folded
-            fold_norm(module)
     accelerate(model)
-    for module in list(model.modules()):
+    for module in reversed(list(model.modules())):  # what a module holds is folded before it
         if fold.dispatch(type(module)) is not fold.dispatch(object):
             fold(module)
             for part in module.modules():
@@ -103,21 +101,21 @@ class FusedDualBlock(DualBlock):
         return add_ffn(self, pixels), semantics
 
 
-class FoldedDualBlock(FusedDualBlock):
+class FoldedDualBlock(FusedDualBlock, SmallDualBlock):
     """A dual block without norms on its pixels, which a runtime gets as (B, C, H, W), as its convolutions read them.
 
     Between two blocks the one's last permutation and the other's first one cancel.
     """
 
     def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        if serves(pixels):
+        ffn: Any = self.ffn
+        if serves(pixels) or not unwatched((ffn.fc1, ffn.fc2)):
             return super().forward(pixels, semantics)
         maps = pixels.permute(0, 3, 1, 2)  # (B, C, H, W)
         tokens = maps.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C)
         semantics = self.semantic_update(semantics, tokens)
         update = self.attention(tokens, self.semantic_norm(semantics)).view(pixels.shape)
         maps = maps + update.permute(0, 3, 1, 2)
-        ffn: Any = self.ffn
         return (maps + ffn.convolve(maps)).permute(0, 2, 3, 1), semantics
 
 
@@ -156,18 +154,24 @@ def _(stem: Stem) -> None:
     stem.conv = nn.Sequential(*layers)
 
 
-@torch.no_grad()
-def fold_norm(product: NormedLinear | NormedConv) -> None:
-    """Turn a product with a batch norm behind it into the plain product of the same values."""
-    norm: Any = product.norm
-    fuse_weights, kind = (
-        (fuse_linear_bn_weights, nn.Linear) if isinstance(product, nn.Linear) else (fuse_conv_bn_weights, nn.Conv2d)
-    )
-    product.weight, product.bias = fuse_weights(
+@fold.register
+def _(linear: NormedLinear) -> None:
+    take_norm(linear, fuse_linear_bn_weights, nn.Linear)
+
+
+@fold.register
+def _(conv: NormedConv) -> None:
+    take_norm(conv, fuse_conv_bn_weights, nn.Conv2d)
+
+
+def take_norm(product: Any, folded: Callable[..., tuple[nn.Parameter, nn.Parameter]], kind: type[nn.Module]) -> None:
+    """Turn a product with a batch norm behind it into the plain product, of a kind, with the same values."""
+    norm = product.norm
+    product.weight, product.bias = folded(
         product.weight, product.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
     del product.norm
-    product.__class__ = kind  # type: ignore[assignment]
+    product.__class__ = kind
 
 
 @fold.register
@@ -205,7 +209,12 @@ def _(update: SemanticUpdate) -> None:
 def _(block: DualBlock) -> None:
     block.scale1 = fold_scale(block.scale1, block.attention.proj)
     block.scale2 = fold_scale(block.scale2, block.ffn.fc2)
-    block.__class__ = FoldedDualBlock if isinstance(block, SmallDualBlock) else FusedDualBlock
+    block.__class__ = FusedDualBlock
+
+
+@fold.register
+def _(block: SmallDualBlock) -> None:
+    block.__class__ = FoldedDualBlock  # the last norm of each branch is its scale
 
 
 @fold.register

@@ -46,7 +46,7 @@ class SlicedConvFFN(ConvFFN):
 
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         if not (serves(pixels) and pixels.numel() and unwatched((self.fc1, self.conv, self.fc2))):
-            update = super().forward(pixels)
+            update = self.whole(pixels)
             return update if residual is None else residual + update
         batch, height, width, _ = pixels.shape
         images, step = cut(batch, height * width, self.fc1.out_features, pixels.element_size())
@@ -58,6 +58,10 @@ class SlicedConvFFN(ConvFFN):
                 return sums
             out[group] = sums
         return out
+
+    def whole(self, pixels: Tensor) -> Tensor:
+        """Return the network's output, computed in one piece by its layers."""
+        return super().forward(pixels)
 
     def _slices(self, pixels: Tensor, sums: Tensor | None, step: int) -> Tensor:
         """Return the sum of the residual and all slices of `step` hidden channels."""
@@ -71,20 +75,19 @@ class SlicedConvFFN(ConvFFN):
 
 
 class FoldedConvFFN(SlicedConvFFN):
-    """`NormedConvFFN` once its batch norms are folded; three convolutions where a runtime reads it.
+    """`NormedConvFFN` once its batch norms are folded.
 
     Shapes: (B, H, W, C), and a residual of the same shape or None, to their sum.
     """
 
     activation = "swish"
 
-    def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
-        if serves(pixels):
-            return super().forward(pixels, residual)
-        update = self.convolve(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return update if residual is None else residual + update
+    def whole(self, pixels: Tensor) -> Tensor:
+        """Return the network's output, computed in one piece by its layers."""
+        hidden = self.conv(self.fc1(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, H, W, hidden)
+        return self.fc2(F.silu(hidden))
 
     def convolve(self, maps: Tensor) -> Tensor:
-        """Return the network's output, (B, C, H, W) to (B, C, H, W)."""
+        """Return the network's output by three convolutions, (B, C, H, W) to (B, C, H, W)."""
         wide = F.conv2d(maps, self.fc1.weight[..., None, None], self.fc1.bias)  # (B, hidden, H, W)
         return F.conv2d(F.silu(self.conv(wide)), self.fc2.weight[..., None, None], self.fc2.bias)
