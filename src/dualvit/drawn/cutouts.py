@@ -112,8 +112,7 @@ class CutoutSet(DrawnSet):
 
     def content(self) -> dict[str, Any]:
         """Return the settings; of the pictures the digest, so that they may lie anywhere."""
-        settings = {name: getattr(self, name) for name in ("images", "seed", "val_fraction", "version", "size")}
-        return settings | {"pictures": self.pictures.digest()}
+        return super().content() | {"pictures": self.pictures.digest()}
 
     def drawer(self) -> Callable[[str, int], VariedScene]:
         """Return the function that draws a scene by its number."""
@@ -198,16 +197,13 @@ class Pasted(Composed):
         cover = posed[..., 3] / np.float32(255)
         if (cover > 0.5).sum() < 0.1 * side**2 / 4:  # a thin or an almost empty one
             return False
-        shape = cover.shape
-        left, top = (int(at - length / 2) for at, length in zip(self._centre(side / 2), shape[::-1], strict=True))
+        left, top = self._corner(side / 2, cover.shape)
         room = self.room(cover, left, top)
         if room is None:
             return False
-        surface = _lit(self.rng, posed[..., :3]) + plane(self.light, shape, self.rng.uniform(0, 30))[..., None]
+        surface = _lit(self.rng, posed[..., :3]) + plane(self.light, cover.shape, self.rng.uniform(0, 30))[..., None]
         self._cast_shadow(cover, left, top, side / 2)
-        window = self.pixels[room.window]
-        window += cover[room.inside][..., None] * (surface[room.inside] - window)
-        self.settle(room, label)
+        self._cover(room, cover, surface, label)
         return True
 
 

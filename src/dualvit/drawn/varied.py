@@ -178,6 +178,17 @@ class Composed(Canvas):
             return np.array([columns.mean() + reach * math.cos(angle), rows.mean() + reach * math.sin(angle)])
         return rng.uniform(0.3 * radius, size - 0.3 * radius, 2)
 
+    def _corner(self, radius: float, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return left and top of an object of (height, width) at a random place."""
+        x, y = self._centre(radius)
+        return int(x - shape[1] / 2), int(y - shape[0] / 2)
+
+    def _cover(self, room: Room, cover: Floats, surface: Floats, label: int) -> None:
+        """Paint a surface into a room, as far as the object covers it, and note the object."""
+        window = self.pixels[room.window]
+        window += cover[room.inside][..., None] * (surface[room.inside] - window)
+        self.settle(room, label)
+
     def _cast_shadow(self, cover: Floats, left: int, top: int, radius: float) -> None:
         """Darken the picture softly beside an object, on the side away from the light."""
         far = self.rng.uniform(0.05, 0.25) * radius
@@ -232,7 +243,7 @@ class Composition(Composed):
         rings = [FINER * (ring - low) for ring in rings]
         fine = silhouette((FINER * width, FINER * height), rings[0])
         cover = np.asarray(fine.reduce(FINER), dtype=np.float32) / np.float32(255)
-        left, top = (int(at - length / 2) for at, length in zip(self._centre(radius), (width, height), strict=True))
+        left, top = self._corner(radius, (height, width))
         room = self.room(cover, left, top)
         if room is None:
             return False
@@ -243,9 +254,7 @@ class Composition(Composed):
         surface = _surface(rng, rings, (height, width), colour, size)
         surface += plane(self.light, (height, width), rng.uniform(0, 35))[..., None]
         self._cast_shadow(cover, left, top, radius)
-        window = self.pixels[room.window]
-        window += cover[room.inside][..., None] * (surface[room.inside] - window)
-        self.settle(room, label)
+        self._cover(room, cover, surface, label)
         return True
 
 
