@@ -16,13 +16,18 @@ ROOMS = {
     "data": ("weights",),
     "pictures": ("data",),
     "drawn": ("data", "pictures"),
-    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
-    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
+    "explain": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
+    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
+    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
     "bench": ("models", "fast", "weights", "backbones", "pictures"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes"),
     "compare": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes", "bench"),
 }
-PLUGS = ("dualvit/compare/engine.py", "dualvit/doctor/model.py")  # the files through which YOLO plugs in
+PLUGS = {  # the files through which rooms above plug in
+    "dualvit/compare/engine.py": {"yolo"},
+    "dualvit/doctor/model.py": {"yolo"},
+    "dualvit/explain/opening.py": {"yolo", "recipes"},
+}
 LIBRARIES = {  # a library that few rooms may import
     "ultralytics": ("yolo",),
     "lightning": ("recipes", "compare"),
@@ -50,8 +55,7 @@ def test_imports_follow_the_arrows(file):
         return  # commands import any room
     room = parts[1] if len(parts) > 2 else ""
     allowed = set(ROOMS) if parts == ("dualvit", "__init__.py") else {room, *ROOMS.get(room, ())}
-    if file in [SOURCE / plug for plug in PLUGS]:
-        allowed |= {"yolo"}
+    allowed |= PLUGS.get(str(file.relative_to(SOURCE)), set())
     names = imports_of(file)
     entered = {name.split(".")[1] for name in names if name.startswith("dualvit.")} & set(ROOMS)
     assert entered <= allowed
