@@ -27,8 +27,10 @@ class NormedLinear(nn.Linear):
         self.norm = nn.BatchNorm2d(out_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        out = super().forward(tokens).transpose(1, 2).unsqueeze(3)  # (B, C', N, 1), a map in channels-last order
-        return self.norm(out).squeeze(3).transpose(1, 2)  # (B, N, C')
+        # A map of one row, in channels-last order. As one column, (B, C', N, 1), its strides also fit the other order,
+        # and PyTorch's batch norm then reads the gradient in the wrong one.
+        out = super().forward(tokens).transpose(1, 2).unsqueeze(2)  # (B, C', 1, N)
+        return self.norm(out).squeeze(2).transpose(1, 2)  # (B, N, C')
 
 
 class NormedConv(nn.Conv2d):
