@@ -22,6 +22,7 @@ from dualvit.explain.methods import Method
 from dualvit.explain.subject import Classifier, Found, Subject
 from dualvit.files import write_atomic, write_json
 from dualvit.models import create_model
+from dualvit.provenance import environment
 
 Progress = Callable[[int, int, str], None]
 NEEDED = 0.95  # accuracy, below which maps say nothing about the evidence
@@ -154,7 +155,8 @@ def run(
             except Exception as error:  # whatever a method raises on a network that it does not fit
                 notes.append(f"{cue}, {method.name}: {' '.join(str(error).split()) or type(error).__name__}")
     found = Benchmark(tuple(trained), tuple(scores), tuple(notes))
-    write_json(out / "benchmark.json", asdict(found) | {"learning": asdict(learning), "pictures": pictures})
+    settings = {"learning": asdict(learning), "pictures": pictures}
+    write_json(out / "benchmark.json", asdict(found) | settings | environment(False))
     return found
 
 

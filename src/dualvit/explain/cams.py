@@ -151,6 +151,7 @@ def tapped(network: nn.Module) -> Iterator[list[nn.Module]]:
 
 
 def _attached(network: nn.Module) -> tuple[list[nn.Module], Any]:
+    taps: list[nn.Module]
     rows: Any = getattr(network, "model", None)
     if isinstance(rows, nn.Sequential) and hasattr(rows[-1], "f"):
         sources = rows[-1].f

@@ -244,10 +244,12 @@ def score_box(subject: Subject, view: View, found: Found, method: Method, remova
     seconds = time.perf_counter() - began
     areas = curves(subject, view, found, values, removal)
     where = evidence(values, found.box) if found.box is not None else None
-    shares = (where.inside, where.near, where.far) if where is not None else (None, None, None)
+    inside, near, far = (where.inside, where.near, where.far) if where is not None else (None, None, None)
+    deletion, insertion = areas.areas
     return BoxScore(
-        "", 0, found.name, found.score, method.name, *areas.areas, areas.left, *shares, passes, round(seconds, 3)
-    )
+        "", 0, found.name, found.score, method.name, deletion, insertion, areas.left, inside, near, far, passes,
+        round(seconds, 3),
+    )  # fmt: skip
 
 
 def _objects(subject: Subject, files: Sequence[Path], skipped: list[str]) -> Iterator[tuple[str, int, View, Found]]:
