@@ -9,6 +9,7 @@ from torch import Tensor
 from dualvit.errors import InputError
 from dualvit.explain.cams import eigen_cam, layer_cam
 from dualvit.explain.drise import Masks, drise
+from dualvit.explain.relevance import STEPS, relevance
 from dualvit.explain.subject import Found, Subject, View
 
 Run = Callable[[Subject, View, Found], Tensor]
@@ -66,6 +67,7 @@ def drise_method(masks: Masks) -> Method:
 METHODS = {
     method.name: method
     for method in (
+        Method("relevance", STEPS + 1, relevance, "logit per pixel"),
         Method("layercam", 1, layer_cam, "logit per pixel"),
         Method("eigencam", 1, eigen_cam, "share of each layer's largest value"),
         drise_method(Masks()),
