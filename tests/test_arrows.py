@@ -16,11 +16,12 @@ ROOMS = {
     "data": ("weights",),
     "pictures": ("data",),
     "drawn": ("data", "pictures"),
-    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
-    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
-    "bench": ("models", "fast", "weights", "backbones", "pictures"),
-    "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes"),
-    "compare": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes", "bench"),
+    "report": ("data", "pictures"),
+    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report"),
+    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report"),
+    "bench": ("models", "fast", "weights", "backbones", "pictures", "report"),
+    "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
+    "compare": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes", "bench"),
 }
 PLUGS = ("dualvit/compare/engine.py", "dualvit/doctor/model.py")  # the files through which YOLO plugs in
 LIBRARIES = {  # a library that few rooms may import
