@@ -399,7 +399,7 @@ def _sections(report: Report, svg: str, view: View | None) -> list[Section]:
         ("", [Words(failed, "failed"), results]),
         ("How sure is it?", [Words(sure, "points")]),
         ("Learning rates", [_rates(report)] if report.sweep else []),
-        ("Accuracy against cost", [Figures([drawing], least=60)]),
+        ("Accuracy against cost", [Figures([drawing], columns=1)]),
         ("Latency of one picture", [
             *([latency] if latency.rows else []), *([Words(report.latency, "list")] if report.latency else []),
         ]),

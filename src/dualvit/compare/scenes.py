@@ -56,7 +56,7 @@ def drawn(scene: Scene) -> tuple[bytes | None, View | None, list[str]]:
         Figure(tile.title, body, below=[f"{label} {words}" for label, words in zip(labels, tile.captions, strict=True)])
         for tile, body in zip(tiles, bodies, strict=True)
     ]
-    view = View(_lead(scene, pair), Figures(figures, legend=legend(kinds)))
+    view = View(_lead(scene, pair), Figures(figures, columns=2, legend=legend(kinds)))
     return sheet(tiles, title, kinds), view, lines
 
 

@@ -40,7 +40,7 @@ def page(
     return rendered(
         TEMPLATE, report=report, kinds=KINDS, groups=report.groups(), faults=report.count(FAULT),
         warnings=report.count(WARNING), listed=LISTED, sheet=sheet, examples=examples or {},
-        doubtful=Figures([_doubtful(*one) for one in doubts], least=11), most=max(most, 1),
+        doubtful=Figures([_doubtful(*one) for one in doubts], least=9, columns=5), most=max(most, 1),
         peak=lambda one: max(*one.counts, 1), command=command_line(),
     )  # fmt: skip
 

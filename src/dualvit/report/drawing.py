@@ -31,7 +31,9 @@ def opened(picture: Picture) -> Image.Image:
     return image.crop((0, 0, picture.width, picture.height))  # which pads, too
 
 
-def detected(image: Image.Image, picture: Picture, judged: Judged, classes: Sequence[str], masks: bool) -> Image.Image:
+def detected(
+    image: Image.Image, picture: Picture, judged: Judged, classes: Sequence[str], masks: bool, side: int = SIDE
+) -> Image.Image:
     """Return a picture with what was found, what was found falsely, and what was missed.
 
     Args:
@@ -40,8 +42,9 @@ def detected(image: Image.Image, picture: Picture, judged: Judged, classes: Sequ
         judged: What was found.
         classes: Their names.
         masks: Whether masks are drawn, and not boxes.
+        side: Pixels of the longer side of what is returned.
     """
-    return marked(image, _marks(picture, judged, classes, masks))
+    return marked(image, _marks(picture, judged, classes, masks), side)
 
 
 def _marks(picture: Picture, judged: Judged, classes: Sequence[str], masks: bool) -> list[Mark]:
@@ -108,6 +111,11 @@ def segmented(pixels: Tensor, mask: Tensor, small: str, classes: Sequence[str], 
         raise UnreadableError("its map has colours, and no classes")
     background = classes.index(BACKGROUND) if BACKGROUND in classes else None
     return judged_pixels(image, said, mask.numpy(), background, ignore)
+
+
+def tally(judged: Judged) -> str:
+    """Return what was found, in words."""
+    return f"{len(judged.hits)} found, {len(judged.false)} false, {len(judged.missed)} missed"
 
 
 def embedded(pictures: Sequence[Image.Image], budget: int = BUDGET) -> list[bytes]:

@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 NAME = "report.html"
 # What a picture in SVG is drawn in, and the name by which the page has it, in the light and in the dark.
 THEMED = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper", ACCENT: "mark", SERIES[0]: "blue", SERIES[2]: "green"}
+READABLE = 0.75  # pixels per point below which the letters of a drawing are too small; it is moved sideways then
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,15 @@ class Figures:
 
     Attributes:
         figures: The pictures.
-        least: How wide each is at least, in rem.
+        least: How wide each is at least, in rem, if the page is as wide.
+        columns: How many stand beside each other at most.
         legend: Words, and how the line that they explain is drawn, in CSS.
     """
 
     kind: ClassVar[str] = "figures"
     figures: Sequence[Figure]
     least: int = 20
+    columns: int = 3
     legend: Sequence[tuple[str, str]] = ()
 
 
@@ -197,8 +200,8 @@ def inline(svg: bytes | str, words: str) -> Markup:
         words: What it shows, for who cannot see it.
 
     Example:
-        >>> print(inline(b'<?xml?><svg width="9" viewBox="0 0 9 9"><path style="fill: #ffffff"/></svg>', "a <dot>"))
-        <svg role="img" aria-label="a &lt;dot&gt;" viewBox="0 0 9 9"><path style="fill: var(--paper)"/></svg>
+        >>> print(inline(b'<?xml?><svg width="9"><path style="fill: #ffffff"/></svg>', "a <dot>"))
+        <svg role="img" aria-label="a &lt;dot&gt;"><path style="fill: var(--paper)"/></svg>
     """
     text = svg.decode() if isinstance(svg, bytes) else svg
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text[text.index("<svg") :].strip(), flags=re.DOTALL)
@@ -208,4 +211,6 @@ def inline(svg: bytes | str, words: str) -> Markup:
     body = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{own}-", body)
     for colour, name in THEMED.items():
         body = body.replace(colour, f"var(--{name})")
-    return Markup(head.replace("<svg", f'<svg role="img" aria-label="{escape(words)}"', 1) + end + body)
+    size = re.search(r'viewBox="\S+ \S+ (\S+)', head)
+    least = f' style="min-width: {round(READABLE * float(size[1]))}px"' if size else ""
+    return Markup(head.replace("<svg", f'<svg role="img" aria-label="{escape(words)}"{least}', 1) + end + body)
