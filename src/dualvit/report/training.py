@@ -108,8 +108,8 @@ def _drawn(curve: Curve, history: Sequence[Mapping[str, float]], best: float | N
         known = [(row["epoch"], scale * row[key]) for row in history if key in row and row[key] == row[key]]
         if known:
             lines.append(Line(label, *zip(*known, strict=True)))
-    if not any(value for line in lines for value in line.values):  # a loss that the network does not have is 0
-        return None
+    if not lines or not (curve.percent or any(any(line.values) for line in lines)):
+        return None  # nothing is known; or a loss that the network does not have, which is 0
     ends = ", ".join(f"{line.label} from {line.values[0]:.4g} to {line.values[-1]:.4g}" for line in lines)
     title = f"{curve.title}, %" if curve.percent else curve.title
     return Figure(title, over_epochs(lines, best), f"{title} over epochs: {ends}")
