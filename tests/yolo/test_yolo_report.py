@@ -12,6 +12,7 @@ from dualvit.report.matching import matched
 from dualvit.yolo import YOLO, report
 from dualvit.yolo.asked import found, truth
 from dualvit.yolo.patches import ends_in_report, reports
+from dualvit_cli import yolo as cli
 
 SIZE = (200, 100)
 CORNERS = np.array([[20, 10], [60, 10], [60, 50], [20, 50]], np.float32)
@@ -93,3 +94,15 @@ def test_a_report_is_left_out_if_it_is_not_wanted(monkeypatch, digits):
     assert seen == [True, False] and not reports()  # a comparison's cells, which train by themselves, have none
     with ends_in_report(True):
         assert reports()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["detect", "train", "model=x.yaml", "data=y", "report=no"], "report=no is neither True nor False; it says"),
+        (["detect", "predict", "model=x.pt", "source=y", "report=False"], "report=False is for train, and the mode is"),
+    ],
+)
+def test_the_command_line_takes_it_for_trainings_alone(words, said):
+    with pytest.raises(ValueError, match=said):
+        cli.run(words)
