@@ -16,12 +16,13 @@ ROOMS = {
     "data": ("weights",),
     "pictures": ("data",),
     "drawn": ("data", "pictures"),
+    "report": ("data", "pictures"),
     "explain": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn"),
-    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
-    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
-    "bench": ("models", "fast", "weights", "backbones", "pictures"),
-    "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes"),
-    "compare": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "recipes", "bench"),
+    "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
+    "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
+    "bench": ("models", "fast", "weights", "backbones", "pictures", "report"),
+    "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
+    "compare": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes", "bench"),
 }
 PLUGS = {  # the files through which rooms above plug in
     "dualvit/compare/engine.py": {"yolo"},

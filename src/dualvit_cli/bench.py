@@ -25,7 +25,8 @@ def bench(
     ] = "",
     rounds: Annotated[int, typer.Option(help="Passes of each model that count, the models in turn.")] = 20,
     seconds: Annotated[float, typer.Option(help="No new round after this time.")] = 120.0,
-    out: Annotated[Path, typer.Option(help="Folder for bench.json and the picture.")] = Path("runs/bench"),
+    out: Annotated[Path, typer.Option(help="Folder for bench.json, the picture and the page.")] = Path("runs/bench"),
+    report: Annotated[bool, typer.Option(help="End in report.html in the folder.")] = True,
 ) -> None:
     """Measure parameters, multiply-adds, latency, memory, and the share of the machine's matrix-product rate."""
     sides, stages = tuple(numbers("image-size", image_size)), recomputed(grad_checkpointing)
@@ -45,10 +46,10 @@ def bench(
         split(models), sides, split(dtype), batch, device, train, features, fuse, compile, stages, rounds, seconds
     )
     with only_writer(out, "dualvit bench"):
-        with working("warm up") as report:
-            result = measure(settings, lambda what, done, total: report(done, total, what), detector)
+        with working("warm up") as tell:
+            result = measure(settings, lambda what, done, total: tell(done, total, what), detector)
         show(result, console)
-        files = write(result, out)
+        files = write(result, out, report)
     say(f"results {', '.join(map(str, files))}")
     if not result.measured:
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Length of the run by the pictures, in place of minutes.")] = None,
     licence: Annotated[str, typer.Option(help="Of the teacher's weights; written into the student's file.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/pretrain/STUDENT if left out.")] = None,
+    report: Annotated[bool, typer.Option(help="End in report.html in the run's folder.")] = True,
     changes: Changes = None,
 ) -> None:
     """Let a network learn what a teacher sees in pictures, without labels, as a start for fine-tuning.
@@ -44,5 +45,5 @@ def pretrain(
         if Path(student).suffix in YOLO_FILES or Path(teacher).suffix in YOLO_FILES:
             import dualvit.yolo.pretrain  # noqa: F401  (makes the names known)
 
-    for line in run(settings_again(*asked), folder):
+    for line in run(settings_again(*asked), folder, report):
         say(line)

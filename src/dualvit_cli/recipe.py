@@ -69,6 +69,7 @@ def fit(
     recipe: RecipeName,
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE where left out.")] = None,
+    report: Annotated[bool, typer.Option(help="End in report.html in the run's folder.")] = True,
 ) -> None:
     """Train, or continue where the run in the folder stopped."""
     with before_torch():
@@ -92,8 +93,14 @@ def fit(
         return
     if best is None:  # who sets trainer.limit_val_batches=0 wants none
         say(f"no epoch was validated; {folder / 'last.ckpt'}, results.json")
-        return
-    say(f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}; {folder / 'best.ckpt'}, results.json")
+    else:
+        score = f"{task.metric} {best[task.metric]:.4f} after epoch {best['epoch']:g}"
+        say(f"{score}; {folder / 'best.ckpt'}, results.json")
+    if report:
+        from dualvit.recipes.report import write_report
+
+        if file := write_report(task, folder):
+            say(f"report {file}")
 
 
 @app.command(cls=Command)

@@ -62,6 +62,8 @@ def yolo(context: typer.Context) -> None:
     drop_path_rate=RATE     probability that the backbone's last block is
                             left out of a training step; earlier ones less
 
+    A training ends in report.html in its folder, unless report=False is given.
+
     Examples:
 
     \b
@@ -99,16 +101,21 @@ def run(arguments: list[str]) -> None:
     from dualvit.yolo.yaml import OPTIONS, RENAMED
 
     options: dict[str, Any] = {}
-    rest = []
+    rest: list[str] = []
+    report: bool | None = None
     for argument in arguments:
         key, _, value = argument.lstrip("-").partition("=")
         if key in OPTIONS:
             options[key] = _parse(key, value)
+        elif key == "report":
+            report = _truth(key, value, "it says whether a training ends in report.html")
         elif key in RENAMED:
             raise ValueError(f"unknown setting {key!r}; it is called {RENAMED[key]}")
         else:
             rest.append(argument)
     mode, settings = _read(merge_equals_args(list(rest)))
+    if report is not None and mode != "train":
+        raise ValueError(f"report={report} is for train, and the mode is {mode}; leave it out")
     if mode == "val" and "data" not in settings:
         rest.append("data=None")  # older versions would take coco8 here, and not what the checkpoint was trained on
 
@@ -117,6 +124,9 @@ def run(arguments: list[str]) -> None:
 
         def __init__(self, model: str, task: str | None = None, verbose: bool = False) -> None:
             super().__init__(model, task, verbose, **options)
+
+        def train(self, trainer: Any = None, report: bool = report is not False, **kwargs: Any) -> Any:
+            return super().train(trainer, report, **kwargs)
 
     argv = ["yolo", *rest]
     replaced: list[tuple[Any, str, Any]] = [
@@ -186,9 +196,7 @@ def _parse(key: str, value: str) -> Any:
     if key in ("backbone", "weights"):
         return value
     if key == "start":
-        if value.lower() not in ("true", "false"):
-            raise ValueError(f"{key}={value} is neither True nor False; weights=FILE is for a file of yours")
-        return value.lower() == "true"
+        return _truth(key, value, "weights=FILE is for a file of yours")
     if key == "backbone_args":
         import yaml  # type: ignore[import-untyped]  # comes with ultralytics
 
@@ -200,3 +208,14 @@ def _parse(key: str, value: str) -> Any:
         return float(value)
     except ValueError:
         raise ValueError(f"{key}={value} is not a number; give one in (0, 1]") from None
+
+
+def _truth(key: str, value: str, hint: str) -> bool:
+    """Return a setting that is True or False.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{key}={value} is neither True nor False; {hint}")
+    return value.lower() == "true"

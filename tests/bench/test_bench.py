@@ -47,8 +47,12 @@ def test_report(result, tmp_path):
     assert sum("resnet18" in line for line in lines) == 4 + 2  # rows, and exponents
     assert any("11.69" in line and "0.15" in line for line in lines)  # parameters and GMACs at 64 pixels
     files = write(result, tmp_path / "out")
-    assert [file.name for file in files] == ["bench.json", "bench.svg", "bench.png"]
+    assert [file.name for file in files] == ["bench.json", "bench.svg", "bench.png", "report.html"]
     assert json.loads(files[0].read_text()) == json.loads(json.dumps(result.to_json()))
+    page = files[-1].read_text()
+    assert page.count("<tr") == 1 + 8 and page.count("<svg ") == 1 and "<h2>How to get it again</h2>" in page
+    assert page.count('class="best"') == 4  # the quickest at each size in each precision
+    assert "report.html" not in [file.name for file in write(result, tmp_path / "other", report=False)]
 
 
 def test_exponent_of_a_known_law():

@@ -18,14 +18,15 @@ pytest.importorskip("matplotlib", reason="needs dualvit[report]")
 
 from dualvit.compare.differences import Differences, Scene, _pair, differences
 from dualvit.compare.engine import DataSet
-from dualvit.compare.matching import judged
 from dualvit.compare.pages import report_all
-from dualvit.compare.predictions import Answer, Category, Predictions, Shown, write_predictions
+from dualvit.compare.predictions import write_predictions
 from dualvit.compare.reading import parse
 from dualvit.compare.report import summarise
 from dualvit.compare.results import Cost, Costs, Latency, Result
 from dualvit.compare.scenes import drawn
 from dualvit.pictures.masks import small_map
+from dualvit.report.matching import judged
+from dualvit.report.predictions import Answer, Category, Predictions, Shown
 from dualvit.yolo.predictions import truth_of
 
 MACHINE = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
@@ -234,8 +235,9 @@ def test_a_report_of_classes_and_of_maps(tmp_path):
 
     answers = {"one": Answer(1, "cat", 0.2, {"dog": 0.5, "cat": 0.2}), "two": Answer(1, "cat", 0.9, {"cat": 0.9})}
     picture, view, lines = drawn(scene("classify", ("cat", "dog"), answers, None, {}))
-    assert picture and lines == [] and view.kinds == []
-    assert view.pictures[0][1:] == ("a.png", ["one 0.20", "two 0.90"])
+    assert picture and lines == [] and view.figures.legend == []
+    (figure,) = view.figures.figures
+    assert (figure.title, figure.below) == ("a.png", ["one 0.20", "two 0.90"])
 
     true = torch.zeros(30, 40, dtype=torch.int64)
     true[:, :20] = 1
@@ -246,7 +248,7 @@ def test_a_report_of_classes_and_of_maps(tmp_path):
     answers = {"one": Answer(1, miou=1.0, map=small_map(true)), "two": Answer(1, miou=0.2, map=small_map(1 - true))}
     truth = Truth([(torch.zeros(3, 30, 40, dtype=torch.uint8), true)])
     picture, view, lines = drawn(scene("semantic", ("background", "cell"), answers, truth, {1: 0}))
-    assert picture and lines == [] and len(view.kinds) == 3
+    assert picture and lines == [] and len(view.figures.legend) == 3
     for broken in ("no base64!", base64.b64encode(b"no picture").decode()):
         answers["two"] = Answer(1, miou=0.2, map=broken)
         assert drawn(scene("semantic", ("background", "cell"), answers, truth, {1: 0}))[2][0].startswith("a.png is not")

@@ -156,6 +156,6 @@ def test_labels_of_any_signs_come_out_as_they_are(summary, tmp_path, recwarn):
 
 
 def test_packaged_template():
-    import dualvit.compare
+    import dualvit.report
 
-    assert (Path(dualvit.compare.__file__).parent / "report.html.jinja").is_file()
+    assert (Path(dualvit.report.__file__).parent / "page.html.jinja").is_file()

@@ -39,6 +39,18 @@ def _no_flops(request, monkeypatch):
         monkeypatch.setattr("thop.profile", lambda *_, **__: (0, 0))
 
 
+@pytest.fixture
+def reports():
+    """For tests of the page that a training ends in; for others see below."""
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(request, monkeypatch):
+    """No training ends in a page: it would take a second each."""
+    if "reports" not in request.fixturenames:
+        monkeypatch.setattr("dualvit.yolo.trainers.reports", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The data.yaml of 12 images of 64x64."""

@@ -94,8 +94,9 @@ def resume(task: str, data: str, out: str) -> dict:
 
     model = YOLO(Path(out) / task / "weights" / "last.pt")
     model.train(resume=True)
-    trainer = model.trainer
+    trainer, page = model.trainer, (Path(out) / task / "report.html").read_text()
     return {
+        "pictures": page.count("data:image/jpeg") if "No predictions are shown" not in page else page,
         "start": trainer.start_epoch,
         "epochs": len((Path(out) / task / "results.csv").read_text().splitlines()) - 1,
         "groups": [

@@ -56,7 +56,7 @@ def test_backbone_weights_are_loaded_bit_for_bit_and_reported(weights, capsys, c
     assert f"backbone weights: {total} of {total} loaded from {weights}" in caplog.text
 
 
-def test_backbone_weights_reach_the_trainer_and_resume_needs_no_file(weights, digits, tmp_path):
+def test_backbone_weights_reach_the_trainer_and_resume_needs_no_file(weights, digits, tmp_path, reports):
     seen = []
     model = YOLO("yolov8n-dualvit.yaml", weights=weights)
     model.add_callback("on_train_start", lambda trainer: seen.append(same_tensors(backbone_of(trainer.model), weights)))
@@ -68,10 +68,19 @@ def test_backbone_weights_reach_the_trainer_and_resume_needs_no_file(weights, di
     with pytest.raises(InterruptedError):
         model.train(data=str(digits), project=str(tmp_path), **SETTINGS | {"epochs": 2})
     assert seen == [True]
+    assert not (tmp_path / "run" / "report.html").exists()  # it is not done
     weights.unlink()
     resumed = YOLO(tmp_path / "run" / "weights" / "last.pt")
+    told = []
+    resumed.add_callback("on_train_end", lambda trainer: told.append((trainer.save_dir / "report.html").exists()))
     resumed.train(resume=True)
     assert resumed.trainer.start_epoch == 1
+    assert told == [True]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "yolov8n-dualvit on digits" in page and "on 2 validation pictures, after 2 epochs on 10 training" in page
+    assert page.count("<svg ") == 4 and page.count('src="data:image/jpeg;base64,') == 2
+    assert "No predictions are shown" not in page and "<h2>How to get it again</h2>" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
 
 
 @pytest.mark.parametrize("damage", ["missing key", "another size", "no file"])
@@ -224,7 +233,7 @@ def test_a_nan_image_in_prediction_is_refused():
 
 
 @pytest.mark.slow
-def test_classification_trains(digits, tmp_path):
+def test_classification_trains(digits, tmp_path, reports):
     model = YOLO("yolov8n-dualvit-cls.yaml")
     model.train(data=str(digits.parent / "classify"), project=str(tmp_path), **SETTINGS)
     kernels = [p for p in model.trainer.model.parameters() if p.ndim == 4]
@@ -232,6 +241,9 @@ def test_classification_trains(digits, tmp_path):
     image = Image.open(next((digits.parent / "classify" / "val").rglob("*.png")))
     result = model.predict(image, imgsz=64, device="cpu", verbose=False)[0]
     assert result.probs.data.sum() == pytest.approx(1, abs=1e-3)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "top-1 of best.pt" in page and "the probability of the right class" in page
+    assert page.count('src="data:image/jpeg;base64,') >= 2
 
 
 def test_regroup_keeps_ultralytics_keys():

@@ -72,6 +72,7 @@ def test_whole_run(version, task, runs):
     assert loaded["boxes"] == trained["boxes"]
     assert loaded["raw"] == trained["raw"]
     assert (resumed["start"], resumed["epochs"]) == (1, 2)
+    assert resumed["pictures"] == 2  # of two to validate on: the best and the worst one
     assert resumed["groups"] == trained["groups"]
     assert len({lr for _, lr, _ in resumed["groups"]}) > 5, "layer_decay gives each layer its lr"
 

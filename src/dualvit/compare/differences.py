@@ -7,16 +7,13 @@ from typing import Any
 
 from dualvit.compare.engine import DataSet, engine
 from dualvit.compare.experiment import Entry, Experiment
-from dualvit.compare.matching import MEETS, Judged, Model, judged
-from dualvit.compare.predictions import Predictions, Shown, base_of, read_predictions, relative
+from dualvit.compare.predictions import base_of, read_predictions, relative
 from dualvit.data.coco import Coco, Picture
 from dualvit.errors import DualViTError, InputError
+from dualvit.report.matching import MEASURES, Judged, Model, judged
+from dualvit.report.predictions import Predictions, Shown
 
 SHOWN = 12  # pictures
-MEASURES = {
-    "detect": f"F1 at IoU {MEETS:g}", "segment": f"F1 of masks at IoU {MEETS:g}",
-    "classify": "the probability of the right class", "semantic": "the mean IoU",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

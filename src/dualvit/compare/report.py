@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as ScreenTable
 from rich.text import Text
 
 from dualvit.bench.results import Latency
+from dualvit.command import command_line
 from dualvit.compare.engine import DataSet
 from dualvit.compare.experiment import Experiment
 from dualvit.compare.latency import Timing, columns, lines, table, timings
@@ -23,8 +24,9 @@ from dualvit.compare.statistics import Difference, against, mean_and_spread, pai
 from dualvit.compare.sweep import Swept
 from dualvit.files import write_atomic, write_json
 from dualvit.names import shortened
+from dualvit.report.page import Command, Facts, Figure, Figures, Page, Part, Section, Table, Words
 
-TEMPLATE = Path(__file__).parent / "report.html.jinja"
+FRONT = "Coloured names are on a Pareto front: no other model is both cheaper and more accurate."
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ def write_report(report: Report, folder: Path, console: Console, view: View | No
     console.print(f"report {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
+def screen_table(heads: list[str], rows: list[list[str]], width: int) -> ScreenTable:
     """The results for a terminal; where it is narrow, the last columns stay in the report."""
     rows = [[shortened(label), *values] for label, *values in rows]
 
@@ -291,7 +293,7 @@ def screen_table(heads: list[str], rows: list[list[str]], width: int) -> Table:
         return sum(max(len(line[i]) for line in [heads, *rows]) + 2 for i in range(columns))
 
     columns = next((n for n in range(len(heads), 2, -1) if wide(n) <= width), 2)
-    table = Table(box=None, header_style="bold")
+    table = ScreenTable(box=None, header_style="bold")
     for head in heads[:columns]:
         table.add_column(head, justify="left" if head == "model" else "right", no_wrap=True)
     for row in rows:
@@ -375,17 +377,42 @@ def escaped(text: str) -> str:
 
 def html(report: Report, svg: str, view: View | None = None) -> str:
     """Return the report as one file with the pictures inside; it fetches nothing."""
-    import jinja2
-    from markupsafe import Markup
+    best = max(report.rows, key=lambda row: row.accuracy)
+    metric = table_rows(report)[0][1]
+    result = (
+        f"{len(report.rows)} model{'s' if len(report.rows) > 1 else ''}, {budget_words(report.config)}, "
+        f"{report.data.train} pictures at {report.config['image_size']} pixels. The highest {metric} is "
+        f"{percent(best.accuracy, best.spread)}, of {best.label}."
+    )
+    return Page("dualvit compare", report.title, result, sections=_sections(report, svg, view)).html()
 
-    heads, rows = table_rows(report)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text())
-    return template.render(
-        report=report, heads=heads, rows=rows, facts=facts(report), budget=budget_words(report.config),
-        notes=[note.replace("`", "") for note in notes(report)],
-        sweep=sweep_rows(report) if report.sweep else None, view=view,
-        svg=Markup(svg[svg.index("<svg") :]),
-        front=[row.label for row in report.rows if row.pareto_macs or row.pareto_latency],
-        latency=latency_rows(report),
-    )  # fmt: skip
+
+def _sections(report: Report, svg: str, view: View | None) -> list[Section]:
+    """What the page shows, in order."""
+    front = [row.label for row in report.rows if row.pareto_macs or row.pareto_latency]
+    failed = [f"{item.cell} failed: {item.message}" for item in report.failed]
+    results = Table(*table_rows(report), front=front, note=FRONT)
+    sure = list(report.sentences) or ["One model: nothing to compare with."]
+    drawing = Figure("", svg.encode(), "accuracy against multiply-adds, and against latency")
+    latency = Table(*latency_rows(report))
+    parts: list[tuple[str, list[Part]]] = [
+        ("", [Words(failed, "failed"), results]),
+        ("How sure is it?", [Words(sure, "points")]),
+        ("Learning rates", [_rates(report)] if report.sweep else []),
+        ("Accuracy against cost", [Figures([drawing], columns=1)]),
+        ("Latency of one picture", [
+            *([latency] if latency.rows else []), *([Words(report.latency, "list")] if report.latency else []),
+        ]),
+        ("Where two models differ most", [Words([view.lead]), view.figures] if view else []),
+        ("What could not be used", [Words(report.lines, "list")] if report.lines else []),
+        ("How it was made", [Facts(facts(report))]),
+        ("How to get it again", [Command(command_line())]),
+        ("How to read it", [Words([note.replace("`", "") for note in notes(report)], "list")]),
+    ]  # fmt: skip
+    return [Section(title, content) for title, content in parts if content]
+
+
+def _rates(report: Report) -> Table:
+    heads, rows = sweep_rows(report)
+    best = [(i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if cell.endswith("*")]
+    return Table(heads, [[cell.rstrip("*") for cell in row] for row in rows], best=best)

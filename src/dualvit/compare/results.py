@@ -5,17 +5,15 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dualvit.bench.results import Latency
 from dualvit.errors import InputError
 from dualvit.files import cannot
+from dualvit.report.predictions import STORED, Count, Share
 
-STORED = ConfigDict(extra="ignore", strict=True)  # further keys may come with other versions
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
 Row = Annotated[dict[str, FiniteFloat | None], Field(min_length=1)]  # of an epoch; NaN is written as null
 Kind = TypeVar("Kind")
 

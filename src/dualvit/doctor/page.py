@@ -1,15 +1,15 @@
 """The report as one HTML page that needs nothing else."""
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-
+from dualvit.command import command_line
 from dualvit.doctor.findings import FAULT, KINDS, WARNING, Report
 from dualvit.files import write_atomic, write_json
 from dualvit.locks import only_writer
-from dualvit.pictures.palette import SERIES
+from dualvit.report.page import Figure, Figures, rendered
 
 TEMPLATE = Path(__file__).parent / "page.html.jinja"
 LISTED = 200  # places of a kind; all are in the JSON
@@ -36,14 +36,22 @@ def page(
         examples: Pictures of each kind of finding.
         doubts: Pictures of what a model doubts, each with the doubt.
     """
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text())
     most = max((count for row in report.classes.values() for count in row.values()), default=0)
-    return template.render(
-        report=report, kinds=KINDS, groups=report.groups(), faults=report.count(FAULT),
-        warnings=report.count(WARNING), listed=LISTED, sheet=sheet, examples=examples or {}, doubts=list(doubts),
-        words=DOUBTED, series=SERIES, most=max(most, 1), peak=lambda one: max(*one.counts, 1),
+    return rendered(
+        TEMPLATE, report=report, kinds=KINDS, groups=report.groups(), faults=report.count(FAULT),
+        warnings=report.count(WARNING), listed=LISTED, sheet=sheet, examples=examples or {},
+        doubtful=Figures([_doubtful(*one) for one in doubts], least=9, columns=5), most=max(most, 1),
+        peak=lambda one: max(*one.counts, 1), command=command_line(),
     )  # fmt: skip
+
+
+def _doubtful(picture: str, doubt: dict[str, Any]) -> Figure:
+    """A picture of a label that a model doubts, with what it sees there."""
+    words = f"{doubt['confidence']:.3f} {DOUBTED[doubt['kind']]}"
+    words += f": {doubt['label']}" if doubt["label"] else ""
+    words += f", model: {doubt['sees']}" if doubt["sees"] and doubt["sees"] != doubt["label"] else ""
+    place = str(doubt["place"] or doubt["file"])
+    return Figure(place, base64.b64decode(picture.partition(",")[2]), f"{place}: {words}", [words])
 
 
 def write(report: Report, out: Path, *pictures: Any) -> Report:

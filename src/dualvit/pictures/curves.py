@@ -65,10 +65,10 @@ def time_over_size(curves: Sequence[Curve], what: str, title: str) -> dict[str, 
             kind = curve.precision % len(DASHES)
             axes.plot(
                 curve.sizes, curve.times, marker=MARKERS[kind], markersize=5, linewidth=1.7, linestyle=DASHES[kind],
-                color=_line_colour(curve.model), label=legible(curve.label),
+                color=line_colour(curve.model), label=legible(curve.label),
             )  # fmt: skip
         sizes = sorted({size for curve in curves for size in curve.sizes})
-        _scaled(axes)
+        scaled(axes)
         _logarithmic(axes, "y")
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -80,8 +80,8 @@ def time_over_size(curves: Sequence[Curve], what: str, title: str) -> dict[str, 
         return render(figure)
 
 
-def _line_colour(model: int) -> str:
-    """The palette's colour of a line; yellow cannot be seen on white."""
+def line_colour(model: int) -> str:
+    """Return the palette's colour of a line; yellow cannot be seen on white."""
     lines = (*SERIES[:-1], INK)
     return lines[model % len(lines)]
 
@@ -128,7 +128,7 @@ def _panel(axes: Axes, rows: Sequence[dict[str, Any]], cost: str, costs: Sequenc
 
 
 def _scale(axes: Axes, costs: Sequence[float], accuracy: Sequence[float]) -> None:
-    _scaled(axes)
+    scaled(axes)
     low, high = min(costs), max(costs)
     if high > 4 * low:
         _logarithmic(axes, "x")
@@ -142,8 +142,8 @@ def _scale(axes: Axes, costs: Sequence[float], accuracy: Sequence[float]) -> Non
         axes.set_ylim(accuracy[0] - 1, accuracy[0] + 1)
 
 
-def _scaled(axes: Axes) -> None:
-    """Two spines and a pale grid behind everything."""
+def scaled(axes: Axes) -> None:
+    """Give axes two spines and a pale grid behind everything."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=LINE, linewidth=0.7)
     axes.set_axisbelow(True)

@@ -28,7 +28,8 @@ from dualvit.yolo.model import YOLO
 
 MODEL = "yolov8n-dualvit.yaml"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
-AUGMENTATION = {"fliplr": 0.0, "mosaic": 0.0, "scale": 0.3}  # a mirrored 2 is no 2, a quarter of a picture no place
+# A mirrored 2 is no 2, a quarter of a picture no place.
+AUGMENTATION: dict[str, Any] = {"fliplr": 0.0, "mosaic": 0.0, "scale": 0.3}
 PICTURES = 8
 
 

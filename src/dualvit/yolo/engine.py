@@ -5,7 +5,6 @@ folder of results may come from elsewhere. Checkpoints of an earlier process are
 """
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from dualvit.yolo.export import export_onnx
 from dualvit.yolo.groups import unwrap
 from dualvit.yolo.model import YOLO
 from dualvit.yolo.predictions import content_of, truth_of, validated
+from dualvit.yolo.report import epochs_of
 
 STATE = "state.ckpt"
 NECKS = {"detect": "yolov8n-timm.yaml", "segment": "yolov8n-timm-seg.yaml"}  # where only a backbone is named
@@ -228,16 +228,12 @@ def read_data(path: str | Path, task: str = "detect") -> tuple[int, int, int]:
 
 def history(folder: Path, task: str) -> list[Row]:
     """The epochs of a run from its results.csv; of an epoch that was done twice the later one counts."""
-    table = folder / "run" / "results.csv"
-    rows: dict[int, Row] = {}
-    if table.exists():
-        for row in csv.DictReader(table.open(), skipinitialspace=True):
-            try:
-                values = {key: float(row[column]) for key, column in COLUMNS[task].items()}
-                rows[int(row["epoch"])] = {"epoch": int(row["epoch"]), **values, "seconds": float(row.get("time") or 0)}
-            except (TypeError, ValueError):  # a line that a kill cut short
-                continue
-    return [rows[epoch] for epoch in sorted(rows)]
+    rows: list[Row] = []
+    for row in epochs_of(folder / "run" / "results.csv"):
+        if set(COLUMNS[task].values()) <= set(row):
+            values = {key: row[column] for key, column in COLUMNS[task].items()}
+            rows.append({"epoch": int(row["epoch"]), **values, "seconds": row.get("time", 0.0)})
+    return rows
 
 
 def read_state(file: Path) -> dict[str, Any] | None:

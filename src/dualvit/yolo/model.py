@@ -26,7 +26,7 @@ from dualvit.yolo.checks import (
     require_tuner,
 )
 from dualvit.yolo.groups import layer_scales, unwrap
-from dualvit.yolo.patches import runs_here, starts_from, trains_by, yaml_options
+from dualvit.yolo.patches import ends_in_report, runs_here, starts_from, trains_by, yaml_options
 from dualvit.yolo.starts import load_start
 from dualvit.yolo.trainers import load_backbone_weights, require_ours
 from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
@@ -154,11 +154,12 @@ class YOLO(ultralytics.YOLO):
             raise InputError(f"cannot write {path}: end its name in .safetensors")
         return write_bundle(unwrap(self.model), path, half)
 
-    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+    def train(self, trainer: Any = None, report: bool = True, **kwargs: Any) -> Any:
         """Train, as Ultralytics' YOLO does, by its settings; the options of `YOLO` reach the trainer and its workers.
 
         Args:
             trainer: A trainer class in place of ours; for models on our rows one that is derived from ours.
+            report: End in report.html in the run's folder.
             kwargs: Ultralytics' settings, such as data, epochs, imgsz, batch, lr0, device, pretrained, resume.
 
         Raises:
@@ -182,7 +183,7 @@ class YOLO(ultralytics.YOLO):
         if isinstance(kwargs.get("data"), list | tuple):
             for one in kwargs["data"]:
                 require_data(one, self.task)
-        with self._training(trainer):
+        with self._training(trainer), ends_in_report(report):
             return super().train(trainer, **kwargs)
 
     @contextmanager

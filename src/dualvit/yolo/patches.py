@@ -50,6 +50,7 @@ import ultralytics.utils.torch_utils as torch_utils
 from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
 
+from dualvit.command import COMMAND_ENV, command_line
 from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
 from dualvit.meta import on_meta
@@ -61,9 +62,11 @@ from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
 CFG = Path(__file__).parent / "cfg"
 _yaml_options: ContextVar[dict[str, Any]] = ContextVar("yaml_options", default={})  # noqa: B039  (never changed)
 YAML_ENV = "DUALVIT_MODEL_YAML"  # of a DDP worker's environment; threads of one process would share it
+REPORT_ENV = "DUALVIT_REPORT"  # the same
 _start_yaml: ContextVar[dict[str, Any] | None] = ContextVar("start_yaml", default=None)
 _runs_here: ContextVar[bool] = ContextVar("runs_here", default=False)
 _trains_by: ContextVar[type | None] = ContextVar("trains_by", default=None)
+_reports: ContextVar[bool] = ContextVar("reports", default=False)
 
 
 class ParsesLike(type):
@@ -190,6 +193,21 @@ def trains_by(trainer: type) -> Iterator[None]:
         _trains_by.reset(token)
 
 
+@contextmanager
+def ends_in_report(wanted: bool) -> Iterator[None]:
+    """Within it, each training ends in a page, or does not."""
+    token = _reports.set(wanted)
+    try:
+        yield
+    finally:
+        _reports.reset(token)
+
+
+def reports() -> bool:
+    """Return whether a training is to end in a page, in a DDP worker too."""
+    return _reports.get() or REPORT_ENV in os.environ
+
+
 def _several(several: Any, stock: Callable[..., None], trainer: Any, *args: Any, **kwargs: Any) -> None:
     """Begin Ultralytics' MultiTrainer, which without a trainer would call the stock command line."""
     stock(several, trainer or _trains_by.get(), *args, **kwargs)
@@ -205,12 +223,16 @@ def _load_teacher(stock: Callable[..., Any], weights: Any, *args: Any, **kwargs:
 
 
 def _generate_ddp_file(stock: Callable[..., str], trainer: Any) -> str:
-    """Write the script of a DDP worker, which begins with the model YAML."""
-    file = stock(trainer)
+    """Write the script of a DDP worker, which begins with the model YAML, and with what its report needs."""
+    file, told = stock(trainer), {}
     if (yaml := start_yaml()) is not None:
+        told[YAML_ENV] = json.dumps(yaml, default=str)
+    if reports():
+        told |= {REPORT_ENV: "1", COMMAND_ENV: command_line()}
+    if told:
         script = Path(file)
-        told = f"import os\n\nos.environ[{YAML_ENV!r}] = {json.dumps(yaml, default=str)!r}\n"
-        script.write_text(told + script.read_text(encoding="utf-8"), encoding="utf-8")
+        lines = f"import os\n\nos.environ.update({told!r})\n"
+        script.write_text(lines + script.read_text(encoding="utf-8"), encoding="utf-8")
     return file
 
 

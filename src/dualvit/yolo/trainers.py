@@ -6,7 +6,8 @@ Differences from the stock trainers, each for models with our rows alone:
   lower backbone lr; biases of the backbone warm up from 0 (those of neck and head from the stock
   `warmup_bias_lr`, which short runs live on);
 - under Adam-like optimizers, a higher lr for N, T and C2fMixer from scratch, see `groups.SCRATCH_LR`;
-- a non-finite loss stops the run before the step, and names the first module that produced it.
+- a non-finite loss stops the run before the step, and names the first module that produced it;
+- a training that `YOLO.train` began ends in report.html.
 """
 
 import os
@@ -31,7 +32,7 @@ from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.checks import OUTLINES, labels_of, one_line, require_data, require_labels, require_readable
 from dualvit.yolo.groups import backbone_of, regroup, unwrap
-from dualvit.yolo.patches import start_yaml
+from dualvit.yolo.patches import reports, start_yaml
 from dualvit.yolo.rows import C2fMixer, TimmBackbone
 from dualvit.yolo.starts import load_start
 
@@ -197,9 +198,16 @@ class DualTrainer:
             self.last, self.best = last, best
 
     def run_callbacks(self, event: str) -> None:
-        """Check the loss of batches that only accumulate gradients too."""
+        """Check the loss of batches that only accumulate gradients too; in the end, write the report if it is wanted.
+
+        Ultralytics calls it in the end in the first process alone. What a user has it call then finds the report.
+        """
         if event == "on_train_batch_end":
             require_finite(self)
+        if event == "on_train_end" and reports():
+            from dualvit.yolo.report import write_report
+
+            write_report(self)
         super().run_callbacks(event)  # type: ignore[misc]
 
 

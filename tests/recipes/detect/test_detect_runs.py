@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip("lightning", reason="needs `pip install dualvit[recipes]`")
 
 from dualvit.recipes.config import names, plain
+from dualvit.recipes.report import write_report
 from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
 
 PAPER = [name for name in names() if name.startswith("coco-")]
@@ -45,6 +46,9 @@ def test_validate_reads_the_same_scores_from_the_checkpoint(small, tmp_path):
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "box_AP"} <= set(scores)
     assert {name: task.history[-1][name] for name in scores} == pytest.approx(scores)
     assert load(tmp_path / "last.ckpt").category_ids == [5, 90]
+    page = write_report(task, tmp_path).read_text()
+    assert "No predictions are shown" not in page and page.count("data:image/jpeg") == 4
+    assert "F1 of masks at IoU 0.5" in page or "F1 at IoU 0.5" in page
 
 
 @pytest.mark.parametrize(("name", "masks"), [("laptop-detect", False), ("laptop-masks", True)])

@@ -37,7 +37,7 @@ def recipe(pictures, weights, *more, student="dualvit_n", teacher="mobilenetv3_s
 @pytest.fixture(scope="module")
 def straight(blotches, teacher_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("straight")
-    lines = list(pretrain(recipe(blotches, teacher_file), out))
+    lines = list(pretrain(recipe(blotches, teacher_file), out, report=True))
     return out, lines
 
 
@@ -53,6 +53,14 @@ def test_the_file_has_all_keys_and_says_where_it_is_from(straight, blotches, tea
     assert (about["teacher"], about["licence"], about["pictures"]) == ("mobilenetv3_small_050", "MIT", "10")
     assert about["teacher_sha256"] == dualvit.weights.sha256(teacher_file)
     assert json.loads(about["scores"])["epoch"] == 3
+
+
+def test_its_page_says_what_was_learnt(straight):
+    out, lines = straight
+    page = (out / "report.html").read_text()
+    assert lines[3] == f"report {out / 'report.html'}"
+    assert lines[0] in page and "dualvit pretrain" in page and page.count("<svg ") == 2
+    assert "<h2>Predictions</h2>" not in page
 
 
 def test_learning_explains_more_of_the_teacher(straight):

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from dualvit.models import create_model
 from dualvit.pictures.palette import colours
 from dualvit.recipes.config import Network, plain
+from dualvit.recipes.report import write_report
 from dualvit.recipes.run import fit, load, load_recipe, prepare, validate
 from dualvit.recipes.semantic.config import Decoder
 from dualvit.recipes.semantic.evaluate import class_ious
@@ -35,6 +36,11 @@ def test_ten_steps_of_the_paper_s_recipes(small, tmp_path):
     assert task.global_step == row["step"] == 10
     assert 0 < row["miou"] <= 1 and {"iou/wall", "iou/sky", "iou/tree", "pixel_accuracy"} < set(row)
     assert validate(tmp_path / "run/last.ckpt")["miou"] == pytest.approx(row["miou"], abs=1e-6)
+    page = write_report(task, tmp_path / "run").read_text()
+    assert (
+        "No predictions are shown" not in page and page.count("data:image/jpeg") == 2
+    )  # of three: the worst, the best
+    assert "<td>sky</td>" in page and "mean IoU of best.ckpt" in page
 
     (tmp_path / "in").mkdir()
     Image.fromarray(np.full((50, 70, 3), 80, np.uint8)).save(tmp_path / "in" / "a.png")

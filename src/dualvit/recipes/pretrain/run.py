@@ -11,12 +11,13 @@ from dualvit.recipes.run import fit
 from dualvit.seeds import seed_all
 
 
-def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
+def pretrain(recipe: PretrainRecipe, out: Path, report: bool = False) -> Iterator[str]:
     """Train a student, or go on where its run stopped, and write `STUDENT.safetensors` in the run's folder.
 
     Args:
         recipe: The settings.
         out: The folder of the run, see `dualvit.recipes.run.fit`.
+        report: End in report.html in the folder.
 
     Yields:
         What the file holds, in lines.
@@ -43,7 +44,15 @@ def pretrain(recipe: PretrainRecipe, out: Path) -> Iterator[str]:
         f"{name} {value:.3f}" for name, value in row.items() if name.startswith(("cosine", "semantics", "top1"))
     )
     source = f"the maps of {teacher.name}" if teacher.name else f"{recipe.data.classes} formulas"
-    yield f"{recipe.network.name} learnt {source}: {scores}"
     example = f", such as {written.rest[0]}" if written.rest else ""
-    yield f"{len(written.learnt)} entries are learnt, {len(written.rest)} are as initialised{example}"
-    yield f"{target}; {written.use}"
+    told = [
+        f"{recipe.network.name} learnt {source}: {scores}",
+        f"{len(written.learnt)} entries are learnt, {len(written.rest)} are as initialised{example}",
+        f"{target}; {written.use}",
+    ]
+    yield from told
+    if report:
+        from dualvit.recipes.report import write_report
+
+        if file := write_report(task, out, told):
+            yield f"report {file}"

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("pydantic", reason="needs dualvit[recipes] or dualvit[yolo]")
 
-from dualvit.compare.matching import best_confidence, judged, matched
-from dualvit.compare.predictions import Answer, Category, Found, Predictions, Shown
 from dualvit.data.coco import Picture
+from dualvit.report.matching import best_confidence, judged, matched
+from dualvit.report.predictions import Answer, Category, Found, Predictions, Shown
 
 
 def picture(*boxes, labels=None, number=1, segments=None):

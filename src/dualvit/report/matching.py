@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from dualvit.compare.predictions import Found, Predictions
 from dualvit.data.coco import Picture, decode, encode
+from dualvit.report.predictions import Found, Predictions
 
 MEETS = 0.5  # IoU from which an object is found
+MEASURES = {
+    "detect": f"F1 at IoU {MEETS:g}", "segment": f"F1 of masks at IoU {MEETS:g}",
+    "classify": "the probability of the right class", "semantic": "the mean IoU",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
