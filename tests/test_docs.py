@@ -54,6 +54,7 @@ NOT_RUN = {
     "make ": "the demo takes minutes, and `make test` is this suite",
     "pip install": "fetches packages",
     "=/data/": "ImageNet and COCO are fetched by the reader",
+    "dualvit_s.pth.tar": "a published file is fetched by the reader",
     "ADEChallengeData2016": "ADE20K is fetched by the reader",
     "s3://": "shards in an object store",
     "torchrun": "two machines",
