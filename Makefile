@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := 8.2.103
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DEFAULT_GOAL := demo
 
 # uv resolves and installs the whole stack in half a minute; the file marks a finished installation. Bytecode is
@@ -31,5 +31,9 @@ lint: .venv/installed
 test: .venv/installed .venv/oldest lint
 	$(BIN)/python -m pytest
 
+# Nothing is fetched; a link or an anchor that leads nowhere is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site

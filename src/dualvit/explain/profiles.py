@@ -54,7 +54,7 @@ def profiles(model: nn.Module, attentions: Sequence[Attention]) -> list[Profile]
     rows = []
     for stage, block in dict.fromkeys((one.stage, one.block) for one in attentions):
         reads, consults = found[stage, block, SEMANTICS], found[stage, block, PIXELS]
-        module = network.stages[stage].blocks[block]  # type: ignore[index, union-attr]
+        module = network.stages[stage].blocks[block]  # type: ignore[index]
         scales = [getattr(module, name, None) for name in ("scale1", "scale2")]
         sizes = [float(one.gamma.detach().abs().mean()) for one in scales if isinstance(one, LayerScale)]
         reach, uniform = _reach(reads.maps().mean(1), consults.maps().mean(1))

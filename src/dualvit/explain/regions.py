@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dualvit.errors import InputError
 from dualvit.explain.attention import PIXELS, Attention
