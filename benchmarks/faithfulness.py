@@ -1,4 +1,4 @@
-"""How faithful the methods of `dualvit explain` are on real boxes: deletion, insertion, evidence, randomised weights.
+"""How faithful the methods of `dualvit.explain` are on real boxes: deletion, insertion, evidence, randomised weights.
 
     python benchmarks/faithfulness.py datasets/raccoon/data.yaml --models MODEL.pt OTHER.pt --names ours stock
 

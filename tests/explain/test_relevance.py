@@ -24,8 +24,8 @@ def test_stages_conserve_relevance(name):
     found = relevance_of(network, image(), lambda logits: logits[0, 1], steps=32)
     assert [flow.stage for flow in found.flows] == [-1, 0, 1, 2, 3]
     totals = [flow.total for flow in found.flows]
-    assert totals[1:] == pytest.approx(totals[:-1], rel=0.01)
-    assert [float(found.image.sum()), *totals] == pytest.approx([found.rise] * 6, rel=0.03)
+    assert totals[1:] == pytest.approx(totals[:-1], rel=0.02)
+    assert [float(found.image.sum()), *totals] == pytest.approx([found.rise] * 6, rel=0.1)
     assert any(float(flow.semantics.abs().sum()) > 0 for flow in found.flows[1:])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dualvit.errors import MissingExtraError
+from dualvit.errors import InputError, MissingExtraError
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -61,7 +61,7 @@ def interval(values: Iterable[tuple[str, float]], seed: int = 0) -> Interval:
     names: dict[str, int] = {}
     rows = np.array([names.setdefault(picture, len(names)) for picture, _ in values])
     if not len(rows):
-        raise ValueError("an interval needs at least one value")
+        raise InputError("an interval needs at least one value")
     numbers = np.array([value for _, value in values], float)
     sums, counts = np.bincount(rows, numbers), np.bincount(rows).astype(float)
     mean = float(sums.sum() / counts.sum())
