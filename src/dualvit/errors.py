@@ -30,3 +30,13 @@ class StateError(DualViTError, RuntimeError):
 
 class OptionError(DualViTError, TypeError):
     """An option has a name that is not known."""
+
+
+def line_of(error: BaseException, most: int | None = None) -> str:
+    r"""Return what an error says in one line, cut to so many characters; its type if it says nothing.
+
+    Example:
+        >>> line_of(ValueError("no\n  such file")), line_of(KeyError()), line_of(ValueError("too long"), 3)
+        ('no such file', 'KeyError', 'too')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -16,7 +16,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.weights.match import full_names
@@ -112,7 +112,7 @@ def _plan(name: str, options: str, strides: tuple[int, ...]) -> BackbonePlan:
             model = _on_meta(name, plan_options, out_indices=indices)
             orders = {_channels_last(model, size, channels, strides) for size in SIZES}
         except Exception as error:  # whatever a family raises on a size that it does not take
-            refusal = refusal or " ".join(str(error).split()) or type(error).__name__
+            refusal = refusal or line_of(error)
             continue
         return BackbonePlan(name, indices, channels, orders == {True}, plan_options)
     raise InputError(

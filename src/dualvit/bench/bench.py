@@ -26,7 +26,7 @@ from dualvit.bench.networks import Detector, bench_network, parse_model
 from dualvit.bench.precision import DTYPES, prepare, relative_error
 from dualvit.bench.results import BenchResult, BenchSettings, Latency, Measurement, growths
 from dualvit.bench.runtimes import flat
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.provenance import environment
 
 MIN_ROUNDS = 2
@@ -139,7 +139,7 @@ def failing_alone(case: Case, device: torch.device) -> Iterator[None]:
         yield
     except Exception as error:  # whatever a model raises; the others go on
         case.step = None
-        line = " ".join(str(error).split())[:200] or type(error).__name__
+        line = line_of(error, 200)
         case.failure = "out of memory" if is_out_of_memory(error) else line
     if case.failure and device.type == "cuda":
         torch.cuda.empty_cache()

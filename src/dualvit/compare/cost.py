@@ -22,6 +22,7 @@ from dualvit.compare.engine import Engine, engine, import_modules
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.reading import parse
 from dualvit.compare.results import Cost, Costs, Ends, Timed
+from dualvit.errors import line_of
 from dualvit.files import read_json, write_json
 from dualvit.provenance import environment
 
@@ -142,7 +143,7 @@ class Measurement:
         self.steps[name][entry.label] = partial(run, image)
 
     def _left_out(self, runtimes: list[str], entry: Entry, error: Exception) -> None:
-        line = " ".join(str(error).split())[:200] or type(error).__name__
+        line = line_of(error, 200)
         self.notes.add(f"not measured in {' and '.join(runtimes)}: {line}", entry.label)
 
     def costs(self) -> dict[str, Cost]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.reading import require_data
-from dualvit.errors import InputError, MissingExtraError
+from dualvit.errors import InputError, MissingExtraError, line_of
 from dualvit.progress import Listener, Row
 
 NEEDS = {  # of each engine and task: modules, beside those of the report, and the extra that brings them
@@ -207,5 +207,5 @@ def check_models(experiment: Experiment, data: DataSet) -> None:
             with torch.inference_mode():
                 engine(experiment, entry, data.path).network(data.classes).eval()(image)
         except Exception as error:  # whatever a model raises as it is built or run
-            line = " ".join(str(error).split()) or type(error).__name__
+            line = line_of(error)
             raise InputError(f"model {entry.label!r} at {experiment.image_size} pixels: {line}") from error

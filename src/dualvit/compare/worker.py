@@ -20,7 +20,7 @@ from dualvit.compare.experiment import Experiment
 from dualvit.compare.predictions import coco_scores, write_predictions
 from dualvit.compare.reading import parse
 from dualvit.compare.results import Progress, Result, read
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.files import read_json, write_atomic, write_json
 from dualvit.finite import NonFiniteLossError
 from dualvit.progress import Row
@@ -108,7 +108,7 @@ def ask(experiment: Experiment, trained: Engine, folder: Path, data: str) -> Ask
         if experiment.score != "val":
             raise
         traceback.print_exc()
-        line = " ".join(str(error).split())[:240] or type(error).__name__
+        line = line_of(error, 240)
         return Asked(lines=[f"its predictions were not kept: {line}"])
     return Asked(scores, coco)
 

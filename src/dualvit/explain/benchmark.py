@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualvit.drawn.cues import CUES, Cued, draw_cue
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.explain.curves import ranks
 from dualvit.explain.intervals import Interval, interval
 from dualvit.explain.methods import Method
@@ -153,7 +153,7 @@ def run(
             try:
                 scores.append(score(cue, subject, method, pictures, learning, progress))
             except Exception as error:  # whatever a method raises on a network that it does not fit
-                notes.append(f"{cue}, {method.name}: {' '.join(str(error).split()) or type(error).__name__}")
+                notes.append(f"{cue}, {method.name}: {line_of(error)}")
     found = Benchmark(tuple(trained), tuple(scores), tuple(notes))
     settings = {"learning": asdict(learning), "pictures": pictures}
     write_json(out / "benchmark.json", asdict(found) | settings | environment(False))

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
 
 from dualvit.errors import InputError, MissingExtraError
-from dualvit.explain.subject import Found, Subject, Target, View, target_of
+from dualvit.explain.subject import Found, Subject, Target, View, enlarged, target_of
 
 FINEST = 3  # maps from the coarsest on: at strides 8, 16 and 32
 
@@ -50,7 +49,7 @@ def layer_cam(subject: Subject, view: View, found: Found) -> Tensor:
     """
     maps = _raw_maps("LayerCAM", subject, view, found)
     size = tuple(view.images.shape[2:])
-    cells = [_enlarged(one, size) * (one.numel() / (size[0] * size[1])) for one in maps]
+    cells = [enlarged(one, size) * (one.numel() / (size[0] * size[1])) for one in maps]
     return torch.stack(cells).sum(0)
 
 
@@ -65,12 +64,8 @@ def eigen_cam(subject: Subject, view: View, found: Found) -> Tensor:
         ModuleNotFoundError: grad-cam is not installed.
     """
     size = tuple(view.images.shape[2:])
-    maps = [_enlarged(one, size) for one in _raw_maps("EigenCAM", subject, view, found)]
+    maps = [enlarged(one, size) for one in _raw_maps("EigenCAM", subject, view, found)]
     return torch.stack([one / one.max().clamp(min=torch.finfo(one.dtype).tiny) for one in maps]).mean(0)
-
-
-def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _raw_maps(name: str, subject: Subject, view: View, found: Found) -> list[Tensor]:

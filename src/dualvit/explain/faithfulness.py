@@ -15,7 +15,7 @@ from rich.table import Table
 from dualvit.data.images import UnreadableError, open_rgb
 from dualvit.data.listing import image_files
 from dualvit.data.yolo_layout import find_yaml, read_pairs
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.explain.curves import Removal, curves, evidence
 from dualvit.explain.intervals import Interval, interval
 from dualvit.explain.methods import Method
@@ -229,7 +229,7 @@ def measure(
                     journal.add(score)
                 scores.append(score)
             except Exception as error:  # whatever a method raises on a network that it does not fit
-                failures.setdefault(method.name, []).append(" ".join(str(error).split()) or type(error).__name__)
+                failures.setdefault(method.name, []).append(line_of(error))
         taken += 1
         progress(taken, boxes)
     place = {method.name: number for number, method in enumerate(methods)}

@@ -10,7 +10,7 @@ from dualvit.errors import InputError
 from dualvit.explain.cams import eigen_cam, layer_cam
 from dualvit.explain.drise import Masks, drise
 from dualvit.explain.relevance import STEPS, relevance
-from dualvit.explain.subject import Found, Subject, View
+from dualvit.explain.subject import Found, Subject, View, enlarged
 
 Run = Callable[[Subject, View, Found], Tensor]
 
@@ -45,9 +45,7 @@ class Method:
         values = self.run(subject, view, found).detach().float()
         if values.ndim != 2 or not torch.isfinite(values).all():
             raise InputError(f"{self.name} gave no finite map for {found.name}; leave the method out for this model")
-        size = tuple(view.images.shape[2:])
-        whole = torch.nn.functional.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-        return values if tuple(values.shape) == size else whole
+        return enlarged(values, view.images.shape[2:])
 
 
 def drise_method(masks: Masks) -> Method:

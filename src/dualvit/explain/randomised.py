@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from dualvit.errors import InputError, MissingExtraError
+from dualvit.errors import InputError, MissingExtraError, line_of
 from dualvit.explain.curves import inside_of
 from dualvit.explain.intervals import Interval, interval
 from dualvit.explain.methods import Method
@@ -74,7 +74,7 @@ def randomised(subject: Subject, cases: Sequence[Case], method: Method, levels: 
                 rows.append((picture, *correlations(old[inside], new[inside])))
             found.append((share, rows))
     except Exception as error:  # whatever a method raises on a network that it does not fit
-        failure = " ".join(str(error).split()) or type(error).__name__
+        failure = line_of(error)
     return Randomised(
         method.name,
         tuple(share for share, _ in found),

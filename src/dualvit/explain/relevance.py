@@ -23,7 +23,6 @@ from dualvit.explain.attention import network_of
 from dualvit.explain.subject import Found, Subject, Target, View, target_of
 
 STEPS = 24  # of the path; each is a pass forward and one back
-TOGETHER = 4  # pictures of a pass
 BLUR = 16  # the shorter side over the standard deviation of the blur
 
 

@@ -17,6 +17,13 @@ Target = Callable[[Any], Tensor]  # from a network's outputs to the number that 
 CONFIDENCE = 0.25  # from which a box counts as found
 
 
+def enlarged(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map (h, w) at another size (H, W), bilinear; one of that size stays."""
+    if tuple(values.shape) == tuple(size):
+        return values.float()
+    return F.interpolate(values[None, None].float(), tuple(size), mode="bilinear", align_corners=False)[0, 0]
+
+
 @dataclass(frozen=True)
 class View:
     """A picture as a network sees it.
@@ -34,10 +41,8 @@ class View:
     def on_picture(self, values: Tensor) -> Tensor:
         """Bring a map over the images, (h, w) of any resolution, to the picture: (height, width), bilinear."""
         left, top, right, bottom = self.content
-        full = F.interpolate(values[None, None].float(), self.images.shape[2:], mode="bilinear", align_corners=False)
-        part = full[:, :, top:bottom, left:right]
         width, height = self.size
-        return F.interpolate(part, (height, width), mode="bilinear", align_corners=False)[0, 0]
+        return enlarged(enlarged(values, self.images.shape[2:])[top:bottom, left:right], (height, width))
 
     def box_on_picture(self, box: Sequence[float]) -> tuple[float, float, float, float]:
         """Bring a box in pixels of the images to pixels of the picture, within its edges."""
@@ -201,10 +206,9 @@ class CroppedView(View):
     def on_picture(self, values: Tensor) -> Tensor:
         """Bring a map to the picture: what lies outside of the crop is 0."""
         left, top, right, bottom = self.content
-        full = F.interpolate(values[None, None].float(), self.images.shape[2:], mode="bilinear", align_corners=False)
         height, width = self.images.shape[2:]
-        padded = F.pad(full, (-left, right - width, -top, bottom - height))
-        return F.interpolate(padded, (self.size[1], self.size[0]), mode="bilinear", align_corners=False)[0, 0]
+        padded = F.pad(enlarged(values, (height, width)), (-left, right - width, -top, bottom - height))
+        return enlarged(padded, (self.size[1], self.size[0]))
 
 
 def boxes_of(answers: Answers, classes: Sequence[str], confidence: float, suppress: bool = True) -> list[Found]:

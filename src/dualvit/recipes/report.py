@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 
 from dualvit.data.images import open_rgb
+from dualvit.errors import line_of
 from dualvit.locks import only_writer
 from dualvit.names import is_shards
 from dualvit.provenance import environment
@@ -23,7 +24,7 @@ from dualvit.report.drawing import classified, segmented
 from dualvit.report.gallery import Asked, few, gallery
 from dualvit.report.page import Part, Table, Words
 from dualvit.report.predictions import Answer, Found, Shown
-from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, one_line, short, took, training_page
+from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, short, took, training_page
 
 NAMES = {"top1": "top-1", "top5": "top-5", "miou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 SIZES = ("APs", "APm", "APl")  # not in the curves: -1 if there is no such object
@@ -54,7 +55,7 @@ def write_report(task: Task, out: Path, told: Sequence[str] = ()) -> Path | None
         with only_writer(out, "dualvit recipe fit"):
             return training_page(training_of(task, out, told)).write(out)
     except Exception as error:  # a finished training never fails for its page
-        print(f"warning: report.html was not written: {one_line(error)}", file=sys.stderr, flush=True)
+        print(f"warning: report.html was not written: {line_of(error, 240)}", file=sys.stderr, flush=True)
         return None
 
 
@@ -158,7 +159,7 @@ def _predictions(task: Task, data: TaskData, checkpoint: Path) -> tuple[list[Par
     try:
         return gallery(asked(task, data, checkpoint)), []
     except Exception as error:  # the rest of the page is worth having
-        return [], [f"No predictions are shown: {one_line(error)}"]
+        return [], [f"No predictions are shown: {line_of(error, 240)}"]
 
 
 @torch.inference_mode()

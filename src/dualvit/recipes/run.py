@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from dualvit.data.listing import image_files, why_unreadable
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.files import cannot, write_atomic, write_json
 from dualvit.locks import only_writer
 from dualvit.meta import on_meta
@@ -73,7 +73,7 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, out: Path) -> N
     except Exception as error:
         if resume is None or task.begun or not (isinstance(error, StoredError) or _of_libraries(error)):
             raise
-        line = " ".join(str(error).split())[:160] or type(error).__name__
+        line = line_of(error, 160)
         raise InputError(
             f"cannot go on from {resume} ({line}); move it away and begin anew, or give another --out"
         ) from None
@@ -169,7 +169,7 @@ def load(checkpoint: Path, changes: Iterable[str] = ()) -> Task:
         task = task_type(recipe, classes)
         task.load_state_dict(content["state_dict"])
     except Exception as error:  # of a network that does not take its settings or weights
-        line = " ".join(str(error).split())[:240] or type(error).__name__
+        line = line_of(error, 240)
         raise InputError(f"{checkpoint} holds weights of another network than {recipe.network.name}: {line}") from None
     return task.eval()
 

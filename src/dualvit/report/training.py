@@ -168,11 +168,6 @@ def short(file: Path, folders: int = 1) -> str:
     return Path(*file.parts[-1 - folders :]).as_posix()
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error says, in a line of bounded length."""
-    return " ".join(str(error).split())[:240] or type(error).__name__
-
-
 def took(seconds: float) -> str:
     """Return a time as a reader says it.
 

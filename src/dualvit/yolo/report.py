@@ -9,10 +9,11 @@ from typing import Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
+from dualvit.errors import line_of
 from dualvit.provenance import environment
 from dualvit.report.gallery import gallery
 from dualvit.report.page import Part, Table
-from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, one_line, took, training_page
+from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, took, training_page
 from dualvit.yolo.asked import asked
 from dualvit.yolo.groups import backbone_of, unwrap
 from dualvit.yolo.yaml import OPTIONS
@@ -41,7 +42,7 @@ def write_report(trainer: Any) -> None:
     try:
         file = training_page(training_of(trainer)).write(Path(trainer.save_dir))
     except Exception as error:  # a finished training never fails for its page
-        LOGGER.warning(f"report.html was not written: {one_line(error)}")
+        LOGGER.warning(f"report.html was not written: {line_of(error, 240)}")
     else:
         LOGGER.info(f"report {file}")
 
@@ -99,7 +100,7 @@ def _predictions(trainer: Any, weights: Path | None) -> tuple[list[Part], list[s
     try:
         return gallery(asked(trainer, weights)), []
     except Exception as error:  # the rest of the page is worth having
-        return [], [f"No predictions are shown: {one_line(error)}"]
+        return [], [f"No predictions are shown: {line_of(error, 240)}"]
 
 
 def _results(trainer: Any, of: str) -> list[Table]:

@@ -15,6 +15,7 @@ import ultralytics.nn.tasks as tasks
 from torch import Tensor, nn
 
 import dualvit.models.mixers  # noqa: F401  (registers them)
+from dualvit.errors import line_of
 from dualvit.models.registry import MIXERS
 from dualvit.stored import StoredError, check_network, check_shapes, check_value, filled_by
 
@@ -184,7 +185,7 @@ def check_model(yaml: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
     except StoredError:
         raise
     except Exception as error:  # of any layer, that was given what it does not take
-        line = " ".join(str(error).split())[:160] or type(error).__name__
+        line = line_of(error, 160)
         raise StoredError(f"its rows make no model in ultralytics {ultralytics.__version__} ({line})") from None
     check_shapes(layers, weights, "model.")
 
