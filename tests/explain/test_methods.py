@@ -34,5 +34,5 @@ def test_names():
     assert {"layercam", "eigencam", "drise"} <= set(METHODS)
     assert [one.name for one in methods_of(" drise,layercam,drise")] == ["drise", "layercam"]
     for names in ("gradcam", ""):
-        with pytest.raises(InputError, match="give some of relevance"):
+        with pytest.raises(InputError, match="give some of relevance, layercam, eigencam, drise"):
             methods_of(names)

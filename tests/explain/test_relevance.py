@@ -21,11 +21,11 @@ def test_stages_conserve_relevance(name):
     torch.manual_seed(0)
     options = {} if name == "dualvit_n" else {"depths": (1, 1, 1, 1), "layer_scale": 0.5}
     network = dualvit.create_model(name, num_classes=3, **options).eval()
-    found = relevance_of(network, image(), lambda logits: logits[0, 1], steps=32)
+    # A faint picture is near to its blurred one, so that few steps follow the path.
+    found = relevance_of(network, 0.5 + 0.2 * image(), lambda logits: logits[0, 1], steps=32)
     assert [flow.stage for flow in found.flows] == [-1, 0, 1, 2, 3]
-    totals = [flow.total for flow in found.flows]
-    assert totals[1:] == pytest.approx(totals[:-1], rel=0.02)
-    assert [float(found.image.sum()), *totals] == pytest.approx([found.rise] * 6, rel=0.1)
+    totals = [float(found.image.sum()), *(flow.total for flow in found.flows)]
+    assert totals == pytest.approx([found.rise] * 6, rel=0.01)
     assert any(float(flow.semantics.abs().sum()) > 0 for flow in found.flows[1:])
 
 

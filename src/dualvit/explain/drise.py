@@ -56,7 +56,7 @@ class Masks:
         rows, columns = math.ceil(height / self.grid), math.ceil(width / self.grid)
         coarse = (torch.rand(1, 1, self.grid, self.grid, generator=generator) < self.share).float()
         size = ((self.grid + 1) * rows, (self.grid + 1) * columns)
-        fine = F.interpolate(coarse, size, mode="bilinear", align_corners=False)[0]
+        fine = F.interpolate(coarse, size, mode="bilinear", align_corners=False)[0].clamp(max=1)  # of rounding
         top = int(torch.randint(0, rows + 1, (), generator=generator))
         left = int(torch.randint(0, columns + 1, (), generator=generator))
         return fine[:, top : top + height, left : left + width]
