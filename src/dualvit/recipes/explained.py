@@ -22,7 +22,7 @@ class RecipeDetector:
         self.network: nn.Module = _Detector(task.network).eval()
         self.classes = tuple(task.classes)
         data = task.recipe.data
-        self.short, self.long = data.short_side, data.long_side
+        self.short, self.long = data.sides[-1], data.long_side  # of several sides, validation takes the last
 
     def view(self, picture: Image.Image) -> View:
         """Shrink a picture to the size that the detector works at."""
