@@ -21,7 +21,7 @@ from dualvit.recipes.progress import PLACE, clock
 from dualvit.recipes.run import best_row, load
 from dualvit.recipes.task import Task
 from dualvit.report.drawing import classified, segmented
-from dualvit.report.gallery import Asked, few, gallery
+from dualvit.report.gallery import Asked, few, shown
 from dualvit.report.page import Part, Table, Words
 from dualvit.report.predictions import Answer, Found, Shown
 from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, short, took, training_page
@@ -156,10 +156,7 @@ def _predictions(task: Task, data: TaskData, checkpoint: Path) -> tuple[list[Par
         return [], ["No predictions are shown: shards are read in their order, and no few of their pictures."]
     if not checkpoint.exists():
         return [], ["No predictions are shown: there is no best.ckpt."]
-    try:
-        return gallery(asked(task, data, checkpoint)), []
-    except Exception as error:  # the rest of the page is worth having
-        return [], [f"No predictions are shown: {line_of(error, 240)}"]
+    return shown(lambda: asked(task, data, checkpoint))
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from dualvit.data.coco import Picture
-from dualvit.errors import DualViTError
+from dualvit.errors import DualViTError, line_of
 from dualvit.pictures.differences import KINDS
 from dualvit.report.drawing import detected, embedded, legend, opened, tally
 from dualvit.report.matching import MEASURES, Judged, Model, judged
@@ -71,10 +71,10 @@ def gallery(asked: Asked) -> list[Part]:
     order = sorted(model.pictures, key=lambda number: _rank(model.pictures[number]))
     if not order:
         return []
-    shown = min(SHOWN, max(1, len(order) // 2))
-    best = list(reversed(order))[: shown if len(order) > 1 else 0]
+    few_of = min(SHOWN, max(1, len(order) // 2))
+    best = list(reversed(order))[: few_of if len(order) > 1 else 0]
     lines: list[str] = []
-    drawn = [_drawn(asked, model, numbers, lines) for numbers in (order[:shown], best)]
+    drawn = [_drawn(asked, model, numbers, lines) for numbers in (order[:few_of], best)]
     files = iter(embedded([image for images in drawn for _, image in images]))
     names = {image.id: image.file for image in asked.images}
     rows = [
@@ -87,6 +87,14 @@ def gallery(asked: Asked) -> list[Part]:
     parts: list[Part] = [Words([_lead(asked, model, len(order))]), Words(["The worst"], "plain"), worst]
     parts += [Words(["The best"], "plain"), best_ones] if best else []
     return [*parts, *([Words(lines, "list")] if lines else [])]
+
+
+def shown(ask: Callable[[], Asked]) -> tuple[list[Part], list[str]]:
+    """Ask a network and return its gallery, or a line on why there is none: the rest of a page is worth having."""
+    try:
+        return gallery(ask()), []
+    except Exception as error:  # whatever a network or a data set raises, after a training that is done
+        return [], [f"No predictions are shown: {line_of(error, 240)}"]
 
 
 def _rank(one: Judged) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from dualvit.errors import line_of
 from dualvit.provenance import environment
-from dualvit.report.gallery import gallery
+from dualvit.report.gallery import shown
 from dualvit.report.page import Part, Table
 from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, took, training_page
 from dualvit.yolo.asked import asked
@@ -57,7 +57,7 @@ def training_of(trainer: Any) -> Training:
     weights = next((Path(file) for file in (trainer.best, trainer.last) if Path(file).exists()), None)
     score = float(trainer.metrics.get(metric, math.nan)) if trainer.metrics else math.nan
     train, val = (len(loader.dataset) for loader in (trainer.train_loader, trainer.test_loader))
-    shown, lines = _predictions(trainer, weights)
+    parts, lines = _predictions(trainer, weights)
     name = Path(str(network.yaml.get("yaml_file") or args.model)).stem  # of a resumed run, the latter is last.pt
     seconds = rows[-1].get("time") if rows else None
     of = weights.name if weights else "the last epoch"
@@ -72,7 +72,7 @@ def training_of(trainer: Any) -> Training:
             (f"{sum(one.numel() for one in network.parameters()) / 1e6:.2f} M", "parameters"),
         ],
         settings=_settings(args, network), every=[(key, in_words(value)) for key, value in sorted(vars(args).items())],
-        history=rows, curves=_curves(rows), best=best, results=_results(trainer, of), predictions=shown,
+        history=rows, curves=_curves(rows), best=best, results=_results(trainer, of), predictions=parts,
         environment=environment(trainer.device.type == "cuda"),
         origin=[("seed", str(args.seed)), ("given in", str(Path.cwd())), ("folder", str(trainer.save_dir))],
         limits=[*LIMITS, *([BOXES[args.task]] if args.task in BOXES else [])], lines=lines,
@@ -97,10 +97,7 @@ def _predictions(trainer: Any, weights: Path | None) -> tuple[list[Part], list[s
     """The pictures of predictions; or a line on why there are none."""
     if weights is None:
         return [], ["No predictions are shown, since no checkpoint was kept."]
-    try:
-        return gallery(asked(trainer, weights)), []
-    except Exception as error:  # the rest of the page is worth having
-        return [], [f"No predictions are shown: {line_of(error, 240)}"]
+    return shown(lambda: asked(trainer, weights))
 
 
 def _results(trainer: Any, of: str) -> list[Table]:
