@@ -4,7 +4,7 @@
 
 Each model is built at its smallest scale, makes two training steps on drawn digits through its own trainer, and is
 exported with dynamic batch and size. `parity` is the largest disagreement of onnxruntime with torch over two batches of
-two sizes, as in `dualvit.bench.runtimes.disagreement`; `outputs` are the shapes of the second. The weights are random
+two sizes, as in `dualvit.deploy.runtimes.disagreement`; `outputs` are the shapes of the second. The weights are random
 but for the two steps: this says nothing of accuracy. Each finished model is written to docs/results/families.json, and
 the same command goes on from there. Rows of several versions of Ultralytics stand beside each other.
 
@@ -39,7 +39,7 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from dualvit.backbones.timm_model import BackbonePlan, plan_backbone
-from dualvit.bench.runtimes import disagreement, open_runtime
+from dualvit.deploy.runtimes import disagreement, open_runtime
 from dualvit.drawn.digits import write_digits
 from dualvit.errors import InputError
 from dualvit.families import SUFFIXES

@@ -25,7 +25,7 @@ from dualvit.bench.networks import bench_network
 from dualvit.bench.nodes import Kind, kinds
 from dualvit.bench.results import Latency
 from dualvit.bench.rounds import in_turn
-from dualvit.bench.runtimes import NEEDS, Array, export_onnx, open_runtime, versions
+from dualvit.deploy.runtimes import NEEDS, Array, export_onnx, open_runtime, versions
 from dualvit.files import write_json
 from dualvit.provenance import environment
 

@@ -12,15 +12,15 @@ from rich.console import Console
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
 
-from dualvit.bench import runtimes
 from dualvit.bench.results import Latency
-from dualvit.bench.runtimes import NEEDS, disagreement, missing, open_runtime
 from dualvit.compare import cost, runner
 from dualvit.compare.cost import Measurement, Notes, is_current, run_cost
 from dualvit.compare.engine import import_modules
 from dualvit.compare.latency import columns, lines, table, timings
 from dualvit.compare.reading import parse
 from dualvit.compare.results import Cost, Costs, Ends, Timed, read
+from dualvit.deploy import runtimes
+from dualvit.deploy.runtimes import NEEDS, disagreement, missing, open_runtime
 
 MACHINE = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
 BOTH = [name for name in NEEDS if missing(name) is None]

@@ -12,10 +12,10 @@ from rich.console import Console
 
 pytest.importorskip("lightning", reason="needs dualvit[recipes]")
 
-from dualvit.bench.runtimes import NEEDS, missing
 from dualvit.compare import runner
 from dualvit.compare.engine import Place, engine, prepare_data
 from dualvit.compare.reading import parse
+from dualvit.deploy.runtimes import NEEDS, missing
 from dualvit.finite import NonFiniteLossError
 from dualvit.recipes.checkpoints import readable
 from dualvit.recipes.classify import data as classify_data

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dualvit import archives
-from dualvit.bench.runtimes import NEEDS, disagreement, flat, missing, open_runtime
+from dualvit.deploy.runtimes import NEEDS, disagreement, flat, missing, open_runtime
 from dualvit.files import atomic
 from dualvit.yolo import engine as cell
 

@@ -25,7 +25,7 @@ from dualvit.bench.machine import is_out_of_memory, memory_guard, probe
 from dualvit.bench.networks import Detector, bench_network, parse_model
 from dualvit.bench.precision import DTYPES, prepare, relative_error
 from dualvit.bench.results import BenchResult, BenchSettings, Latency, Measurement, growths
-from dualvit.bench.runtimes import flat
+from dualvit.deploy.runtimes import flat
 from dualvit.errors import InputError, line_of
 from dualvit.provenance import environment
 

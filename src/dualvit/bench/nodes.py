@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualvit.bench.runtimes import Array, OnnxRuntime, OpenVino, open_runtime
+from dualvit.deploy.runtimes import Array, OnnxRuntime, OpenVino, open_runtime
 
 KERNEL = "_kernel_time"  # how onnxruntime ends the name of an event that is a node's own work
 
@@ -31,7 +31,7 @@ def kinds(
     """Return the time of each kind of node of each network, the dearest first: the median over passes, taken in turn.
 
     Args:
-        runtime: A key of `dualvit.bench.runtimes.NEEDS`.
+        runtime: A key of `dualvit.deploy.runtimes.NEEDS`.
         files: ONNX with one input, by name.
         image: What all of them take.
         threads: That a pass works on.

@@ -17,11 +17,11 @@ from torch import nn
 from dualvit.bench.cost import forward, fuse_for_inference, macs, parameters
 from dualvit.bench.results import Latency
 from dualvit.bench.rounds import Rounds, Step, in_turn
-from dualvit.bench.runtimes import EXTRA, TOLERANCE, Array, disagreement, missing, open_runtime, versions
 from dualvit.compare.engine import Engine, engine, import_modules
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.reading import parse
 from dualvit.compare.results import Cost, Costs, Ends, Timed
+from dualvit.deploy.runtimes import EXTRA, TOLERANCE, Array, disagreement, missing, open_runtime, versions
 from dualvit.errors import line_of
 from dualvit.files import read_json, write_json
 from dualvit.provenance import environment

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dualvit.bench.cost import fuse_for_inference
-from dualvit.bench.runtimes import export_onnx, flat
+from dualvit.deploy.runtimes import export_onnx, flat
 from dualvit.errors import InputError
 from dualvit.models import size_options
 from dualvit.names import is_shards

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualvit.bench import runtimes
 from dualvit.bench.nodes import kinds
-from dualvit.bench.runtimes import NEEDS, FixedPool, disagreement, export_onnx, missing, open_runtime
+from dualvit.deploy import runtimes
+from dualvit.deploy.runtimes import NEEDS, FixedPool, disagreement, export_onnx, missing, open_runtime
 from dualvit.errors import InputError, MissingExtraError
 
 INSTALLED = [name for name in NEEDS if missing(name) is None]
@@ -84,7 +84,7 @@ def deny(*_, **__):
     raise OSError
 socket.socket.connect = socket.getaddrinfo = deny
 import numpy
-from dualvit.bench.runtimes import open_runtime, versions
+from dualvit.deploy.runtimes import open_runtime, versions
 assert versions(["openvino"])  # the first import
 print(open_runtime("openvino", Path(sys.argv[1]), 1)(numpy.zeros((1, 3, 20, 28), "float32"))[0].shape)
 import openvino_telemetry  # others may still have it
