@@ -16,7 +16,7 @@ from dualvit.pictures.heat import heat
 from dualvit.pictures.masks import overlay
 from dualvit.pictures.palette import INK, PAPER, Colour, colours, fitting, font
 
-WIDTH = 360  # pixels of a picture on the sheet
+WIDTH, TALL = 360, 720  # pixels of a picture on the sheet at most
 SOFTNESS = 48  # the longer side over the standard deviation that a map is smoothed by before it is drawn
 COLUMNS = 3
 
@@ -58,19 +58,26 @@ def boxes_picture(picture: Image.Image, view: View, found: Sequence[Found], clas
     return shown
 
 
-def sheet(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+def sheet(parts: Sequence[tuple[str, Image.Image]], columns: int = COLUMNS) -> Image.Image:
     """Return pictures side by side, each with a line of words above it.
 
     Example:
         >>> sheet([("the picture", Image.new("RGB", (40, 30)))]).size
         (360, 300)
     """
-    height = max(round(WIDTH * picture.height / picture.width) for _, picture in parts)
+    smalls = [_fitted(picture) for _, picture in parts]
+    height = max(small.height for small in smalls)
     letters, cells = font(15), []
-    for words, picture in parts:
+    for (words, _), small in zip(parts, smalls, strict=True):
         cell = Image.new("RGB", (WIDTH, height + 30), PAPER)
         ImageDraw.Draw(cell).text((2, 8), fitting(words, letters, WIDTH - 4), fill=INK, font=letters)
-        small = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)), Image.Resampling.LANCZOS)
         cell.paste(small, (0, 30))
         cells.append(cell)
-    return contact_sheet(cells, min(COLUMNS, len(cells)), 12)
+    return contact_sheet(cells, min(columns, len(cells)), 12)
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """A picture as wide as its place on the sheet, or as tall as that may be."""
+    factor = min(WIDTH / picture.width, TALL / picture.height)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.LANCZOS)

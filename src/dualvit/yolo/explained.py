@@ -102,5 +102,9 @@ def open_yolo(checkpoint: Path, image_size: int | None = None) -> Subject:
     Raises:
         ValueError: it cannot be used.
     """
-    model = YOLO(checkpoint)
+    return subject_of(YOLO(checkpoint), image_size)
+
+
+def subject_of(model: YOLO, image_size: int | None = None) -> Subject:
+    """Return what is explained of an open YOLO."""
     return YoloClassifier(model, image_size) if model.task == "classify" else YoloDetector(model, image_size)
