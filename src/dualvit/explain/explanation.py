@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from dualvit.data.images import LONGEST, open_rgb
 from dualvit.errors import InputError, line_of
@@ -125,7 +126,10 @@ class Explanation:
         stage = self.stage if stage is None else stage
         if stage is None:
             raise InputError("the network has no semantics of Dual-ViT, and so no regions")
-        return torch.stack([self.view.on_picture(one) for one in shares(self.attention, stage)]).argmax(0)
+        _, view = _drawn(self.picture, self.view, larger=False)  # so that a large picture takes little memory
+        labels = torch.stack([view.on_picture(one) for one in shares(self.attention, stage)]).argmax(0)
+        size = (self.picture.height, self.picture.width)
+        return F.interpolate(labels[None, None].float(), size, mode="nearest")[0, 0].long()
 
     def sheet(self) -> Image.Image:
         """Return all of it as one picture: a row per object, a column per method."""
@@ -260,9 +264,10 @@ def _require_size(picture: Image.Image) -> None:
         )
 
 
-def _drawn(picture: Image.Image, view: View) -> tuple[Image.Image, View]:
+def _drawn(picture: Image.Image, view: View, larger: bool = True) -> tuple[Image.Image, View]:
     """A picture at the size that it is drawn at, and its view."""
     factor = DRAWN / max(picture.size)
+    factor = factor if larger else min(factor, 1.0)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.LANCZOS), replace(view, size=size)
 
