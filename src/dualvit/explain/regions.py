@@ -27,8 +27,8 @@ def regions(attentions: Sequence[Attention], stage: int, index: int = 0) -> Tens
 
 
 def best_stage(attentions: Sequence[Attention]) -> int:
-    """Return the stage whose regions are drawn if none is named: the last one."""
-    return max(one.stage for one in attentions)
+    """Return the stage whose regions are drawn if none is named: the first one, which has the finest map."""
+    return min(one.stage for one in attentions)
 
 
 def shares(attentions: Sequence[Attention], stage: int, index: int = 0) -> Tensor:

@@ -156,7 +156,7 @@ def _ones(source: Source, out: Path, say: Callable[[str], None]) -> Iterator[tup
         raise MissingFileError(f"no picture, folder or video at {path}")
     if source.video:
         with closing(frames_of(path, source.every, source.frames)) as frames:
-            say(f"{path.name}: every {source.every}th frame, {source.frames} at most")
+            say(f"{path.name}: every {_nth(source.every)}frame, {source.frames} at most")
             digest = _digest(path)
             for number, picture in frames:
                 name = f"{path.name}, frame {number}"
@@ -173,6 +173,12 @@ def _ones(source: Source, out: Path, say: Callable[[str], None]) -> Iterator[tup
             yield len(files), _one(file)
         except (DualViTError, OSError) as error:
             yield len(files), error
+
+
+def _nth(number: int) -> str:
+    """A number as English counts places, and a space; nothing for 1."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending} " if number > 1 else ""
 
 
 def _one(file: Path) -> One:
