@@ -32,8 +32,9 @@ def file(tmp_path):
 
 def test_a_picture_gives_a_sheet_maps_and_figures(file, tmp_path):
     done, lines = explained(file, tmp_path / "out")
-    assert lines[0] == "passes per map: relevance 25; 1 picture with 1 object at most: 25 passes at most"
-    assert done.written == [tmp_path / "out" / "a.png"] and Image.open(done.written[0]).width == 360
+    assert lines[0].startswith("TwoBlocks has no semantics of Dual-ViT, so there are no regions")
+    assert lines[1] == "passes per map: relevance 25; 1 picture with 1 object at most: 25 passes at most"
+    assert done.written == [tmp_path / "out" / "a.png"] and Image.open(done.written[0]).width == 2 * 360 + 12
     maps = np.load(tmp_path / "out" / "a.npz")
     assert maps["relevance-0"].shape == (32, 32) and maps["content"].tolist() == [0, 0, 32, 32]
     content = json.loads((tmp_path / "out" / "a.json").read_text())
@@ -119,10 +120,8 @@ def test_frames_of_a_video(tmp_path):
     video.release()
     done, lines = explained(tmp_path / "v.avi", tmp_path / "out", every=3, frames=2)
     assert [path.name for path in done.written] == ["v-000000.png", "v-000003.png"]
-    assert lines[:2] == [
-        "v.avi: every 3rd frame, 2 at most",
-        "passes per map: relevance 25; 2 pictures with 1 object at most: 50 passes at most",
-    ]
+    assert lines[0] == "v.avi: every 3rd frame, 2 at most"
+    assert lines[2] == "passes per map: relevance 25; 2 pictures with 1 object at most: 50 passes at most"
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"cannot read the video .*broken\.mp4: OpenCV knows no such format"):
         explained(tmp_path / "broken.mp4", tmp_path / "out")
@@ -159,9 +158,10 @@ def command(tmp_path, monkeypatch, capsys):
 def test_the_command_says_what_it_found(command, file, tmp_path):
     status, lines, errors = command(file, "--model", "pair.pt", "--methods", "relevance")
     assert (status, errors) == (0, [])
-    assert lines[0] == "passes per map: relevance 25; 1 picture with 3 objects at most: 75 passes at most"
-    assert lines[1] == f"a.png: 2 found, {tmp_path / 'out' / 'a.png'}"
-    assert lines[2].startswith("  0 left 1.00: relevance ") and lines[2].endswith(" far")
+    assert lines[1] == "passes per map: relevance 25; 1 picture with 3 objects at most: 75 passes at most"
+    assert lines[2] == f"a.png: 2 found, {tmp_path / 'out' / 'a.png'}"
+    assert lines[3].startswith("  0 left 1.00: relevance ") and lines[3].endswith(" far")
+    assert not any("no semantics" in line for line in lines[1:])
     assert lines[-1] == f"1 explained in {tmp_path / 'out'}"
     assert command(file, "--model", "pair.pt", "--methods", "relevance")[1][-1].endswith("1 explained before")
 

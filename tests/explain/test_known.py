@@ -15,9 +15,7 @@ def test_passes_first_then_scores_and_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "controlled", lambda cue, *_: Trained(cue, 1.0, 0.3, 0.6, 0.04))
     lines = []
     found, files = run_known("layercam,eigencam", tmp_path, lines.append, lambda *_: None, 6, TINY)
-    assert lines == [
-        "3 networks learn in 2 steps each; then 3 times 6 pictures with 2 passes each: 36 passes at 32 px"
-    ]
+    assert lines == ["3 networks learn in 2 steps each; then 3 times 6 pictures with 2 passes each: 36 passes at 32 px"]
     assert files == [tmp_path / "benchmark.json", tmp_path / "evidence.png"] and files[0].is_file()
     assert {one.method for one in found.scores} <= {"layercam", "eigencam"}
     # Four columns, one of the pictures, one of what decides, and one per method; three rows.

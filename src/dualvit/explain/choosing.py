@@ -97,7 +97,7 @@ def chosen(subject: Subject, outputs: Any, wanted: Wanted) -> tuple[list[Found],
         every = subject.found(answers, 0.0)
         found = found or every[:1]
         if wanted.label is not None and wanted.label not in [one.name for one in found]:
-            found = every[: 1 + next(place for place, one in enumerate(every) if one.name == wanted.label)]
+            found = [*found, next(one for one in every if one.name == wanted.label)]
     numbers = [place for place, one in enumerate(found) if wanted.label in (None, one.name)]
     if wanted.number is not None:
         if not 0 <= wanted.number < len(found):

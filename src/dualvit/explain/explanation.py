@@ -94,6 +94,7 @@ class Explanation:
         profiles: Of each block: entropy, reach and layer scales.
         stage: Whose regions are drawn; None without semantics.
         notes: What could not be explained, a line each.
+        lacks: So many of the first notes are on the network, and the same for each picture.
     """
 
     picture: Image.Image
@@ -105,6 +106,7 @@ class Explanation:
     profiles: tuple[Profile, ...] = ()
     stage: int | None = None
     notes: tuple[str, ...] = ()
+    lacks: int = 0
 
     def map(self, method: str, number: int = 0) -> Tensor:
         """Return the map of an object by a method, on the picture: (height, width).
@@ -147,6 +149,8 @@ class Explanation:
                     words = f"{number} {_called(one.found)}: {one.method}, {one.unit}"
                     rows[-1].append((words, map_picture(small, view, one.values, one.found)))
         columns = max(map(len, rows))
+        if columns == 1:
+            return sheet([part for row in rows for part in row])
         blank = Image.new("RGB", rows[0][0][1].size, "#ffffff")
         return sheet([part for row in rows for part in [*row, *[("", blank)] * (columns - len(row))]], columns)
 
@@ -200,7 +204,7 @@ def explain(
     wanted = wanted or Wanted()
     picture = picture.convert("RGB") if isinstance(picture, Image.Image) else open_rgb(Path(picture))
     _require_size(picture)
-    methods, notes = wanted.methods_for(subject)
+    methods, lacks = wanted.methods_for(subject)
     view, dual = subject.view(picture), has_semantics(subject.network)
     with torch.no_grad(), recorded(subject.network) if dual else nullcontext(list[Attention]()) as attentions:
         outputs = subject.network(view.images)
@@ -210,13 +214,13 @@ def explain(
         stage = best_stage(attentions) if wanted.stage is None else wanted.stage
         shares(attentions, stage)  # says so if there is no such stage
     elif wanted.stage is not None:
-        notes.append("--stage is of semantics, and this network has none")
+        more.append("a stage is of semantics, and this network has none")
     maps, failed = _maps(subject, view, [(number, found[number]) for number in numbers], methods, progress)
     rows = profiles(subject.network, attentions) if attentions else []
-    notes = [*notes, *more, *failed]
     return Explanation(
-        picture, view, subject.classes, tuple(found), tuple(maps), tuple(attentions), tuple(rows), stage, tuple(notes)
-    )
+        picture, view, subject.classes, tuple(found), tuple(maps), tuple(attentions), tuple(rows), stage,
+        (*lacks, *more, *failed), len(lacks),
+    )  # fmt: skip
 
 
 def _maps(

@@ -119,7 +119,7 @@ def run(
             explanation = explain(subject, one.picture, wanted, progress)
             write(explanation, out, stem, {"picture": one.name, "key": one.key, "settings": settings}, one.notes)
             done.written.append(out / f"{stem}.png")
-            _report(one, explanation, out / f"{stem}.png", say)
+            _report(one, explanation, subject, out / f"{stem}.png", say)
         except (DualViTError, OSError) as error:
             if alone or at_limit(error):
                 raise
@@ -217,7 +217,9 @@ def _stem(out: Path, one: One, settings: dict[str, Any]) -> tuple[str, bool]:
 
 def _announce(subject: Subject, one: One, wanted: Wanted, count: int, say: Callable[[str], None]) -> None:
     """Say what it will take, before the first pass."""
-    methods, _ = wanted.methods_for(subject)
+    methods, lacks = wanted.methods_for(subject)
+    for line in lacks:
+        say(line)
     view = subject.view(one.picture)
     costs = {method.name: method.cost(subject, view) for method in methods}
     objects = 1 if wanted.number is not None or wanted.target is not None else wanted.most
@@ -227,9 +229,9 @@ def _announce(subject: Subject, one: One, wanted: Wanted, count: int, say: Calla
     say(f"passes per map: {each}; {count} {pictures} with {objects} {those} at most: {most} passes at most")
 
 
-def _report(one: One, explanation: Explanation, file: Path, say: Callable[[str], None]) -> None:
-    """Say what was found in a picture, and where the evidence lies."""
-    say(f"{one.name}: {len(explanation.found)} found, {file}")
+def _report(one: One, explanation: Explanation, subject: Subject, file: Path, say: Callable[[str], None]) -> None:
+    """Say what was found in a picture, where the evidence lies, and what is particular to this picture."""
+    say(f"{one.name}: {len(explanation.found)} found, {file}" if subject.detects else f"{one.name}: {file}")
     for number in dict.fromkeys(each.number for each in explanation.maps):
         maps = [each for each in explanation.maps if each.number == number]
         words = [each.method for each in maps if each.evidence is None]
@@ -240,5 +242,5 @@ def _report(one: One, explanation: Explanation, file: Path, say: Callable[[str],
             if each.evidence is not None
         ]
         say(f"  {number} {maps[0].found.name} {maps[0].found.score:.2f}: {'; '.join(words)}")
-    for note in (*one.notes, *explanation.notes):
+    for note in (*one.notes, *explanation.notes[explanation.lacks :]):
         say(f"  {note}")
