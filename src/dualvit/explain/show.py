@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor
+from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, rgb_to_grayscale
 
 from dualvit.explain.attention import Attention
 from dualvit.explain.regions import shares
@@ -22,11 +22,12 @@ COLUMNS = 3
 
 
 def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attention], stage: int) -> Image.Image:
-    """Return a picture with the regions that the semantics of a stage carve out, each in a colour of its own."""
+    """Return a grey picture with the regions that the semantics of a stage carve out, each in a colour of its own."""
     on_picture = torch.stack([view.on_picture(one) for one in shares(attentions, stage)])
     labels = on_picture.argmax(0)
     names = tuple(str(index) for index in range(len(on_picture)))
-    return Image.fromarray(overlay(pil_to_tensor(picture), labels, names).permute(1, 2, 0).numpy())
+    grey = rgb_to_grayscale(pil_to_tensor(picture), 3)
+    return Image.fromarray(overlay(grey, labels, names).permute(1, 2, 0).numpy())
 
 
 def map_picture(picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True) -> Image.Image:
