@@ -30,6 +30,12 @@ def test_three_pictures_are_explained_and_a_broken_one_is_a_line(files):
     assert len(lines) == 1 and lines[0].startswith("broken.png is not explained: ")
 
 
+def test_if_passes_take_long_the_map_is_one_of_a_single_pass(files, monkeypatch):
+    monkeypatch.setattr("dualvit.explain.examples.BACK", 1e9)
+    shown, lines = examples(classifier, files[:1])
+    assert ["by layercam" in caption for caption, _ in shown] == [True] and not lines
+
+
 def test_a_network_that_finds_nothing_or_fails_is_a_line(files):
     class Blind(Classifier):
         def found(self, answers, confidence=0.25):

@@ -20,6 +20,7 @@ PICTURES, SECONDS = 3, 30.0  # what is explained at most, and how long
 ASKED = 12  # pictures that may be looked at before there is one with an object
 SIDE = 480  # pixels of the longer side of a picture
 QUALITY = 85
+BACK = 3  # a pass forward and one back, over one forward
 
 
 def examples(
@@ -49,7 +50,7 @@ def _examples(subject: Subject, files: Sequence[Path], end: float) -> tuple[list
         if len(shown) == PICTURES or time.monotonic() > end:
             break
         try:
-            if (one := _explained(subject, file)) is not None:
+            if (one := _explained(subject, file, (end - time.monotonic()) / (PICTURES - len(shown)))) is not None:
                 shown.append(one)
         except (DualViTError, OSError) as error:
             lines.append(f"{file.name} is not explained: {line_of(error, 240)}")
@@ -58,18 +59,22 @@ def _examples(subject: Subject, files: Sequence[Path], end: float) -> tuple[list
     return shown, lines
 
 
-def _explained(subject: Subject, file: Path) -> tuple[str, bytes] | None:
-    """What the network found in a picture, the regions of its semantics, and what made the surest object."""
+def _explained(subject: Subject, file: Path, seconds: float) -> tuple[str, bytes] | None:
+    """What the network found in a picture, the regions of its semantics, and what made the surest object.
+
+    Relevance is the most faithful map, and takes many passes; if these would take too long, LayerCAM takes one.
+    """
     picture = open_rgb(file)
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     view = subject.view(picture)
     dual = has_semantics(subject.network)
+    began = time.monotonic()
     with torch.no_grad(), recorded(subject.network) if dual else nullcontext(()) as attentions:
         found = subject.found(subject.answers(subject.network(view.images))[0])
     if not found:
         return None
-    surest = found[0]
-    method = METHODS["relevance" if dual else "layercam"]
+    surest, passes = found[0], BACK * METHODS["relevance"].cost(subject, view)
+    method = METHODS["relevance" if passes * (time.monotonic() - began) < seconds else "layercam"]
     parts = [("found", boxes_picture(picture, view, found, subject.classes))] if surest.box else [("picture", picture)]
     if dual:
         stage = max(one.stage for one in attentions)
