@@ -18,8 +18,8 @@ class Wanted:
     """What is to be explained.
 
     Attributes:
-        methods: Their names, split by commas; if left out, relevance and LayerCAM of a network with semantics, and of
-            another one LayerCAM, which was the most faithful one on a stock YOLO.
+        methods: Their names, split by commas; relevance and LayerCAM, the two most faithful ones of a few passes, if
+            left out.
         number: One object alone: its place among those that are found, from 0.
         label: The objects of this class alone, or this class of a classifier.
         confidence: From which an object counts as found.
@@ -66,7 +66,7 @@ class Wanted:
             return methods_of(self.methods), notes
         if not installed:
             notes.append("LayerCAM is left out, since grad-cam is not installed; install dualvit[explain]")
-        names = ["relevance"] * (dual or not installed) + ["layercam"] * installed
+        names = ["relevance"] + ["layercam"] * installed
         return [METHODS[name] for name in names], notes
 
 

@@ -12,6 +12,7 @@ from dualvit.data.images import open_rgb
 from dualvit.errors import DualViTError, line_of
 from dualvit.explain.attention import has_semantics, recorded
 from dualvit.explain.methods import METHODS
+from dualvit.explain.regions import best_stage
 from dualvit.explain.show import boxes_picture, map_picture, region_picture, sheet
 from dualvit.explain.subject import Found, Subject
 from dualvit.pictures.differences import encoded
@@ -77,7 +78,7 @@ def _explained(subject: Subject, file: Path, seconds: float) -> tuple[str, bytes
     method = METHODS["relevance" if passes * (time.monotonic() - began) < seconds else "layercam"]
     parts = [("found", boxes_picture(picture, view, found, subject.classes))] if surest.box else [("picture", picture)]
     if dual:
-        stage = max(one.stage for one in attentions)
+        stage = best_stage(attentions)
         parts.append((f"regions of the semantics, stage {stage}", region_picture(picture, view, attentions, stage)))
     values = method.map(subject, view, surest)
     parts.append((f"{method.name} of {_called(surest)}", map_picture(picture, view, values, surest)))
