@@ -230,7 +230,7 @@ class Worker(threading.Thread):
 
     def __init__(self, pool: Pool, first: "Worker | None" = None) -> None:
         super().__init__(name=pool.source.name, daemon=True)
-        self.pool, self.first, self.about, self.failure = pool, dict[str, Any](), ""
+        self.pool, self.first, self.about, self.failure = pool, first, dict[str, Any](), ""
         self.tried, self.serving, self.leaving = threading.Event(), threading.Event(), False
         self.process: Any = None
         self.connection: Any = None

@@ -84,10 +84,13 @@ class Running(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Close in a moment: new connections are served until then, and told to end. A second signal closes at once."""
         if self.server.closing:
-            super().handle_exit(sig, frame)
+            self.should_exit = True
             return
         self.server.closing = True
-        threading.Timer(DRAIN, super().handle_exit, (sig, frame)).start()
+        threading.Timer(DRAIN, self._close).start()
+
+    def _close(self) -> None:
+        self.should_exit = True
 
 
 def say(line: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from dualvit.data.images import MAX_PIXELS, open_rgb
+from dualvit.data.images import MAX_PIXELS, UnreadableError, open_rgb
 from dualvit.deploy.predictor import Predictor, open_predictor
 from dualvit.errors import DualViTError, line_of
 from dualvit.files import at_limit
@@ -119,6 +119,8 @@ def fault(error: Exception) -> Reply:
     busy = isinstance(error, MemoryError) or (isinstance(error, OSError) and at_limit(error))
     status = 503 if busy else 422 if isinstance(error, DualViTError | ValueError) else 500
     line = line_of(error, 300)
+    if isinstance(error, UnreadableError):  # its remedy is for the owner of a data set
+        line = f"{line.rpartition(';')[0] or line}; send another one"
     if status == 500:
         print(f"dualvit serve: {type(error).__name__}: {line}", file=sys.stderr, flush=True)
         line = "the model failed on this picture; the server's log says why"
