@@ -17,7 +17,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import backbones, bench, classify, compare, data, doctor, explain, models, pretrain, recipe, yolo
+from dualvit_cli import (
+    backbones,
+    bench,
+    classify,
+    compare,
+    data,
+    doctor,
+    explain,
+    models,
+    pretrain,
+    recipe,
+    serve,
+    yolo,
+)
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -52,6 +65,7 @@ app.command(cls=Command)(bench.bench)
 classify.register(app)
 models.register(app)
 backbones.register(app)
+serve.register(app)
 app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(explain.explain)
