@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dualvit.deploy import formats, tensorrt
 from dualvit.deploy.metadata import Metadata
-from dualvit.deploy.parity import LIMIT, Parity, ask, compare
+from dualvit.deploy.parity import LIMIT, Parity, Question, ask, compare
 from dualvit.deploy.sources import Source
 from dualvit.errors import DualViTError, InputError, MissingExtraError, StateError, line_of
 from dualvit.files import cannot
@@ -84,8 +84,7 @@ def export(source: Source, form: str, out: Path, limit: float = LIMIT, static: b
         file = _write(source, form, folder)
         parities = []
         for opener in openers(form):
-            run, runtime, precision = opener(file, cores())
-            parities.append(compare(source, run, questions, runtime, precision))
+            parities.append(_asked(source, form, opener, file, questions))
             _require_alike(source, form, parities[-1], limit)
         nodes = formats.nodes_of(file) if file.suffix == ".onnx" else {}
         files = _move(source, form, file, out)
@@ -139,6 +138,17 @@ def _write(source: Source, form: str, folder: Path) -> Path:
         raise cannot("write", folder, error) from None
     except Exception as error:  # each exporter has kinds of its own
         raise InputError(f"{source.metadata.name} cannot be exported to {form}: {line_of(error, 300)}") from error
+
+
+def _asked(source: Source, form: str, opener: Opener, file: Path, questions: list[Question]) -> Parity:
+    try:
+        run, runtime, precision = opener(file, cores())
+        return compare(source, run, questions, runtime, precision)
+    except Exception as error:  # each runtime has kinds of its own
+        name = opener.__name__.removeprefix("open_")
+        raise StateError(
+            f"the {form} file of {source.metadata.name} does not run in {name}: {line_of(error, 240)}; nothing was written"
+        ) from error
 
 
 def _require_alike(source: Source, form: str, parity: Parity, limit: float) -> None:

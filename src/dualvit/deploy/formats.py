@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx.experimental._config
 from torch import Tensor, nn
 
 from dualvit.deploy.metadata import EXTRA_FILE, KEY, Metadata
@@ -117,13 +118,14 @@ def write_torchscript(source: Source, folder: Path) -> Path:
     if source.yolo is not None:
         from_yolo(source, "torchscript", folder, file)
         theirs = {"config.txt": ""}  # Ultralytics' own metadata
-        traced = torch.jit.load(file, map_location="cpu", _extra_files=theirs)
-        torch.jit.save(traced, str(file), _extra_files=extra | theirs)
+        with quiet():
+            traced = torch.jit.load(file, map_location="cpu", _extra_files=theirs)
+            torch.jit.save(traced, str(file), _extra_files=extra | theirs)
         return file
     network, image = prepared(source)
     with torch.no_grad(), quiet():
         traced = torch.jit.trace(network, image, check_trace=False)
-    torch.jit.save(traced, str(file), _extra_files=extra)
+        torch.jit.save(traced, str(file), _extra_files=extra)
     return file
 
 
@@ -133,7 +135,9 @@ def write_torch_export(source: Source, folder: Path) -> Path:
     image = example(source)
     free = torch.export.Dim.DYNAMIC
     shapes = ({0: free, 2: free, 3: free},) if source.metadata.dynamic else None
-    with torch.no_grad(), quiet():
+    # By default a graph is bound to more than one row: 32 pixels of an image are one.
+    one_row = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+    with torch.no_grad(), quiet(), one_row:
         program = torch.export.export(network, (image,), dynamic_shapes=shapes, strict=False)
     torch.export.save(program, file, extra_files={EXTRA_FILE: source.metadata.to_json()})
     return file
@@ -141,7 +145,8 @@ def write_torch_export(source: Source, folder: Path) -> Path:
 
 def from_yolo(source: Source, form: str, folder: Path, target: Path) -> None:
     """Let Ultralytics' exporter write a file, or a folder, and put it in its place."""
-    written = export_yolo(source, form, folder)
+    with quiet():
+        written = export_yolo(source, form, folder)
     if target.is_dir():
         target.rmdir()
     written.replace(target)
@@ -206,9 +211,9 @@ def precision_of(runtime: Any) -> str:
 
 def open_torch(file: Path, threads: int) -> tuple[Run, str, str]:
     """Open a traced or an exported graph in PyTorch."""
-    program: Any = (
-        torch.jit.load(file, map_location="cpu") if file.suffix == ".torchscript" else torch.export.load(file).module()
-    )
+    with quiet():
+        traced = file.suffix == ".torchscript"
+        program: Any = torch.jit.load(file, map_location="cpu") if traced else torch.export.load(file).module()
 
     def run(images: Array) -> list[Array]:
         with torch.no_grad():

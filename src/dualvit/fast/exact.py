@@ -41,6 +41,7 @@ class ExactSeed(SemanticSeed):
             return super().spread(rows, columns)
         rows, columns = self.grid or (rows, columns)  # numbers, if the grid is the same for all images
         grid = self.queries.unflatten(0, (SIDE, SIDE))  # (8, 8, C)
-        across = torch.matmul(cubic_weights(columns, grid), grid)  # (8, columns, C)
+        # Both of three axes: OpenVINO cannot multiply a matrix by three.
+        across = torch.matmul(cubic_weights(columns, grid).unsqueeze(0), grid)  # (8, columns, C)
         down = torch.matmul(cubic_weights(rows, grid), across.flatten(1))  # (rows, columns C)
         return down.unflatten(1, (-1, grid.shape[2])).flatten(0, 1).unsqueeze(0)  # (1, rows columns, C)
