@@ -42,6 +42,7 @@ PLUGS = {  # the files through which rooms above plug in
     "dualvit/deploy/opening.py": {"yolo", "recipes"},
     "dualvit/doctor/model.py": {"yolo"},
     "dualvit/explain/opening.py": {"yolo", "recipes"},
+    "dualvit/deploy/sources.py": {"yolo", "recipes"},
 }
 LIBRARIES = {  # a library that few rooms may import
     "ultralytics": ("yolo",),

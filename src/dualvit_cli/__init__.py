@@ -25,6 +25,7 @@ from dualvit_cli import (
     data,
     doctor,
     explain,
+    export,
     models,
     pretrain,
     recipe,
@@ -62,6 +63,7 @@ app.add_typer(recipe.app, name="recipe")
 app.command(cls=Command)(pretrain.pretrain)
 app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(bench.bench)
+app.command(cls=Command)(export.export)
 classify.register(app)
 models.register(app)
 backbones.register(app)
