@@ -14,7 +14,6 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from itertools import batched
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,9 +101,10 @@ class PartMaker:
         numbers, file = self.plan.numbers(part), path_of(self.folder, part)
         if file.exists():
             return len(numbers)
-        begin, rows = time.monotonic(), []
-        for group in batched(zip(numbers, read_items(self.folder, part), strict=True), self.plan.settings.batch):
-            rows += self._rows(group)
+        begin, rows, size = time.monotonic(), [], self.plan.settings.batch
+        items = list(zip(numbers, read_items(self.folder, part), strict=True))
+        for first in range(0, len(items), size):
+            rows += self._rows(items[first : first + size])
         self._require_some(rows)
         self._write(file, part, rows, time.monotonic() - begin)
         return len(numbers)

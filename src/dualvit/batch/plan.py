@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import batched
 from pathlib import Path
-from typing import Any
 
 from dualvit.batch.sources import LOST, Item, Source
 from dualvit.errors import InputError, MissingFileError
@@ -124,8 +122,11 @@ def make(folder: Path, settings: Settings, model: Model, source: Source) -> Plan
     part = -(-max(FEWEST, min(MOST, -(-len(items) // SOUGHT))) // settings.batch) * settings.batch
     schema = pa.schema([("name", pa.string()), ("place", pa.binary()), ("offset", pa.int64()), ("size", pa.int64())])
     with atomic(folder / ITEMS) as file, parquet.ParquetWriter(file, schema) as writer:
-        for group in batched(items, part):
-            rows = [asdict(item) | {"place": item.place.encode(errors="surrogateescape")} for item in group]
+        for first in range(0, len(items), part):
+            rows = [
+                asdict(item) | {"place": item.place.encode(errors="surrogateescape")}
+                for item in items[first : first + part]
+            ]
             writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=part)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     plan = Plan(uuid.uuid4().hex, settings, model, len(items), part, tuple(notes), now)
@@ -199,9 +200,3 @@ def digest_of(model: str, weights: str | None) -> str:
                 summed.update(str(place).encode())
     return summed.hexdigest()
 
-
-def environment() -> dict[str, Any]:
-    """Return versions, commit and machine, as results keep them."""
-    from dualvit.provenance import environment as of_machine
-
-    return of_machine(cuda=False)

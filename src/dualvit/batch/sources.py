@@ -67,6 +67,18 @@ class Source:
     def __init__(self, text: str) -> None:
         self.text, self._files = text, None if not URL.match(text) else Store(text)
 
+    def require(self) -> None:
+        """Stop early at a place that is not there.
+
+        Raises:
+            FileNotFoundError: there is no such folder on this machine.
+            ValueError: it is the output of a command.
+        """
+        if self.text.startswith("pipe:"):
+            raise InputError(f"{self.text[:80]} is a command's output, which cannot be read twice; give tar files")
+        if self._files is None and not is_shards(self.text) and not Path(self.text).exists():
+            raise MissingFileError(f"no pictures at {self.text}; give a folder, tar files, or the address of a store")
+
     def items(self, notes: list[str]) -> Iterator[Item]:
         """Yield all pictures in order.
 
@@ -77,8 +89,7 @@ class Source:
             FileNotFoundError: nothing is there.
             ValueError: it is no place that can be read.
         """
-        if self.text.startswith("pipe:"):
-            raise InputError(f"{self.text[:80]} is a command's output, which cannot be read twice; give tar files")
+        self.require()
         if is_shards(self.text):
             for shard in shards_of(self.text):
                 yield from self._members(shard)
@@ -86,8 +97,6 @@ class Source:
             yield from self._files.items(notes)
         else:
             root = Path(self.text)
-            if not root.exists():
-                raise MissingFileError(f"no pictures at {root}; give a folder, tar files, or the address of a store")
             for file in pictures_in(root, notes) if root.is_dir() else [root]:
                 yield Item(writable(str(file.relative_to(root) if root.is_dir() else file)), str(file))
 
