@@ -118,7 +118,7 @@ def outcome(target: Target, file: Path) -> str:
     except LateError as error:
         found = f"late: {_place(error)}"
     except BaseException as error:
-        found = f"bare {type(error).__place_}: {_place(error)} {str(error)[:200]!r}"
+        found = f"bare {type(error).__name__}: {_place(error)} {str(error)[:200]!r}"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)

@@ -102,7 +102,9 @@ def _ray(address: str | None) -> Iterator[Any]:
         ray.init(**({"address": address} if address else {}), **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"the cluster at {address}" if address else "Ray on this machine"
-        raise StateError(f"{where} does not start: {line_of(error, 200)}; correct --address, or give --workers 0") from None
+        raise StateError(
+            f"{where} does not start: {line_of(error, 200)}; correct --address, or give --workers 0"
+        ) from None
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -57,7 +57,9 @@ def page(folder: Path, done: "Done", environment: dict[str, Any]) -> Page:
 
 def _reasons(done: "Done") -> Table:
     total = done.counts.images
-    lines = [[reason, f"{count:,}", f"{100 * count / total:.2g} %"] for reason, count in done.counts.reasons.most_common()]
+    lines = [
+        [reason, f"{count:,}", f"{100 * count / total:.2g} %"] for reason, count in done.counts.reasons.most_common()
+    ]
     return Table(["reason", "pictures", "of all"], lines, note="Each has a row, with the reason and a line on it.")
 
 
@@ -73,13 +75,13 @@ def _facts(done: "Done", environment: dict[str, Any]) -> list[tuple[str, str]]:
     plan, counts = done.plan, done.counts
     settings = plan.settings
     size = "the model's own" if settings.image_size is None else f"{settings.image_size} px"
-    per = counts.seconds / max(1, counts.images)
+    per = f"{1000 * counts.seconds / max(1, counts.images):.3g} ms per picture"
     return [
         ("pictures from", settings.source), ("model", f"{settings.model}, {plan.model.task}, {size}"),
         ("SHA-256", plan.model.digest), ("confidence", f"{settings.confidence:g}"),
         ("made by", "; ".join(f"{name}: {parts} parts" for name, parts in counts.machines.most_common())),
         ("parts", f"{done.parts} of {plan.part} pictures, {done.made} of them by this start"),
-        ("seconds", f"{done.seconds:.1f} of this start; {counts.seconds:.1f} of all workers, {1000 * per:.3g} ms per picture"),
+        ("seconds", f"{done.seconds:.1f} of this start; {counts.seconds:.1f} of all workers, {per}"),
         ("rows", str(done.file)), *(("note", line) for line in done.notes), ("list made", plan.date),
         ("versions", ", ".join(f"{name} {number}" for name, number in environment["versions"].items())),
         ("commit", str(environment["commit"] or "not in git")),

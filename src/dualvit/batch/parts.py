@@ -138,7 +138,7 @@ class PartMaker:
             if at_limit(error) and len(pictures) == 1:
                 raise
             if len(pictures) == 1:
-                return {place: error for place in pictures}
+                return dict.fromkeys(pictures, error)
         return {
             place: answer
             for one, picture in pictures.items()
@@ -162,8 +162,8 @@ class PartMaker:
         schema = schema_of(self.plan.model.task).with_metadata({KEY: json.dumps(about).encode()})
         # Its own name until it is whole: a worker of a killed start may still be at the same part.
         unfinished = file.with_name(f".{file.stem}-{uuid.uuid4().hex}")
-        with atomic(unfinished) as opened:
-            parquet.write_table(pa.Table.from_pylist(list(rows), schema), opened)
+        with atomic(unfinished) as handle:
+            parquet.write_table(pa.Table.from_pylist(list(rows), schema), handle)
         unfinished.replace(file)
 
 

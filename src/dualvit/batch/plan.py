@@ -199,4 +199,3 @@ def digest_of(model: str, weights: str | None) -> str:
             else:
                 summed.update(str(place).encode())
     return summed.hexdigest()
-

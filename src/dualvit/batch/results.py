@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,7 +46,7 @@ class Counts:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
-        return {**asdict(self), "answered": self.answered}
+        return {**vars(self), "answered": self.answered}
 
 
 def require_format(name: str, task: str) -> None:

@@ -261,7 +261,9 @@ def _decoded(file: Path | IO[bytes], name: str) -> Image.Image:
     try:
         if isinstance(file, Path):
             about = file.stat()
-            if stat.S_ISREG(about.st_mode) and not about.st_size:
+            if not stat.S_ISREG(about.st_mode):  # a pipe would never end
+                raise BadPictureError("not a picture", f"{name} is no file")
+            if not about.st_size:
                 raise BadPictureError("zero bytes", f"{name} has no bytes")
             if about.st_size > LARGEST:
                 raise BadPictureError("too large", f"{name} has {about.st_size} bytes; {LARGEST} is the most")
