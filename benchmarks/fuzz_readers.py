@@ -35,7 +35,7 @@ from dualvit.files import at_limit, write_json
 WORK, WALL = 10, 60  # seconds of the processor, and by the clock
 MEMORY = 1 << 30  # bytes above what the process had before
 SLICE = 20.0  # seconds of a reader before the next one has its turn
-LONGEST = 3000  # characters of a message
+LONGEST = 20_000  # characters of a message
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1]
 WORDS = [
     b"NaN", b"-Infinity", b"1e999", b"-1", b"0", b"9" * 40, b"9" * 5000, b"1e-400", b"null", b"true", b"[]", b"{}",

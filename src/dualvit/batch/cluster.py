@@ -63,7 +63,8 @@ def made(
         data = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
         done = data.map_batches(
             Worker, batch_size=1, compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=threads if address else cores / count, max_restarts=RESTARTS, max_task_retries=RESTARTS,
+            num_cpus=threads if address else cores / count,
+            ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
             fn_constructor_args=(str(folder.resolve()), plan.key, opener, threads, version("dualvit")),
         )  # fmt: skip
         try:
@@ -88,6 +89,7 @@ def _ray(address: str | None) -> Iterator[Any]:
     """Ray, started or reached, and left again; it prints nothing, and tells nobody that it is used."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
