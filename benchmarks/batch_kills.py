@@ -11,6 +11,7 @@ same command goes on from there; `--json` keeps the summary.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -71,8 +72,48 @@ def make_model(file: Path) -> None:
         torch.save(timm.create_model("dualvit_n").state_dict(), file)
 
 
-def start(source: Path, model: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+class Forked:
+    """The work of the command without Ray, in a fork of this process: it starts at once, as nothing is imported."""
+
+    def __init__(self, source: Path, model: Path, out: Path) -> None:
+        self.process = multiprocessing.get_context("fork").Process(target=self._work, args=(source, model, out))
+        self.process.start()
+        self.pid = self.process.pid or 0
+
+    @staticmethod
+    def _work(source: Path, model: Path, out: Path) -> None:
+        import torch
+
+        from dualvit.batch.plan import Settings
+        from dualvit.batch.run import run as work
+        from dualvit.deploy.predictor import open_predictor
+
+        torch.set_num_threads(1)
+        settings = Settings(str(source), "dualvit_n", weights=str(model), image_size=32)
+        work(out, settings, open_predictor, workers=0)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status."""
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it works."""
+        return self.process.exitcode
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        self.process.join()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.process.kill()
+
+
+def start(source: Path, model: Path, out: Path, workers: int) -> Any:
     """The command, in a process of its own."""
+    if not workers:
+        return Forked(source, model, out)
     arguments = ["batch", str(source), "--model", "dualvit_n", "--weights", str(model), "--image-size", "32"]
     arguments += ["--out", str(out), "--workers", str(workers), "--batch", "16"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -89,7 +130,7 @@ def share(out: Path) -> float:
     return len(list((out / "parts").glob("[0-9]*.parquet"))) / -(-about["images"] // about["part"])
 
 
-def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
+def kill(process: Any, victim: str) -> bool:
     """Kill the command, one of its workers, or its raylet; False if there is none."""
     if victim == "command":
         process.kill()
@@ -106,7 +147,7 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
     return False
 
 
-def ended(process: subprocess.Popen[bytes], moment: float, out: Path, victim: str) -> str:
+def ended(process: Any, moment: float, out: Path, victim: str) -> str:
     """Wait for the end, or for the moment, which is a share of the parts, and kill then; says what happened."""
     begin = time.monotonic()
     while process.poll() is None:
@@ -153,7 +194,8 @@ def rows(out: Path) -> list[dict[str, Any]]:
 def judged(result: dict[str, Any], out: Path, images: int, calm: list[dict[str, Any]] | None) -> dict[str, Any]:
     """A run's result with what is wrong with its rows."""
     if result["codes"][-1] != 0:
-        said = out.with_suffix(".log").read_text(errors="replace")[-500:]
+        log = out.with_suffix(".log")
+        said = log.read_text(errors="replace")[-500:] if log.exists() else ""
         return result | {"problem": f"ended with {result['codes'][-1]}: {said}"}
     found = rows(out)
     names = Counter(row["image"] for row in found)
@@ -174,7 +216,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=20, help="random ones")
     parser.add_argument("--each", type=int, default=5, help="random kills of one run")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--workers", type=int, default=2, help="of Ray; 0 works without Ray, where only the command is killed"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/batch-kills"))
     parser.add_argument("--json", type=Path, help="takes the summary")
     options = parser.parse_args()
@@ -189,7 +233,7 @@ def main() -> None:
     rng = random.Random(1)
     for first in range(0, options.kills, options.each):
         moments = sorted(rng.uniform(0.0, 0.98) for _ in range(min(options.each, options.kills - first)))
-        plans.append([(moment, rng.choice(VICTIMS)) for moment in moments])
+        plans.append([(moment, rng.choice(VICTIMS) if options.workers else "command") for moment in moments])
     for number, plan in enumerate(plans[len(done) :], len(done)):
         place = out / f"run-{number}"
         shutil.rmtree(place, ignore_errors=True)

@@ -8,6 +8,7 @@ name of each row that was written in the memory of each reader, and do not notic
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -61,12 +62,13 @@ def made(
         count = min(workers or max(1, cores // 4), len(parts))
         threads = max(1, cores // count)
         data = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-        done = data.map_batches(
-            Worker, batch_size=1, compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=threads if address else cores / count,
-            ray_remote_args_fn=lambda: {"max_restarts": RESTARTS, "max_task_retries": RESTARTS},
-            fn_constructor_args=(str(folder.resolve()), plan.key, opener, threads, version("dualvit")),
-        )  # fmt: skip
+        with warnings.catch_warnings():  # Ray has no other way yet to say how often a worker may die
+            warnings.simplefilter("ignore")
+            done = data.map_batches(
+                Worker, batch_size=1, compute=ray.data.ActorPoolStrategy(size=count),
+                num_cpus=threads if address else cores / count, max_restarts=RESTARTS, max_task_retries=RESTARTS,
+                fn_constructor_args=(str(folder.resolve()), plan.key, opener, threads, version("dualvit")),
+            )  # fmt: skip
         try:
             for row in done.iter_rows():
                 yield int(row["images"])
