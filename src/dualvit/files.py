@@ -158,6 +158,11 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_file_there(path: Path) -> bool:
+    """Whether a file is at a path that another file names; it is not if the system takes no such name."""
+    return is_there(path) and path.is_file()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole; NaN becomes null."""
     write_atomic(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
