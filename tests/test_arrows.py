@@ -22,6 +22,7 @@ ROOMS = {
     "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "bench": ("models", "fast", "weights", "backbones", "pictures", "report", "deploy"),
+    "batch": ("data", "pictures", "report", "deploy"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
     "compare": (
         "models",

@@ -17,21 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import (
-    backbones,
-    bench,
-    classify,
-    compare,
-    data,
-    doctor,
-    explain,
-    export,
-    models,
-    pretrain,
-    recipe,
-    serve,
-    yolo,
-)
+from dualvit_cli import backbones, batch, bench, classify, compare, data, doctor, explain, export, models, pretrain, recipe, serve, yolo
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -63,7 +49,7 @@ app.add_typer(recipe.app, name="recipe")
 app.command(cls=Command)(pretrain.pretrain)
 app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(bench.bench)
-app.command(cls=Command)(export.export)
+from dualvit_cli import 
 classify.register(app)
 models.register(app)
 backbones.register(app)
