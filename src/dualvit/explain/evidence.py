@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dualvit.explain.attention import queries_and_keys
@@ -95,7 +95,7 @@ class MergeRead:
 
 
 def spread(cells: Tensor, size: tuple[Any, Any]) -> Tensor:
-    """Spread shares of cells (B, boxes, rows, columns) over the pixels that were averaged into them: (B, boxes, H, W)."""
+    """Spread shares of cells (B, boxes, rows, columns) over the pixels behind them: (B, boxes, H, W)."""
     rows, columns = (area_weights(side, count, cells) for side, count in zip(size, cells.shape[2:], strict=True))
     return rows.transpose(0, 1) @ cells @ columns
 
