@@ -92,7 +92,9 @@ def main() -> None:
                 before, after = times(runs, pictures, args.rounds, f"{runtime}, {size} px")
                 row = {"runtime": runtime, "size": size, "ms": before, "ms with evidence": after}
                 row |= {"ratio": after / before} | differences(network, runs[1], pictures, args.boxes)
-                rows.append({name: round(value, 9) if isinstance(value, float) else value for name, value in row.items()})
+                rows.append(
+                    {name: round(value, 9) if isinstance(value, float) else value for name, value in row.items()}
+                )
                 print(rows[-1])
     about = {"boxes": args.boxes, "threads": args.threads, "rounds": args.rounds, "pictures": len(files)}
     write_json(args.json, about | {"rows": rows} | environment(False))

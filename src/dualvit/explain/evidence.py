@@ -22,13 +22,36 @@ from dualvit.models.dual_vit import CrossAttention, DualBlock, DualViT, MergeBlo
 KEPT = 0.8  # of what lies on a pixel or a token, by each block; the rest is what it reads
 
 
+@dataclass
+class Shares:
+    """What lies on pixels and tokens of one map; factors are kept apart, so that large maps are added and not scaled.
+
+    Attributes:
+        pixels: (B, boxes, H W), times `on_pixels`.
+        tokens: (B, boxes, M), times `on_tokens`; None as long as there is nothing.
+    """
+
+    pixels: Tensor
+    tokens: Tensor | None = None
+    on_pixels: float = 1.0
+    on_tokens: float = 1.0
+
+    def add_tokens(self, share: float, read: Tensor, heads: int) -> None:
+        """Add a share of what pixels consulted, (B, boxes, heads M), the mean of the heads."""
+        each = torch.eye(read.shape[2] // heads, device=read.device, dtype=read.dtype).repeat(heads, 1)  # (heads M, M)
+        if self.tokens is None:
+            self.tokens, self.on_tokens = read @ (each / heads), share
+        else:
+            self.tokens = self.tokens + read @ (each * (share / heads / self.on_tokens))
+
+
 class Read(Protocol):
     """What the tokens and pixels of one block read."""
 
     stage: int
 
-    def back(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Move shares from behind the block to before it: (B, boxes, H W) and (B, boxes, M), unchanged shapes."""
+    def back(self, shares: Shares) -> None:
+        """Move shares from behind the block to before it."""
 
 
 @dataclass
@@ -47,12 +70,15 @@ class DualRead:
     read: Tensor
     consulted: Tensor | None = None
 
-    def back(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, shares: Shares) -> None:
         """Pixels consult the new tokens, which have read the pixels before."""
-        consulted = pixels @ self.consulted  # (B, boxes, heads M)
-        tokens = tokens + (1 - KEPT) * consulted.unflatten(2, (self.heads, -1)).mean(2)  # (B, boxes, M)
-        read = tokens.repeat(1, 1, self.heads) @ self.read  # (B, boxes, H W)
-        return KEPT * pixels + (1 - KEPT) / self.heads * read, KEPT * tokens
+        shares.add_tokens((1 - KEPT) * shares.on_pixels, shares.pixels @ self.consulted, self.heads)
+        tokens: Any = shares.tokens
+        shares.on_pixels *= KEPT
+        part = (1 - KEPT) * shares.on_tokens / self.heads / shares.on_pixels
+        each = torch.eye(tokens.shape[2], device=tokens.device, dtype=tokens.dtype).repeat(1, self.heads) * part
+        shares.pixels = shares.pixels + tokens @ each @ self.read  # (B, boxes, H W)
+        shares.on_tokens *= KEPT
 
 
 @dataclass
@@ -73,19 +99,23 @@ class MergeRead:
     size: tuple[Any, Any]
     grid: tuple[int, int] | None
 
-    def back(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, shares: Shares) -> None:
         """Both read both, as one sequence."""
-        count = pixels.shape[2]
-        from_pixels, from_tokens = (
-            self._reads(shares, queries)
-            for shares, queries in ((pixels, self.queries[:, :, :count]), (tokens, self.queries[:, :, count:]))
-        )
-        read = (1 - KEPT) * (from_pixels + from_tokens)  # (B, boxes, Nk)
-        cells = read.shape[2] - tokens.shape[2]
-        on_pixels, on_tokens = read[:, :, :cells], read[:, :, cells:]
+        count = shares.pixels.shape[2]
+        read = shares.on_pixels * self._reads(shares.pixels, self.queries[:, :, :count])  # (B, boxes, Nk)
+        if shares.tokens is not None:
+            read = read + shares.on_tokens * self._reads(shares.tokens, self.queries[:, :, count:])
+        read = (1 - KEPT) * read
+        cells = read.shape[2] - (self.queries.shape[2] - count)
+        pixels, tokens = read[:, :, :cells], read[:, :, cells:]
         if self.grid is not None:
-            on_pixels = spread(on_pixels.unflatten(2, self.grid), self.size).flatten(2)
-        return KEPT * pixels + on_pixels, KEPT * tokens + on_tokens
+            pixels = spread(pixels.unflatten(2, self.grid), self.size).flatten(2)
+        shares.on_pixels, shares.on_tokens = KEPT * shares.on_pixels, KEPT * shares.on_tokens
+        shares.pixels = shares.pixels + pixels / shares.on_pixels
+        if shares.tokens is None:
+            shares.tokens, shares.on_tokens = tokens, 1.0
+        else:
+            shares.tokens = shares.tokens + tokens / shares.on_tokens
 
     def _reads(self, shares: Tensor, queries: Tensor) -> Tensor:
         total = shares.sum(2, keepdim=True)  # (B, boxes, 1)
@@ -151,45 +181,56 @@ def shares_by_pixel(attention: CrossAttention, tokens: Tensor, source: Tensor) -
     return (queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5).softmax(3).transpose(1, 2).flatten(2)
 
 
-def rollout(reads: Sequence[Read], starts: dict[int, Tensor], seed: SemanticSeed) -> Tensor:
-    """Follow shares back to the first map.
+def rollout(reads: Sequence[Read], boxes: Tensor, size: tuple[Any, Any], seed: SemanticSeed) -> Tensor:
+    """Follow boxes back to the first map.
+
+    A third of each box lies evenly on each of the maps at strides 8, 16 and 32, where a detector takes them.
 
     Args:
         reads: Of a forward pass, in the order of the blocks.
-        starts: For a stage, what lies on its map at first: (B, boxes, h, w).
+        boxes: (B, boxes, 4), x1 y1 x2 y2 in pixels.
+        size: Height and width of the image, multiples of 32.
         seed: That read the first semantics off the first map.
 
     Returns:
-        (B, boxes, H/4, W/4), which sums to the sum of the starts over the pixels.
+        (B, boxes, H/8, W/8), which sums to 1; a box outside of the image has 0 everywhere.
     """
-    first = next(iter(starts.values()))
-    pixels, tokens = first.new_zeros(()), first.new_zeros(())
-    for stage in range(max(read.stage for read in reads), -1, -1):
-        if pixels.ndim:  # from a stage to the one before
-            pixels = F.interpolate(pixels, scale_factor=2.0, mode="nearest") / 4
-        if stage in starts:
-            pixels = pixels + starts[stage]  # (B, boxes, h, w)
-        size, flat = pixels.shape[2:], pixels.flatten(2)
+    starts = on_maps(boxes, size)
+    shares = Shares(starts[-1].flatten(2))
+    for stage in (3, 2, 1, 0):
+        if stage < 3:
+            wide = size[1] // (8 << stage)
+            maps = shares.pixels.unflatten(2, (-1, wide))
+            maps = F.interpolate(maps, scale_factor=2.0, mode="nearest")  # (B, boxes, 2 h, 2 w)
+            shares.on_pixels /= 4
+            if stage:
+                maps = maps + starts[stage - 1] * (1 / shares.on_pixels)
+            shares.pixels = maps.flatten(2)
         for read in reversed([one for one in reads if one.stage == stage]):
-            flat, tokens = read.back(flat, tokens)
-        pixels = flat.unflatten(2, (size[0], size[1]))
-    size = pixels.shape[2:]
-    rows, columns = seed.grid or (size[0] // 7, size[1] // 7)
-    return pixels + spread(tokens.unflatten(2, (rows, columns)), (size[0], size[1]))
+            read.back(shares)
+    maps = F.avg_pool2d(shares.pixels.unflatten(2, (-1, size[1] // 4)), 2)  # (B, boxes, H/8, W/8)
+    if shares.tokens is not None:
+        rows, columns = seed.grid or (size[0] // 28, size[1] // 28)
+        first = (shares.tokens * (shares.on_tokens / 4 / shares.on_pixels)).unflatten(2, (rows, columns))
+        maps = maps + spread(first, (size[0] // 8, size[1] // 8))
+    return maps * (4 / 3 * shares.on_pixels)
 
 
-def covering(boxes: Tensor, size: tuple[Any, Any], stride: int) -> Tensor:
-    """Return shares of 1 that lie evenly on boxes: (B, boxes, 4), x1 y1 x2 y2 in pixels, to (B, boxes, h, w) cells.
+def on_maps(boxes: Tensor, size: tuple[Any, Any]) -> list[Tensor]:
+    """Return shares of 1 that lie evenly on boxes (B, boxes, 4), at strides 8, 16 and 32: (B, boxes, h, w) each."""
+    down = _covered(boxes[..., 1::2], size[0] // 8)
+    across = _covered(boxes[..., ::2], size[1] // 8)
+    maps = []
+    for level in range(3):
+        if level:
+            down, across = (one.unflatten(2, (-1, 2)).sum(3) for one in (down, across))
+        maps.append(down.unsqueeze(3) * across.unsqueeze(2))
+    return maps
 
-    A box that lies outside has none.
-    """
-    rows, columns = size
-    down = _covered(boxes[..., 1:2], boxes[..., 3:4], rows, stride)  # (B, boxes, h)
-    across = _covered(boxes[..., 0:1], boxes[..., 2:3], columns, stride)  # (B, boxes, w)
-    return down.unsqueeze(3) * across.unsqueeze(2)
 
-
-def _covered(start: Tensor, end: Tensor, count: Any, stride: int) -> Tensor:
-    cells = torch.arange(count, device=start.device).to(start) * stride  # (count,)
-    covered = (torch.minimum(cells + stride, end) - torch.maximum(cells, start)).clamp(min=0)  # (B, boxes, count)
+def _covered(ends: Tensor, count: Any) -> Tensor:
+    """Return the share of lines (B, boxes, 2), from one end to the other in pixels, on each of the cells of 8."""
+    cells = torch.arange(count, device=ends.device).to(ends)
+    passed = (ends.unsqueeze(3) / 8 - cells).clamp(0, 1)  # (B, boxes, 2, count), of each cell before the end
+    covered = passed[:, :, 1] - passed[:, :, 0]
     return covered / covered.sum(2, keepdim=True).clamp(min=1e-6)

@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from dualvit.errors import InputError
 from dualvit.explain.attention import network_of
-from dualvit.explain.evidence import Read, covering, rollout, watch
+from dualvit.explain.evidence import Read, rollout, watch
 
 BOXES = 20
 STRIDES = (8, 16, 32)
-STAGES = (1, 2, 3)  # whose maps they are
 TASKS = ("detect", "segment", "pose")
 FORMATS = ("onnx", "openvino", "torchscript", "engine")
 OUTPUTS = ("evidence", "anchors")
@@ -58,10 +57,8 @@ def evidenced(model: nn.Module, boxes: int = BOXES) -> Iterator[None]:
         while not isinstance(dense, Tensor):
             dense = dense[0]
         size = given[0].shape[2:]
-        sizes = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
-        anchors = surest(dense[:, 4 : 4 + classes], sizes, boxes)
-        maps = rollout(reads, starts_of(dense, anchors, sizes), seed)  # (B, boxes, H/4, W/4)
-        found = F.avg_pool2d(maps, 2) * 4, anchors
+        anchors = surest(dense[:, 4 : 4 + classes], size, boxes)
+        found = rollout(reads, corners(dense, anchors), (size[0], size[1]), seed), anchors
         return (out, *found) if isinstance(out, Tensor) else (*out, *found)
 
     handles = [*watch(network, reads), model.register_forward_hook(end)]
@@ -91,30 +88,27 @@ def require_dense(model: nn.Module, boxes: int) -> None:
         raise InputError(f"evidence is for 1 to 1000 boxes, and {boxes} were asked for")
 
 
-def surest(scores: Tensor, sizes: list[tuple[Any, Any]], boxes: int) -> Tensor:
+def surest(scores: Tensor, size: Any, boxes: int) -> Tensor:
     """Return the columns of the surest boxes that no neighbour beats: (B, classes, N) to (B, boxes), surest first.
 
-    Where there are fewer such boxes, the others follow.
+    If there are fewer such boxes, the others follow.
     """
     best = scores.amax(1)  # (B, N)
-    first, peaks = 0, []
-    for rows, columns in sizes:
-        own = best[:, first : first + rows * columns].unflatten(1, (rows, columns))  # (B, h, w)
-        around = F.max_pool2d(own.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-        peaks.append(torch.where(own == around, own, own - 1).flatten(1))
+    first, around = 0, []
+    for stride in STRIDES:
+        rows, columns = size[0] // stride, size[1] // stride
+        own = best[:, first : first + rows * columns].unflatten(1, (1, rows, columns))
+        around.append(F.max_pool2d(own, 3, stride=1, padding=1).flatten(1))
         first = first + rows * columns
-    return torch.cat(peaks, 1).topk(boxes, dim=1).indices
+    beaten = best < torch.cat(around, 1)
+    return (best - beaten.to(best)).topk(boxes, dim=1).indices
 
 
-def starts_of(dense: Tensor, anchors: Tensor, sizes: list[tuple[Any, Any]]) -> dict[int, Tensor]:
-    """Return the cells inside of boxes, a third on each of the three maps, by stage: (B, boxes, h, w)."""
+def corners(dense: Tensor, anchors: Tensor) -> Tensor:
+    """Return boxes by their columns: (B, 4 + ..., N) and (B, boxes) to (B, boxes, 4), x1 y1 x2 y2."""
     place = anchors.unsqueeze(1).expand(-1, 4, -1)  # (B, 4, boxes)
     centre, extent = dense[:, :4].gather(2, place).transpose(1, 2).chunk(2, dim=2)  # (B, boxes, 2)
-    corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=2)
-    return {
-        stage: covering(corners, size, stride) / len(STRIDES)
-        for stage, size, stride in zip(STAGES, sizes, STRIDES, strict=True)
-    }
+    return torch.cat([centre - extent / 2, centre + extent / 2], dim=2)
 
 
 def name_outputs(file: Path, boxes: int, dynamic: bool) -> None:
