@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dualvit.explain.attention import queries_and_keys
+from dualvit.errors import InputError
+from dualvit.explain.attention import network_of, queries_and_keys
+from dualvit.explain.subject import Found, Subject, View
 from dualvit.fast.attention import FewKeys, FewTokens
 from dualvit.fast.packed import unwatched
 from dualvit.models.dual_vit import CrossAttention, DualBlock, DualViT, MergeBlock, SemanticSeed, area_weights
@@ -128,6 +130,28 @@ def spread(cells: Tensor, size: tuple[Any, Any]) -> Tensor:
     """Spread shares of cells (B, boxes, rows, columns) over the pixels behind them: (B, boxes, H, W)."""
     rows, columns = (area_weights(side, count, cells) for side, count in zip(size, cells.shape[2:], strict=True))
     return rows.transpose(0, 1) @ cells @ columns
+
+
+@torch.no_grad()
+def evidence(subject: Subject, view: View, found: Found) -> Tensor:
+    """Return where a found box comes from: (H/8, W/8) of the images, shares that sum to 1, by one forward pass.
+
+    Raises:
+        ValueError: the network has no semantics, the object no box, or a side of the images is no multiple of 32.
+    """
+    size = view.images.shape[2:]
+    if found.box is None:
+        raise InputError(f"evidence is of boxes, and {found.name} has none; take another method")
+    if size[0] % 32 or size[1] % 32:
+        raise InputError(f"evidence is for sides that are multiples of 32, and the images have {size[1]}x{size[0]}")
+    network, reads = network_of(subject.network), []
+    handles = watch(network, reads)
+    try:
+        subject.network(view.images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return rollout(reads, view.images.new_tensor([[found.box]]), size, network.seed)[0, 0]
 
 
 def watch(network: DualViT, reads: list[Read]) -> list[Any]:

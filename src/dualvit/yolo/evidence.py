@@ -106,8 +106,9 @@ def surest(scores: Tensor, size: Any, boxes: int) -> Tensor:
 
 def corners(dense: Tensor, anchors: Tensor) -> Tensor:
     """Return boxes by their columns: (B, 4 + ..., N) and (B, boxes) to (B, boxes, 4), x1 y1 x2 y2."""
-    place = anchors.unsqueeze(1).expand(-1, 4, -1)  # (B, 4, boxes)
-    centre, extent = dense[:, :4].gather(2, place).transpose(1, 2).chunk(2, dim=2)  # (B, boxes, 2)
+    # All rows are gathered, since OpenVINO loses a cut in front of it.
+    own = dense.gather(2, anchors.unsqueeze(1).expand(-1, dense.shape[1], -1))  # (B, 4 + ..., boxes)
+    centre, extent = own[:, :4].transpose(1, 2).chunk(2, dim=2)  # (B, boxes, 2)
     return torch.cat([centre - extent / 2, centre + extent / 2], dim=2)
 
 
