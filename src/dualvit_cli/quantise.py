@@ -61,7 +61,7 @@ def quantise(
     if not whole:
         raise ValueError(
             f"{precision} keeps {made.kept:.1%} of {subject.measure}, and the limit is {keep:.0%}; the file is "
-            f"{place}; calibrate on more pictures like those of the use, give a smaller --shift, or take --precision bf16"
+            f"{place}; calibrate on more pictures like those of use, give a smaller --shift, or --precision bf16"
         )
 
 

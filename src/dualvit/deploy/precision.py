@@ -30,7 +30,7 @@ class Settings:
         precision: int8, fp16 or bf16.
         shift: The largest error of the outputs on calibration pictures, for the search of float layers.
         keep: The share of the accuracy that the file must keep.
-        seconds: For the ranking of layers.
+        seconds: For the ranking of roles.
         threads: Of a pass.
     """
 
@@ -93,7 +93,7 @@ class Smaller:
         """Return the figures as JSON holds them."""
         found = {} if self.found is None else {
             "errors": self.found.errors, "reached": self.found.reached, "unasked": self.found.unasked,
-            "ranking": dict(list(self.found.ranking.items())[: len(self.found.floats) + 5]),
+            "ranking": self.found.ranking,
         }  # fmt: skip
         return {
             "accuracy": list(self.accuracy), "kept": self.kept, "shift": asdict(self.shift), "search": found,
@@ -110,7 +110,7 @@ def make(
         subject: The network with its data set.
         files: Pictures to calibrate on; fp16 and bf16 need none.
         settings: What is made.
-        progress: Is told how many layers the search has asked, and of how many.
+        progress: Is told how many roles the search has asked, and of how many.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"

@@ -10,6 +10,7 @@ A layer is a convolution or a matrix product with weights. Where it becomes int8
 import contextlib
 import io
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ EXTRA = "quantise"
 LEAST = 8  # pictures to calibrate on
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PRODUCTS = 0.25  # share of the multiply-adds from which matrix products become int8, too
+FREE = 0.01  # share of the work that is added to that of a role, whose float layers are never free
 ASKED = 8  # pictures that the search compares outputs on
 WEIGHTS = 4  # operations between int8 weights and their layer, at most
 Error = Callable[[Sequence[Array], Sequence[Array]], float]
@@ -181,10 +183,10 @@ class Found:
 
     Attributes:
         floats: Names of the layers that stay in float, the most sensitive first.
-        errors: Of the search's outputs with 0, 1, ... of the ranked layers in float, as they were tried.
-        ranking: Each layer that was asked alone, with the error that is left if it stays in float.
+        errors: Of the search's outputs with 0, 1, ... of the ranked roles in float, as they were tried.
+        ranking: Each role that was asked alone, with the error that is left if its layers stay in float.
         reached: The last error is at most the limit.
-        unasked: Layers for which there was no time.
+        unasked: Roles for which there was no time.
     """
 
     floats: tuple[str, ...]
@@ -200,42 +202,81 @@ def search(
 ) -> Found:  # fmt: skip
     """Find the layers that must stay in float, so that the outputs of the rest in int8 are near enough.
 
-    Each eligible layer is taken back to float alone; those after which least error is left come first. As many of this
-    ranking stay in float as the limit needs: 0, 1, 2, 3, 4, 6, 8, 12, ..., at most half of all.
+    Layers of one role, such as the last ones of a head at all scales, go together: one alone would change little. Each
+    role is taken back to float alone. Those come first that take most error away for their share of the work. As many
+    of this ranking stay in float as the limit needs: 0, 1, 2, 3, 4, 6, 8, 12, ..., at most half of all.
 
     Args:
         model: Of `open_model`.
         pictures: To calibrate on. Outputs are compared on some of them, over the whole length of the list.
         error: Of outputs, given those of the float model and those of the int8 model.
         limit: The largest mean error over the pictures.
-        seconds: For the ranking; layers that are not reached are not ranked. The last layers are asked first.
-        progress: Is told how many layers were asked, and of how many.
+        seconds: For the ranking; roles that are not reached are not ranked. The last ones are asked first.
+        progress: Is told how many roles were asked, and of how many.
     """
-    loose = to_int8(model, pictures, loose=True)
     asked = [pictures[len(pictures) * index // ASKED] for index in range(ASKED)]
-    expected = _answers(model, asked)
-
-    def error_with(floats: Sequence[str]) -> float:
-        answers = _answers(in_float(loose, floats), asked)
-        return sum(map(error, expected, answers)) / len(asked)
-
-    whole = error_with(())
-    if whole <= limit:
+    compare = Comparison(to_int8(model, pictures, loose=True), asked, _answers(model, asked), error)
+    if (whole := compare([])) <= limit:
         return Found((), {0: whole}, {}, True, 0)
-    every, left, start = [one.name for one in eligible(model)], {}, time.monotonic()
-    for name in reversed(every):
+    every, left, start = roles(eligible(model)), dict[str, float](), time.monotonic()
+    for role in reversed(every):
         if time.monotonic() - start > seconds:
             break
-        left[name] = error_with((name,))
+        left[role] = compare(every[role])
         progress(len(left), len(every))
-    ranked, tried = sorted(left, key=left.__getitem__), {0: whole}
+    total = sum(one.work for some in every.values() for one in some)
+
+    def gain(role: str) -> float:
+        """Error that goes away for a share of the work; no layer is quite without cost."""
+        return (whole - left[role]) / (sum(one.work for one in every[role]) / total + FREE)
+
+    def first(count: int) -> list[Layer]:
+        return [one for role in ranked[:count] for one in every[role]]
+
+    ranked, tried = sorted(left, key=gain, reverse=True), {0: whole}
     for count in _counts(min(len(ranked), max(1, len(every) // 2))):
-        tried[count] = error_with(ranked[:count])
+        tried[count] = compare(first(count))
         if tried[count] <= limit:
             break
     best = min(tried, key=tried.__getitem__)
-    left = {name: left[name] for name in ranked}
-    return Found(tuple(ranked[:best]), tried, left, tried[best] <= limit, len(every) - len(left))
+    floats = tuple(one.name for one in first(best))
+    return Found(floats, tried, {role: left[role] for role in ranked}, tried[best] <= limit, len(every) - len(left))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an int8 model is from the float one, with some layers in float.
+
+    Attributes:
+        loose: The int8 model, of `to_int8`.
+        pictures: That both are asked.
+        expected: The float model's outputs for each.
+        error: Of outputs.
+    """
+
+    loose: Any
+    pictures: Sequence[Array]
+    expected: Sequence[Sequence[Array]]
+    error: Error
+
+    def __call__(self, floats: Sequence[Layer]) -> float:
+        """Return the mean error over the pictures, if these layers compute in float."""
+        answers = _answers(in_float(self.loose, [one.name for one in floats]), self.pictures)
+        return sum(map(self.error, self.expected, answers)) / len(self.pictures)
+
+
+def roles(every: Sequence[Layer]) -> dict[str, list[Layer]]:
+    """Return layers by their role: the name, in which the last number alone counts.
+
+    Example:
+        >>> list(roles([Layer(f"/head/{scale}/conv.{index}", "Convolution", 9, False)
+        ...             for scale in (0, 1, 2) for index in (0, 1)]))
+        ['head/#/conv.0', 'head/#/conv.1']
+    """
+    found: dict[str, list[Layer]] = {}
+    for one in every:
+        found.setdefault(re.sub(r"\d+(?=.*\d)", "#", str(one)), []).append(one)
+    return found
 
 
 def _counts(most: int) -> Iterator[int]:
