@@ -35,7 +35,7 @@ class Settings:
     """
 
     precision: str = "int8"
-    shift: float = 0.02
+    shift: float = 0.015
     keep: float = 0.99
     seconds: float = 300.0
     threads: int = 1

@@ -153,6 +153,9 @@ class FileNetwork(nn.Module):
         outputs = [torch.from_numpy(value) for value in self.run(image.numpy())]
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FileNetwork":
+        return self  # a runtime has no copies, and passes do not change it
+
     def fuse(self, **_: Any) -> "FileNetwork":
         """Return itself: the file is fused."""
         return self
