@@ -1,5 +1,6 @@
 """A file in fp16, bf16 or int8 beside the float32 file: accuracy, scores, size, and what the CPU really computes."""
 
+import ast
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -189,10 +190,13 @@ def write(made: Smaller, place: Path, name: str, precision: str) -> None:
     made.model.set_rt_info(HINTS[precision], ["dualvit", "precision"])
     with atomic_folder(place) as folder:
         openvino.save_model(made.model, folder / f"{name}.xml", compress_to_fp16=precision != "int8")
-        content = {key: yaml.safe_load(value) if key in ("names", "imgsz", "args") else _number(value)
-                   for key, value in made.metadata.items()}  # fmt: skip
+        content = {key: _value(text) for key, text in made.metadata.items()}
         (folder / "metadata.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _number(text: str) -> Any:
-    return int(text) if text.isdigit() else text
+def _value(text: str) -> Any:
+    """A value of an ONNX file's metadata, which holds texts alone: None, a number, a list or a mapping if it is one."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
