@@ -43,8 +43,9 @@ def row(subject: Subject, whole: Any, files: Sequence[Path], settings: Settings,
     picture = subject.picture(subject.training_files()[0])
     found = {"pictures": len(files), "settings": asdict(settings), "image_size": subject.image_size}
     found |= made.plain() | timed(made, picture, settings, rounds)
-    print(f"{subject.name} {subject.image_size} {settings.precision} {len(files)}: kept {made.kept:.4f}, "
-          f"{made.shift}, fast {found['times as fast']['median']:.2f}, float {len(made.floats)}", flush=True)  # fmt: skip
+    fast = found["times as fast"]["median"]
+    print(f"{subject.name} {subject.image_size} {settings.precision} {len(files)}: kept {made.kept:.4f}", flush=True)
+    print(f"  {made.shift}, {fast:.2f} times as fast, {len(made.floats)} layers in float", flush=True)
     return found
 
 
@@ -81,6 +82,9 @@ def main() -> None:
     many = chosen(subject.training_files(), args.pictures, str(args.data))
     measure = partial(row, subject, whole, rounds=args.rounds)
     keep("in domain", measure(many, Settings()))
+    if args.large:
+        large = opened(args.checkpoint, args.data, args.large, args.work)
+        keep(f"{args.large} px", row(*large, many, Settings(), args.rounds))
     keep("few pictures", measure(chosen(many, FEW, "few"), Settings()))
     if args.other is not None:
         others = chosen(pictures_in(args.other), args.pictures, str(args.other))
@@ -88,10 +92,6 @@ def main() -> None:
     keep("no search", measure(many, Settings(shift=ANY)))
     for precision in ("bf16", "fp16"):
         keep(precision, measure([], Settings(precision)))
-    if args.large:
-        large = opened(args.checkpoint, args.data, args.large, args.work)
-        keep(f"{args.large} px", row(*large, many, Settings(), args.rounds))
-        keep(f"{args.large} px, bf16", row(*large, [], Settings("bf16"), args.rounds))
     for number, other in enumerate(args.more, 1):
         more = opened(other, args.data, None, args.work)
         keep(f"checkpoint {number}", row(*more, many, Settings(), args.rounds))

@@ -29,6 +29,7 @@ LEAST = 8  # pictures to calibrate on
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 PRODUCTS = 0.25  # share of the multiply-adds from which matrix products become int8, too
 FREE = 0.01  # share of the work that is added to that of a role, whose float layers are never free
+ENOUGH = 1.15  # of the least error is near enough to it
 ASKED = 8  # pictures that the search compares outputs on
 WEIGHTS = 4  # operations between int8 weights and their layer, at most
 Error = Callable[[Sequence[Array], Sequence[Array]], float]
@@ -204,7 +205,8 @@ def search(
 
     Layers of one role, such as the last ones of a head at all scales, go together: one alone would change little. Each
     role is taken back to float alone. Those come first that take most error away for their share of the work. As many
-    of this ranking stay in float as the limit needs: 0, 1, 2, 3, 4, 6, 8, 12, ..., at most half of all.
+    of this ranking stay in float as the limit needs: 0, 1, 2, 3, 4, 6, 8, 12, ..., at most half of all. If the limit is
+    out of reach, it is the fewest with nearly the least error: more float layers would cost time and gain nothing.
 
     Args:
         model: Of `open_model`.
@@ -238,7 +240,8 @@ def search(
         tried[count] = compare(first(count))
         if tried[count] <= limit:
             break
-    best = min(tried, key=tried.__getitem__)
+    near = limit if tried[count] <= limit else ENOUGH * min(tried.values())
+    best = next(number for number, left_over in tried.items() if left_over <= near)
     floats = tuple(one.name for one in first(best))
     return Found(floats, tried, {role: left[role] for role in ranked}, tried[best] <= limit, len(every) - len(left))
 
