@@ -41,6 +41,7 @@ ROOMS = {
 PLUGS = {  # the files through which rooms above plug in
     "dualvit/compare/engine.py": {"yolo"},
     "dualvit/deploy/opening.py": {"yolo", "recipes"},
+    "dualvit/deploy/subjects.py": {"yolo"},
     "dualvit/doctor/model.py": {"yolo"},
     "dualvit/explain/opening.py": {"yolo", "recipes"},
     "dualvit/deploy/sources.py": {"yolo", "recipes"},

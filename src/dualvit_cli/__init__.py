@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dualvit_cli import backbones, batch, bench, classify, compare, data, doctor, explain, export, models, pretrain, recipe, serve, yolo
+from dualvit_cli import backbones, batch, bench, classify, compare, data, doctor, explain, export, models, pretrain, quantise, recipe, serve, yolo
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ serve.register(app)
 app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(explain.explain)
+app.command(cls=Command)(quantise.quantise)
 app.command(cls=Command)(data.demo)
 
 
