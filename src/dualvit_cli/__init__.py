@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from dualvit_cli import app as web
 from dualvit_cli import backbones, bench, classify, compare, data, doctor, models, pretrain, recipe, yolo
 from dualvit_cli.shared import Command, console
 
@@ -54,6 +55,7 @@ models.register(app)
 backbones.register(app)
 app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
+app.command(cls=Command)(web.app)
 app.command(cls=Command)(data.demo)
 
 

@@ -1,0 +1,178 @@
+"""The page in a real browser: pictures, boxes, maps, mistakes, and nothing that leaves this machine."""
+
+import re
+import shutil
+import signal
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from PIL import Image
+
+gradio = pytest.importorskip("gradio", reason="needs dualvit[app]")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LOCAL = ("http://127.0.0.1:", "data:", "blob:")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_gradio_is_the_sixth():
+    assert int(gradio.__version__.split(".")[0]) >= 6
+
+
+@pytest.fixture(scope="module")
+def app(checkpoints, command):
+    port = free_port()
+    app = command(checkpoints / "detect.safetensors", checkpoints, "--port", port)
+    assert app.process.poll() is None, app.err.read_text()
+    app.port, app.url = port, f"http://127.0.0.1:{port}/"
+    return app
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, such as Debian's package of this name")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # root may not have one
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(app, browser):
+    """The page, and at the end: no request has left this machine, and the console has no error."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(20_000)
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(app.url)
+    page.locator("#drop").wait_for()
+    yield page
+    page.close()
+    assert [url for url in requests if not url.startswith(LOCAL)] == []
+    assert len(requests) > 10
+    assert errors == []
+    assert "left this machine" not in app.err.read_text()
+
+
+def upload(page, *files):
+    page.locator("#drop input[type=file]").set_input_files([str(file) for file in files])
+
+
+def choose(page, label, option):
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def status(page, words):
+    page.locator("#status", has_text=words).wait_for()
+    return page.locator("#status").inner_text()
+
+
+def source(page, name):
+    return page.locator(f"#{name} img").get_attribute("src")
+
+
+def when_new(page, name, before):
+    """The address of a picture, once it is another one than before."""
+    page.wait_for_function(
+        "([name, before]) => { const img = document.querySelector(`#${name} img`); return img && img.src !== before }",
+        arg=[name, before],
+    )
+    return page.locator(f"#{name} img").evaluate("image => image.src")
+
+
+@pytest.mark.slow
+def test_a_box_that_is_clicked_is_explained(page, checkpoints, drawn):
+    from dualvit.app.seen import look
+    from dualvit.data.images import open_rgb
+    from dualvit.explain import open_subject
+
+    seen = look(open_subject(checkpoints / "detect.safetensors"), open_rgb(drawn), 0.03)
+    width, height = seen.view.size
+    middles = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in seen.boxes()]
+    places = {seen.at(*middle): middle for middle in middles}
+    places.pop(0, None)
+    assert places, "the start finds one box alone, and there is nothing to choose"
+
+    pass
+    choose(page, "Beside it", "masks.safetensors")
+    assert "Choose a picture first" in status(page, "Choose a picture first")
+    choose(page, "Beside it", "none")
+    upload(page, drawn)
+    page.locator("#found-0 img").wait_for()
+    slider = page.get_by_label("number input for Confidence from")
+    slider.fill("0.03")
+    slider.blur()
+    rows = page.locator("#rows-0 label")
+    rows.nth(len(seen.found) - 1).wait_for()
+    assert rows.count() == len(seen.found)
+
+    maps, sources = [], [""]
+    for index, (x, y) in [*places.items()][:2]:
+        image = page.locator("#found-0 img")
+        box = image.bounding_box()
+        image.click(position={"x": x / width * box["width"], "y": y / height * box["height"]})
+        page.locator("#rows-0 label").nth(index).locator("input:checked").wait_for()
+        sources.append(when_new(page, "map-0", sources[-1]))
+        maps.append(page.locator("#map-0 img").screenshot())
+    page.locator("#rows-0 label").nth(0).click()
+    sources.append(when_new(page, "map-0", sources[-1]))
+    assert len(set(sources)) == len(sources) and len(set(maps)) == len(maps)
+    choose(page, "Beside it", "masks.safetensors")
+    page.locator("#found-1 img").wait_for()
+    assert page.locator(".model:visible span", has_text=re.compile(r"\d+ ms")).count() == 2
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line_and_the_next_picture_works(page, app, checkpoints, drawn, tmp_path):
+    (tmp_path / "broken.png").write_bytes(drawn.read_bytes()[:500])
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    (tmp_path / "words.jpg").write_text("no picture")
+    upload(page, *(tmp_path / name for name in ("broken.png", "bomb.png", "words.jpg")))
+    lines = status(page, "words.jpg").splitlines()
+    assert len(lines) == 3
+    assert "400000000 pixels" in lines[1] and "150000000" in lines[1]
+    assert not any(str(app.folder) in line for line in lines)
+    assert page.locator("#found-0 img").count() == 0
+    choose(page, "Model", "classify.safetensors")
+    upload(page, drawn)
+    page.locator("#map-0 img").wait_for()
+    assert "5 likeliest classes" in page.locator(".model:visible").inner_text()
+    assert page.locator("#rows-0 label").count() == 5
+    page.locator("#strip button").nth(1).click()  # one of the package's own
+    page.locator("#status p").wait_for(state="detached")
+    assert "Traceback" not in app.err.read_text()
+
+
+def test_no_file_is_given_out(app, checkpoints):
+    for file in ("/etc/hostname", checkpoints / "detect.safetensors", app.err):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{app.url}gradio_api/file={file}")
+        assert refused.value.code in (403, 404)
+
+
+def test_a_port_in_use_is_one_line(app, checkpoints, command):
+    second = command(checkpoints / "detect.safetensors", "--port", app.port)
+    assert second.process.wait(60) == 1
+    assert f"port {app.port} of 127.0.0.1 is in use; give another one with --port" in second.err.read_text()
+    assert "Traceback" not in second.err.read_text()
+
+
+def test_an_interrupt_ends_it_and_leaves_nothing(app):
+    assert list(app.folder.glob("dualvit-app-*"))
+    app.process.send_signal(signal.SIGINT)
+    assert app.process.wait(30) == 130
+    assert app.out.read_text().splitlines() == [f"{app.url}  (Ctrl-C ends it)", "stopped"]
+    assert app.err.read_text() == ""
+    assert not list(app.folder.glob("dualvit-app-*"))
