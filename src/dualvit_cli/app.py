@@ -32,7 +32,6 @@ def app(
         from dualvit.app.serving import is_loopback, serve
     offered = offer(models, data)
     if not is_loopback(host):
-        say(
-            f"warning: {host} is reached from other machines; whoever reaches it can use these models and see {data or 'the page'}"
-        )
+        seen = f"these models and see {data or 'the page'}"
+        say(f"warning: {host} is reached from other machines; whoever reaches it can use {seen}")
     serve(offered, host, port, lambda address: say(f"{address}  (Ctrl-C ends it)"))

@@ -19,7 +19,8 @@ SOURCE = Path(dualvit.__file__).parents[1]
 LOCAL_ALONE = """
 import socket, sys
 def refuse(self, address):
-    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(("127.", "localhost", "::1")):
+    near = ("127.", "localhost", "::1")
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(near):
         print("left this machine:", address, file=sys.stderr)
         raise OSError("no network here")
     return connect(self, address)

@@ -1,21 +1,30 @@
 """A reader's desk: the pictures, the one that is open, and what one or two models say of it. It knows no web page."""
 
+import importlib.util
 import os
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from dualvit.app.album import Picture, take_all
-from dualvit.app.drawing import draw_found, draw_map, shown
-from dualvit.app.seen import Models, Seen, look
-from dualvit.errors import DualViTError
-from dualvit.app.placeholder import METHODS
+from dualvit.app.drawing import draw_found
+from dualvit.app.seen import Models, Seen, look, shown_size
+from dualvit.errors import DualViTError, line_of
+from dualvit.explain import Found, Subject
+from dualvit.explain.attention import has_semantics
+from dualvit.explain.methods import METHODS, Method
+from dualvit.explain.show import map_picture
 
 MOST = 100  # pictures on a desk
+LINE = 400  # characters of what went wrong
+USUAL = "usual"  # the method that suits the model
 
 
 @dataclass
@@ -87,22 +96,21 @@ class Desk:
         if self.chosen is None:
             return "Choose a picture first: drop your own, or click one below."
         picture = self.chosen
-        if self.decoded is None:
-            try:
-                self.decoded = picture.open()
-            except Exception as error:
-                return line_of(error)
-        decoded = self.decoded
+        if problem := guarded(self._decode):
+            return problem
         for panel in self.panels:
             if panel.name:
-                panel.problem = guarded(lambda panel=panel: self._ask(panel, models, wanted, decoded))  # type: ignore[misc]
+                panel.problem = guarded(partial(self._ask, panel, models, wanted))
         return picture.note
 
-    def _ask(self, panel: Panel, models: Models, wanted: Wanted, picture: Image.Image) -> None:
-        subject = models.open(panel.name, wanted.image_size)
-        panel.seen = look(subject, picture, wanted.confidence)
-        if self.image is None:
-            self.image = shown(picture, panel.seen)
+    def _decode(self) -> None:
+        if self.decoded is None and self.chosen is not None:
+            self.decoded = self.chosen.open()
+            self.image = pil_to_tensor(self.decoded.resize(shown_size(self.decoded.size), Image.Resampling.BICUBIC))
+
+    def _ask(self, panel: Panel, models: Models, wanted: Wanted) -> None:
+        assert self.decoded is not None  # `look` has decoded it
+        panel.seen = look(models.open(panel.name, wanted.image_size), self.decoded, wanted.confidence)
 
     def require(self, confidence: float) -> None:
         """Keep the boxes that are sure enough."""
@@ -130,36 +138,70 @@ class Desk:
         seen = self.panels[side].seen
         return None if seen is None or self.image is None else draw_found(self.image, seen)
 
+    def ahead(self, side: int, method: str) -> str:
+        """Return what is about to be computed for a model's map; nothing if there is nothing to compute."""
+        seen = self.panels[side].seen
+        if seen is None or seen.choice is None:
+            return ""
+        wanted = method_of(seen.subject, method)
+        if _key(wanted, seen.choice) in seen.maps:
+            return ""
+        return f"{wanted.name} of {seen.choice.name}: {counted(wanted.cost(seen.subject, seen.view))} ..."
+
     def map(self, side: int, method: str, opacity: float) -> tuple[Image.Image | None, str]:
-        """Draw what a model looked at for the chosen object; return why not, too."""
+        """Draw what a model looked at for the chosen object; return what it is, or why there is none, too."""
         seen = self.panels[side].seen
         if seen is None or seen.choice is None or self.image is None:
             return None, ""
-        choice, image = seen.choice, self.image
-        key = (method, choice.index, choice.label)
+        choice, picture = seen.choice, to_pil_image(self.image)
         drawn: list[Image.Image] = []
+        words: list[str] = []
 
         def draw() -> None:
+            wanted = method_of(seen.subject, method)
+            key = _key(wanted, choice)
             if key not in seen.maps:
-                seen.maps[key] = seen.view.on_picture(METHODS[method].run(seen.subject, seen.view, choice))
-            drawn.append(draw_map(image, seen, seen.maps[key], opacity))
+                start = time.perf_counter()
+                values = wanted.map(seen.subject, seen.view, choice)
+                seen.maps[key] = values, time.perf_counter() - start
+            values, seconds = seen.maps[key]
+            passes = counted(wanted.cost(seen.subject, seen.view))
+            words.append(f"{choice.name} {choice.score:.2f}, {wanted.name} · {passes} in {seconds:.1f} s")
+            drawn.append(map_picture(picture, seen.view, values, choice, opacity=opacity))
 
         problem = guarded(draw)
-        return (drawn[0] if drawn else None), problem
+        return (drawn[0], words[0]) if drawn else (None, problem)
+
+
+def method_of(subject: Subject, name: str) -> Method:
+    """Return a method by its name; for `USUAL` relevance of a network with semantics, and of another LayerCAM."""
+    if name != USUAL:
+        return METHODS[name]
+    cams = importlib.util.find_spec("pytorch_grad_cam") is not None
+    return METHODS["layercam" if cams and not has_semantics(subject.network) else "relevance"]
+
+
+def counted(passes: int) -> str:
+    """Return a number of passes in words.
+
+    Example:
+        >>> counted(1), counted(25)
+        ('1 pass', '25 passes')
+    """
+    return f"{passes} pass{'es' if passes != 1 else ''}"
+
+
+def _key(method: Method, found: Found) -> tuple[str, int, int]:
+    return method.name, found.index, found.label
 
 
 def guarded(step: Callable[[], None]) -> str:
-    """Do something, and return the line of what went wrong, or nothing."""
+    """Do something, and return the line of what went wrong, or nothing; with DUALVIT_DEBUG the terminal shows where."""
     try:
         step()
     except Exception as error:
-        return line_of(error)
+        if os.environ.get("DUALVIT_DEBUG"):
+            traceback.print_exception(error)
+        kind = "" if isinstance(error, DualViTError | OSError) else f"{type(error).__name__}: "
+        return kind + line_of(error, LINE)
     return ""
-
-
-def line_of(error: Exception) -> str:
-    """Return one line of what went wrong; with DUALVIT_DEBUG the terminal shows where."""
-    if os.environ.get("DUALVIT_DEBUG"):
-        traceback.print_exception(error)
-    text = " ".join(str(error).split())
-    return text if isinstance(error, DualViTError | OSError) and text else f"{type(error).__name__}: {text}"

@@ -1,25 +1,19 @@
-"""The two pictures of a model in the page: what it finds, and what it looked at."""
+"""The picture of what a model finds, as the page shows it."""
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 from dualvit.app.seen import Seen
 from dualvit.pictures.boxes import write_names
-from dualvit.pictures.heat import heat
 from dualvit.pictures.masks import BACKGROUND, overlay
-from dualvit.pictures.palette import INK, PAPER, colours
+from dualvit.pictures.palette import INK, PAPER, Colour, colours
 
 NAMED = 12  # boxes; of more, only the chosen one has its name in the picture
 LETTER = 30  # a letter is this part of the longer side, so that it can be read on a phone
-
-
-def shown(picture: Image.Image, seen: Seen) -> Tensor:
-    """Return a picture at the size at which it is shown, uint8 (3, H, W)."""
-    return pil_to_tensor(picture.resize(seen.view.size, Image.Resampling.BICUBIC))
 
 
 def draw_found(image: Tensor, seen: Seen) -> Image.Image:
@@ -48,27 +42,11 @@ def draw_found(image: Tensor, seen: Seen) -> Image.Image:
     return picture
 
 
-def draw_map(image: Tensor, seen: Seen, values: Tensor, opacity: float) -> Image.Image:
-    """Draw a map of the chosen object over the picture, with its box and the scale.
-
-    Args:
-        image: uint8 (3, H, W), as shown.
-        seen: What the model said of it.
-        values: The map, (H, W).
-        opacity: Of the map, 0 to 1.
-    """
-    picture = heat(image, values, opacity, scale=True)
-    if seen.choice is not None and seen.choice.box is not None:
-        _frame(picture, seen.view.box_on_picture(seen.choice.box))
-    return picture
-
-
-def _frame(picture: Image.Image, box: tuple[float, float, float, float], shade: object = None) -> None:
+def _frame(picture: Image.Image, box: tuple[float, float, float, float], shade: Colour) -> None:
     """Draw a box that is seen on any ground."""
     unit = max(1, max(picture.size) // 400)
     pen, corners = ImageDraw.Draw(picture), np.array(box).round()
     outward = np.array([-1, -1, 1, 1])
-    lines = [(0, 2, shade), (1, 1, PAPER), (2, 1, INK)] if shade else [(0, 1, PAPER), (1, 1, INK)]
-    for step, width, colour in lines:
+    for step, width, colour in ((0, 2, shade), (1, 1, PAPER), (2, 1, INK)):
         left, top, right, bottom = (corners + outward * step * unit).tolist()
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=width * unit)  # type: ignore[arg-type]

@@ -1,19 +1,20 @@
 """The page: what stands where, and which event asks the desk for what."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from dualvit.app.album import Picture
-from dualvit.app.desk import METHODS, Desk, Wanted
+from dualvit.app.desk import USUAL, Desk, Wanted, counted
 from dualvit.app.offer import Offer
 from dualvit.app.seen import CLASSES, Models
 from dualvit.data.images import SUFFIXES
+from dualvit.explain.methods import METHODS
+from dualvit.explain.show import OPACITY
 from dualvit.explain.subject import CONFIDENCE
-from dualvit.pictures.heat import OPACITY
 
 AS_TRAINED = "as trained"
 SIZES = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 800, 960, 1280)
@@ -70,10 +71,11 @@ class Page:
     def _settings(self) -> None:
         names = list(self.offer.models)
         second = names[1] if self.offer.named > 1 else ALONE
+        methods = [("what suits the model", USUAL), *((_method(name), name) for name in METHODS)]
         with gr.Column(elem_id="settings"):
             self.first = gr.Dropdown(names, value=names[0], label="Model")
             self.second = gr.Dropdown([ALONE, *names], value=second, label="Beside it")
-            self.method = gr.Dropdown([(_method(name), name) for name in METHODS], label="Explained by")
+            self.method = gr.Dropdown(methods, value=USUAL, label="Explained by")
             self.confidence = gr.Slider(0.01, 0.95, CONFIDENCE, step=0.01, label="Confidence from")
             self.opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the map")
             sizes = [AS_TRAINED, *map(str, SIZES)]
@@ -187,16 +189,16 @@ class Page:
             ]
         return updates
 
-    def explain(self, desk: Desk, method: str, opacity: float) -> list[Any]:
-        """Return what each model looked at, with a title."""
+    def explain(self, desk: Desk, method: str, opacity: float) -> Iterator[list[Any]]:
+        """Yield a title and a map for each model: first what is about to be computed, then what it is."""
+        ahead = [desk.ahead(side, method) for side in SIDES]
+        if any(ahead):
+            yield [part for words in ahead for part in (_title(words) if words else gr.skip(), gr.skip())]
         updates: list[Any] = []
-        for side, panel in enumerate(desk.panels):
-            picture, problem = desk.map(side, method, opacity)
-            choice = panel.seen.choice if panel.seen else None
-            title = f"What it looked at for {choice.name} {choice.score:.2f}" if choice else ""
-            words = html.escape(problem or title)
-            updates += [f"<div class='title'>{words}</div>", gr.update(value=picture, visible=picture is not None)]
-        return updates
+        for side in SIDES:
+            picture, words = desk.map(side, method, opacity)
+            updates += [_title(words), gr.update(value=picture, visible=picture is not None)]
+        yield updates
 
 
 def _image(name: str, alt: str) -> Any:
@@ -216,7 +218,11 @@ def _thumbnails(pictures: Sequence[Picture]) -> list[Any]:
 
 def _method(name: str) -> str:
     passes = METHODS[name].passes
-    return f"{name} ({passes} pass{'es' if passes != 1 else ''})"
+    return f"{name}, {counted(passes)}" if isinstance(passes, int) else name
+
+
+def _title(words: str) -> str:
+    return f"<div class='title'>{html.escape(f'What it looked at: {words}' if words else '')}</div>"
 
 
 def _line(lines: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ class Seen:
         milliseconds: From the decoded picture to the boxes.
         found: What is shown, the surest first.
         chosen: Which of these is explained.
-        maps: For methods and rows of the answers, (height, width) as shown.
+        maps: For methods and rows of the answers, (H, W) of the view's images, and the seconds that it took.
     """
 
     subject: Subject
@@ -40,7 +40,7 @@ class Seen:
     milliseconds: float
     found: list[Found] = field(default_factory=list)
     chosen: int | None = None
-    maps: dict[tuple[str, int, int], Tensor] = field(default_factory=dict)
+    maps: dict[tuple[str, int, int], tuple[Tensor, float]] = field(default_factory=dict)
 
     def require(self, confidence: float) -> None:
         """Keep what is at least so sure; what was chosen stays so, if it is kept, else the surest is."""

@@ -91,8 +91,8 @@ CSS = """
 #status p { margin: 0; padding: 9px 14px; border-radius: 8px; border: 1px solid var(--border-color-primary);
   border-left: 4px solid #e69f00; background: var(--block-background-fill); white-space: pre-line;
   overflow-wrap: anywhere; }
-#hello { display: grid; place-content: center; width: 100%; text-align: center; min-height: 320px; padding: 24px; gap: 6px;
-  border: 1px dashed var(--border-color-primary); border-radius: 10px; color: var(--body-text-color-subdued); }
+#hello { display: grid; place-content: center; width: 100%; text-align: center; min-height: 320px; padding: 24px;
+  gap: 6px; border: 1px dashed var(--border-color-primary); border-radius: 10px; color: var(--body-text-color-subdued); }
 #hello b { font-size: 1.1rem; color: var(--body-text-color); }
 .model { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 12px; overflow-wrap: anywhere; }
 .model b { font-size: 1.05rem; }
@@ -103,6 +103,7 @@ CSS = """
 .panel { gap: 8px !important; }
 .pair { gap: 12px !important; }
 .pair > .column { gap: 3px !important; min-width: min(100%, 300px) !important; }
+#settings input[role="listbox"] { text-overflow: ellipsis; margin-right: 18px; }
 .picture { border-radius: 8px; overflow: hidden; }
 .picture img { width: 100%; max-height: 76vh; object-fit: contain; }
 @media (hover: hover) {

@@ -19,6 +19,7 @@ from dualvit.pictures.palette import INK, PAPER, Colour, colours, fitting, font
 WIDTH = 360  # pixels of a picture on the sheet
 SOFTNESS = 48  # the longer side over the standard deviation that a map is smoothed by before it is drawn
 COLUMNS = 3
+OPACITY = 0.6  # of a map over a picture
 
 
 def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attention], stage: int) -> Image.Image:
@@ -29,12 +30,14 @@ def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attent
     return Image.fromarray(overlay(pil_to_tensor(picture), labels, names).permute(1, 2, 0).numpy())
 
 
-def map_picture(picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True) -> Image.Image:
+def map_picture(
+    picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True, opacity: float = OPACITY
+) -> Image.Image:
     """Return a picture with a map laid over it, smoothed, and the box that it explains."""
     sigma = max(values.shape) / SOFTNESS
     size = min(2 * round(3 * sigma) + 1, 2 * min(values.shape) - 1)
     smooth = gaussian_blur(values[None, None], [size, size], [sigma, sigma])[0, 0] if size > 1 else values
-    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), 0.6, scale)
+    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), opacity, scale)
     if found.box is not None:
         frame(shown, view.box_on_picture(found.box), PAPER)
     return shown
