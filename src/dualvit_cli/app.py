@@ -13,8 +13,12 @@ PORT = 7860
 
 def app(
     models: Annotated[
-        list[Path], typer.Argument(help="best.pt, best.ckpt or .safetensors, several of them, or folders of them.")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="best.pt, best.ckpt or .safetensors, several of them, or folders of them. The starts in the package "
+            "if left out."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with pictures to choose from.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; the default is reached from this machine alone.")] = (
         "127.0.0.1"
@@ -30,7 +34,7 @@ def app(
     with importing():
         from dualvit.app.offer import offer
         from dualvit.app.serving import is_loopback, serve
-    offered = offer(models, data)
+    offered = offer(models or [], data)
     if not is_loopback(host):
         seen = f"these models and see {data or 'the page'}"
         say(f"warning: {host} is reached from other machines; whoever reaches it can use {seen}")

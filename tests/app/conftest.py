@@ -1,7 +1,6 @@
-"""Fixtures of the page's tests: three small checkpoints, a drawn picture, and the page in a process of its own."""
+"""Fixtures of the page's tests: small checkpoints, a drawn picture, and the page in a process of its own."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -9,11 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 import dualvit
-
-pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
 
 SOURCE = Path(dualvit.__file__).parents[1]
 LOCAL_ALONE = """
@@ -32,26 +28,23 @@ socket.socket.connect = refuse
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """A folder with the shipped starts of a detector and of one with masks, and a classifier that knows nothing."""
+    from dualvit.weights.starts import start_file
     from dualvit.yolo import YOLO
 
     folder = tmp_path_factory.mktemp("models")
-    for name, start in (("detect", True), ("masks", True), ("classify", False)):
-        yaml = {
-            "detect": "yolov8n-dualvit.yaml",
-            "masks": "yolov8n-dualvit-seg.yaml",
-            "classify": "yolov8n-dualvit-cls.yaml",
-        }
-        YOLO(yaml[name], start=start).save_weights(folder / f"{name}.safetensors")
+    for name, start in (("detect", "yolov8n-dualvit"), ("masks", "yolov8n-dualvit-seg")):
+        (folder / f"{name}.safetensors").write_bytes(start_file(start).read_bytes())
+    YOLO("yolov8n-dualvit-cls.yaml").save_weights(folder / "classify.safetensors")
     return folder
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
-    """A picture of digits, in which the start sees some of what it knows."""
-    from dualvit.drawn.scenes import Sources, draw_scene
+    """A picture of five faces, which the starts find."""
+    from dualvit.app.examples import draw_faces
 
     file = tmp_path_factory.mktemp("drawn") / "drawn.png"
-    Image.fromarray(draw_scene(Sources(), 0, "val", 1, 320).image).save(file)
+    draw_faces(0).save(file)
     return file
 
 
@@ -63,7 +56,7 @@ def command(tmp_path_factory):
     path = os.pathsep.join([str(guard), str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
     started = []
 
-    def start(*arguments, wait=90):
+    def start(*arguments, wait=240):
         folder = tmp_path_factory.mktemp("app")
         out, err = folder / "out.txt", folder / "err.txt"
         env = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -79,4 +72,5 @@ def command(tmp_path_factory):
     yield start
     for process in started:
         if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
+            process.wait()

@@ -7,11 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from dualvit.data.images import open_rgb, opened_file, require_short
-from dualvit.drawn.digits import Scenes
-from dualvit.drawn.varied import VariedSet
 
 THUMBNAIL = 192  # pixels of the longer side
-DRAWN = 448  # pixels of the examples' sides
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,3 @@ def take_all(files: Sequence[Path]) -> tuple[list[Picture], list[str]]:
         except ValueError as error:
             lines.append(str(error))
     return pictures, lines
-
-
-def examples(folder: Path) -> list[Path]:
-    """Draw four pictures into a folder: digits in clutter, and shapes with textures."""
-    sets = {
-        "digits": Scenes(images=5, seed=0, val_fraction=0.2, size=DRAWN),
-        "shapes": VariedSet(images=5, seed=0, val_fraction=0.2, size=DRAWN, classes=20),
-    }
-    files = []
-    for kind, content in sets.items():
-        draw = content.drawer()
-        for number in range(2):
-            files.append(folder / f"{kind} {number + 1}.png")
-            Image.fromarray(draw("images/val", number).image).save(files[-1])
-    return files

@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from dualvit.app.album import Picture, take_all
-from dualvit.app.drawing import draw_found
+from dualvit.app.drawing import draw_found, letter
 from dualvit.app.seen import Models, Seen, look, shown_size
-from dualvit.errors import DualViTError, line_of
+from dualvit.errors import DualViTError, InputError, line_of
 from dualvit.explain import Found, Subject
 from dualvit.explain.attention import has_semantics
 from dualvit.explain.methods import METHODS, Method
@@ -77,7 +77,7 @@ class Desk:
 
     def add(self, files: Sequence[Path]) -> list[str]:
         """Take files as pictures, the first of them as the open one; return a line for each that cannot be used."""
-        room = MOST - len(self.pictures)
+        room = max(MOST - len(self.pictures), 0)
         pictures, lines = take_all(files[:room])
         if len(files) > room:
             lines.append(f"{len(files) - room} pictures are left out, since {MOST} are here; load the page anew")
@@ -87,7 +87,13 @@ class Desk:
         return lines
 
     def open(self, index: int) -> None:
-        """Choose one of the pictures; it is decoded when models look at it."""
+        """Choose one of the pictures; it is decoded when models look at it.
+
+        Raises:
+            ValueError: there is no such picture.
+        """
+        if not 0 <= index < len(self.pictures):
+            raise InputError("this picture is no longer here; load the page anew")
         self.chosen, self.decoded, self.image = self.pictures[index], None, None
 
     def look(self, models: Models, wanted: Wanted) -> str:
@@ -146,7 +152,7 @@ class Desk:
         wanted = method_of(seen.subject, method)
         if _key(wanted, seen.choice) in seen.maps:
             return ""
-        return f"{wanted.name} of {seen.choice.name}: {counted(wanted.cost(seen.subject, seen.view))} ..."
+        return f"Looking at {seen.choice.name}: {wanted.name}, {counted(wanted.cost(seen.subject, seen.view))} ..."
 
     def map(self, side: int, method: str, opacity: float) -> tuple[Image.Image | None, str]:
         """Draw what a model looked at for the chosen object; return what it is, or why there is none, too."""
@@ -166,8 +172,8 @@ class Desk:
                 seen.maps[key] = values, time.perf_counter() - start
             values, seconds = seen.maps[key]
             passes = counted(wanted.cost(seen.subject, seen.view))
-            words.append(f"{choice.name} {choice.score:.2f}, {wanted.name} · {passes} in {seconds:.1f} s")
-            drawn.append(map_picture(picture, seen.view, values, choice, opacity=opacity))
+            words.append(f"Looked at for {choice.name} {choice.score:.2f}: {wanted.name}, {passes} in {seconds:.1f} s")
+            drawn.append(map_picture(picture, seen.view, values, choice, opacity=opacity, letter=letter(picture)))
 
         problem = guarded(draw)
         return (drawn[0], words[0]) if drawn else (None, problem)

@@ -38,8 +38,13 @@ def draw_found(image: Tensor, seen: Seen) -> Image.Image:
         _frame(picture, boxes[seen.chosen], shades[seen.chosen])
     named = range(len(boxes)) if len(boxes) <= NAMED else [] if seen.chosen is None else [seen.chosen]
     names = [f"{seen.found[index].name} {seen.found[index].score:.2f}" for index in named]
-    write_names(picture, [boxes[i] for i in named], names, [shades[i] for i in named], max(8, long // LETTER))
+    write_names(picture, [boxes[i] for i in named], names, [shades[i] for i in named], letter(picture))
     return picture
+
+
+def letter(picture: Image.Image) -> int:
+    """Return the height of letters in a picture, in pixels."""
+    return max(8, max(picture.size) // LETTER)
 
 
 def _frame(picture: Image.Image, box: tuple[float, float, float, float], shade: Colour) -> None:

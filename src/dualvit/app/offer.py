@@ -6,8 +6,10 @@ from pathlib import Path
 
 from dualvit.data.images import pictures_in
 from dualvit.errors import InputError, MissingFileError
+from dualvit.weights.starts import start_file
 
 ENDINGS = (".pt", ".ckpt", ".safetensors")
+STARTS = ("yolov8n-dualvit", "yolov8n-dualvit-seg")  # in the package, offered where no model is named
 MOST_PICTURES = 48  # of a folder; each is decoded when the page starts
 
 
@@ -32,7 +34,8 @@ def offer(models: Sequence[Path], data: Path | None = None) -> Offer:
     """Return what the page offers.
 
     Args:
-        models: Checkpoints, and folders below which all checkpoints are offered.
+        models: Checkpoints, and folders below which all checkpoints are offered; the package's starts if there are
+            none.
         data: A folder with pictures.
 
     Raises:
@@ -54,6 +57,8 @@ def offer(models: Sequence[Path], data: Path | None = None) -> Offer:
             raise InputError(f"{place} is no checkpoint; give a file that ends in {' or '.join(ENDINGS)}")
         else:
             named.append(place)
+    if not models:
+        below = [start_file(name) for name in STARTS]
     files = list(dict.fromkeys(file.absolute() for file in (*named, *below)))
     pictures = _pictures(data) if data else []
     return Offer(

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from dualvit.app.album import Picture
-from dualvit.app.desk import USUAL, Desk, Wanted, counted
+from dualvit.app.desk import USUAL, Desk, Wanted, counted, guarded
 from dualvit.app.offer import Offer
-from dualvit.app.seen import CLASSES, Models
+from dualvit.app.seen import CLASSES, Models, Seen
 from dualvit.data.images import SUFFIXES
 from dualvit.explain.methods import METHODS
 from dualvit.explain.show import OPACITY
@@ -19,8 +19,9 @@ from dualvit.explain.subject import CONFIDENCE
 AS_TRAINED = "as trained"
 SIZES = (96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 800, 960, 1280)
 ALONE = "none"
-KEPT = 3600  # seconds until what nobody asks for is deleted
+KEPT = 4 * 3600  # seconds until uploaded and drawn pictures are deleted
 SIDES = (0, 1)
+PARTS = ("column", "about", "hint", "found", "rows")  # of a model, that change with what it found
 HELLO = "<div id='hello'><b>Choose a picture</b>Drop your own, or click one of those that are here already.</div>"
 
 
@@ -40,7 +41,7 @@ class Page:
         """Return the page, not yet served."""
         options = {"analytics_enabled": False, "title": "dualvit", "delete_cache": (600, KEPT), "fill_width": True}
         with gr.Blocks(**options) as page:
-            self.desk = gr.State(Desk(list(self.pictures)), time_to_live=KEPT)
+            self.desk = gr.State(Desk(list(self.pictures)))
             gr.HTML(
                 "<div id='top'><h1>dualvit</h1><p>What a model finds, and what it looked at</p></div>",
                 elem_classes="plain",
@@ -86,20 +87,28 @@ class Page:
             about = gr.HTML(elem_classes="plain")
             with gr.Row(elem_classes="pair", equal_height=False):
                 with gr.Column():
-                    gr.HTML("<div class='title'>What it found: click a box</div>", elem_classes="plain")
+                    hint = gr.HTML(elem_classes="plain")
                     found = _image(f"found-{side}", "What the model found")
                 with gr.Column():
                     title = gr.HTML(elem_classes="plain")
                     seen = _image(f"map-{side}", "What the model looked at")
             rows = gr.Radio([], label="Or choose it here", elem_id=f"rows-{side}", elem_classes="rows", visible=False)
-        return {"column": column, "about": about, "found": found, "title": title, "map": seen, "rows": rows}
+        return {
+            "column": column,
+            "about": about,
+            "hint": hint,
+            "found": found,
+            "title": title,
+            "map": seen,
+            "rows": rows,
+        }
 
     def _wire(self) -> None:
         settings = [self.first, self.second, self.confidence, self.image_size]
         drawn = [
             self.status,
             self.hello,
-            *(part[name] for part in self.parts for name in ("column", "about", "found", "rows")),
+            *(part[name] for part in self.parts for name in PARTS),
         ]
         maps = [part[name] for part in self.parts for name in ("title", "map")]
 
@@ -144,7 +153,8 @@ class Page:
         self, desk: Desk, first: str, second: str, confidence: float, size: str, event: gr.SelectData
     ) -> list[Any]:
         """Open the picture whose thumbnail was chosen."""
-        desk.open(int(event.index))
+        if problem := guarded(lambda: desk.open(int(event.index))):
+            return self.draw(desk, problem)
         return self.look(desk, first, second, confidence, size)
 
     def look(self, desk: Desk, first: str, second: str, confidence: float, size: str) -> list[Any]:
@@ -184,7 +194,8 @@ class Page:
             updates += [
                 gr.update(visible=bool(panel.name) and desk.decoded is not None),
                 _model(panel.name, _about(panel), panel.problem),
-                desk.picture(side),
+                _words(_hint(seen)) if seen else "",
+                gr.update(value=desk.picture(side), visible=seen is not None),
                 gr.update(choices=rows, value=seen.chosen if seen else None, visible=bool(rows)),
             ]
         return updates
@@ -193,11 +204,11 @@ class Page:
         """Yield a title and a map for each model: first what is about to be computed, then what it is."""
         ahead = [desk.ahead(side, method) for side in SIDES]
         if any(ahead):
-            yield [part for words in ahead for part in (_title(words) if words else gr.skip(), gr.skip())]
+            yield [part for words in ahead for part in (_words(words) if words else gr.skip(), gr.skip())]
         updates: list[Any] = []
         for side in SIDES:
             picture, words = desk.map(side, method, opacity)
-            updates += [_title(words), gr.update(value=picture, visible=picture is not None)]
+            updates += [_words(words), gr.update(value=picture, visible=picture is not None)]
         yield updates
 
 
@@ -209,7 +220,7 @@ def _image(name: str, alt: str) -> Any:
 
 
 def _same() -> list[Any]:
-    return [gr.skip() for _ in range(2 + 4 * len(SIDES))]
+    return [gr.skip() for _ in range(2 + len(PARTS) * len(SIDES))]
 
 
 def _thumbnails(pictures: Sequence[Picture]) -> list[Any]:
@@ -221,8 +232,14 @@ def _method(name: str) -> str:
     return f"{name}, {counted(passes)}" if isinstance(passes, int) else name
 
 
-def _title(words: str) -> str:
-    return f"<div class='title'>{html.escape(f'What it looked at: {words}' if words else '')}</div>"
+def _words(text: str) -> str:
+    return f"<div class='title'>{html.escape(text)}</div>"
+
+
+def _hint(seen: Seen) -> str:
+    if not seen.subject.detects:
+        return "The picture: choose a class below"
+    return "What it found: click a box" if seen.found else f"Nothing; its surest box has {seen.surest:.3f}"
 
 
 def _line(lines: Sequence[str]) -> str:

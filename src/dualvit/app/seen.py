@@ -51,6 +51,12 @@ class Seen:
         self.chosen = self.found.index(before) if before in self.found else 0 if self.found else None
 
     @property
+    def surest(self) -> float:
+        """The largest score of all that the model considered, whether shown or not."""
+        scores = self.answers.scores
+        return float(scores.max()) if scores.numel() else 0.0
+
+    @property
     def choice(self) -> Found | None:
         """What is explained."""
         return None if self.chosen is None else self.found[self.chosen]

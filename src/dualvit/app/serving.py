@@ -1,8 +1,10 @@
 """The server of the page: on this machine alone unless asked, without telemetry, links or anything left behind."""
 
+import errno
 import ipaddress
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -10,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dualvit.app.offer import Offer
-from dualvit.errors import StateError
+from dualvit.errors import InputError, StateError
 
 UPLOAD = "64mb"  # of one file
+SESSIONS = 20  # open pages whose pictures are kept
 
 
 def is_loopback(host: str) -> bool:
@@ -38,25 +41,21 @@ def serve(offer: Offer, host: str, port: int, ready: Callable[[str], None]) -> N
         ready: Called with each line for the terminal, the last of them the page's address.
 
     Raises:
-        RuntimeError: the port is in use, or the host is none of this machine.
-        ValueError: a model that the command line names cannot be used.
+        RuntimeError: the port is in use.
+        ValueError: the host is none of this machine, or a model that the command line names cannot be used.
     """
+    require_free(host, port)
     with tempfile.TemporaryDirectory(prefix="dualvit-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # both are read when Gradio is imported
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         page, options = _page(offer, Path(folder))
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())  # so that the folder goes, too
-        try:
-            _, address, _ = page.launch(
-                server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, inbrowser=False,
-                max_file_size=UPLOAD, ssr_mode=False, run_history=False, enable_monitoring=False, mcp_server=False,
-                pwa=False, show_error=True, footer_links=[], **options,
-            )  # fmt: skip
-        except OSError as error:
-            if "empty port" in str(error):
-                raise StateError(f"port {port} of {host} is in use; give another one with --port") from None
-            raise
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, inbrowser=False,
+            max_file_size=UPLOAD, ssr_mode=False, run_history=False, enable_monitoring=False, mcp_server=False,
+            pwa=False, show_error=True, state_session_capacity=SESSIONS, footer_links=[], **options,
+        )  # fmt: skip
         try:
             ready(address)
             stop.wait()
@@ -64,8 +63,24 @@ def serve(offer: Offer, host: str, port: int, ready: Callable[[str], None]) -> N
             page.close(verbose=False)
 
 
+def require_free(host: str, port: int) -> None:
+    """Stop before anything is opened if nobody can listen at an address.
+
+    Raises:
+        RuntimeError: the port is in use.
+        ValueError: the host is none of this machine, or the port is for the system alone.
+    """
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StateError(f"port {port} of {host} is in use; give another one with --port") from None
+        raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}; give others") from None
+
+
 def _page(offer: Offer, folder: Path) -> tuple[Any, dict[str, Any]]:
-    from dualvit.app.album import examples, take_all
+    from dualvit.app.album import take_all
+    from dualvit.app.examples import draw_examples
     from dualvit.app.page import Page
     from dualvit.app.seen import Models
     from dualvit.app.style import CSS, theme
@@ -73,7 +88,7 @@ def _page(offer: Offer, folder: Path) -> tuple[Any, dict[str, Any]]:
     models = Models(offer.models)
     for name in list(offer.models)[: offer.named or 1]:
         models.open(name)  # a mistake in the command line is told before the page opens
-    pictures, notes = take_all(offer.pictures or examples(folder))
+    pictures, notes = take_all(offer.pictures or draw_examples(folder))
     if offer.left_out:
         notes.append(f"The first {len(offer.pictures)} pictures of the folder are here; {offer.left_out} are left out.")
     return Page(offer, models, pictures, notes).build(), {"theme": theme(), "css": CSS}

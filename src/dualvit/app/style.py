@@ -92,7 +92,8 @@ CSS = """
   border-left: 4px solid #e69f00; background: var(--block-background-fill); white-space: pre-line;
   overflow-wrap: anywhere; }
 #hello { display: grid; place-content: center; width: 100%; text-align: center; min-height: 320px; padding: 24px;
-  gap: 6px; border: 1px dashed var(--border-color-primary); border-radius: 10px; color: var(--body-text-color-subdued); }
+  gap: 6px; border: 1px dashed var(--border-color-primary); border-radius: 10px;
+  color: var(--body-text-color-subdued); }
 #hello b { font-size: 1.1rem; color: var(--body-text-color); }
 .model { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 12px; overflow-wrap: anywhere; }
 .model b { font-size: 1.05rem; }

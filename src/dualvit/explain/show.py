@@ -31,13 +31,14 @@ def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attent
 
 
 def map_picture(
-    picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True, opacity: float = OPACITY
-) -> Image.Image:
+    picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True, opacity: float = OPACITY,
+    letter: int | None = None,
+) -> Image.Image:  # fmt: skip
     """Return a picture with a map laid over it, smoothed, and the box that it explains."""
     sigma = max(values.shape) / SOFTNESS
     size = min(2 * round(3 * sigma) + 1, 2 * min(values.shape) - 1)
     smooth = gaussian_blur(values[None, None], [size, size], [sigma, sigma])[0, 0] if size > 1 else values
-    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), opacity, scale)
+    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), opacity, scale, letter=letter)
     if found.box is not None:
         frame(shown, view.box_on_picture(found.box), PAPER)
     return shown
