@@ -23,6 +23,7 @@ ROOMS = {
     "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "bench": ("models", "fast", "weights", "backbones", "pictures", "report", "deploy"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
+    "app": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
     "compare": (
         "models",
         "fast",
@@ -46,6 +47,7 @@ LIBRARIES = {  # a library that few rooms may import
     "ultralytics": ("yolo",),
     "lightning": ("recipes", "compare"),
     "matplotlib": ("pictures",),
+    "gradio": ("app",),
 }
 
 

@@ -33,7 +33,7 @@ def draw_found(image: Tensor, seen: Seen) -> Image.Image:
         image = overlay(image, labels[covered], (BACKGROUND, *classes))
     shades = [colours(len(classes))[found.label] for found in seen.found]
     long = max(image.shape[1:])
-    picture = to_pil_image(draw_bounding_boxes(image, torch.tensor(boxes), colors=shades, width=max(2, long // 400)))
+    picture = to_pil_image(draw_bounding_boxes(image, torch.tensor(boxes), colors=shades, width=max(2, long // 300)))
     if seen.chosen is not None:
         _frame(picture, boxes[seen.chosen], shades[seen.chosen])
     named = range(len(boxes)) if len(boxes) <= NAMED else [] if seen.chosen is None else [seen.chosen]

@@ -9,7 +9,8 @@ from dualvit.errors import InputError, MissingFileError
 from dualvit.weights.starts import start_file
 
 ENDINGS = (".pt", ".ckpt", ".safetensors")
-STARTS = ("yolov8n-dualvit", "yolov8n-dualvit-seg")  # in the package, offered where no model is named
+STARTS = ("yolov8n-dualvit", "yolov8n-dualvit-seg")  # in the package, offered if no model is named
+START_SIZE = 320  # pixels, of their input: a map takes a quarter of the time that it does at 640
 MOST_PICTURES = 48  # of a folder; each is decoded when the page starts
 
 
@@ -22,12 +23,14 @@ class Offer:
         named: How many of them, from the first on, the command line names one by one.
         pictures: Files.
         left_out: How many pictures of the folder are not among them.
+        image_size: Of the models' input to begin with; as trained if None.
     """
 
     models: dict[str, Path]
     named: int
     pictures: tuple[Path, ...] = ()
     left_out: int = 0
+    image_size: int | None = None
 
 
 def offer(models: Sequence[Path], data: Path | None = None) -> Offer:
@@ -66,6 +69,7 @@ def offer(models: Sequence[Path], data: Path | None = None) -> Offer:
         len({file.absolute() for file in named}),
         tuple(pictures[:MOST_PICTURES]),
         max(len(pictures) - MOST_PICTURES, 0),
+        None if models else START_SIZE,
     )
 
 

@@ -80,7 +80,9 @@ class Page:
             self.confidence = gr.Slider(0.01, 0.95, CONFIDENCE, step=0.01, label="Confidence from")
             self.opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the map")
             sizes = [AS_TRAINED, *map(str, SIZES)]
-            self.image_size = gr.Dropdown(sizes, value=AS_TRAINED, label="Image size in pixels")
+            self.image_size = gr.Dropdown(
+                sizes, value=str(self.offer.image_size or AS_TRAINED), label="Image size in pixels"
+            )
 
     def _panel(self, side: int) -> dict[str, Any]:
         with gr.Column(visible=False, min_width=340, elem_classes="panel") as column:
@@ -204,7 +206,7 @@ class Page:
         """Yield a title and a map for each model: first what is about to be computed, then what it is."""
         ahead = [desk.ahead(side, method) for side in SIDES]
         if any(ahead):
-            yield [part for words in ahead for part in (_words(words) if words else gr.skip(), gr.skip())]
+            yield [part for words in ahead for part in (_words(words, busy=True) if words else gr.skip(), gr.skip())]
         updates: list[Any] = []
         for side in SIDES:
             picture, words = desk.map(side, method, opacity)
@@ -232,8 +234,8 @@ def _method(name: str) -> str:
     return f"{name}, {counted(passes)}" if isinstance(passes, int) else name
 
 
-def _words(text: str) -> str:
-    return f"<div class='title'>{html.escape(text)}</div>"
+def _words(text: str, busy: bool = False) -> str:
+    return f"<div class='title{' busy' * busy}'>{html.escape(text)}</div>"
 
 
 def _hint(seen: Seen) -> str:

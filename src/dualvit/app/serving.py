@@ -87,7 +87,7 @@ def _page(offer: Offer, folder: Path) -> tuple[Any, dict[str, Any]]:
 
     models = Models(offer.models)
     for name in list(offer.models)[: offer.named or 1]:
-        models.open(name)  # a mistake in the command line is told before the page opens
+        models.open(name, offer.image_size)  # a mistake in the command line is told before the page opens
     pictures, notes = take_all(offer.pictures or draw_examples(folder))
     if offer.left_out:
         notes.append(f"The first {len(offer.pictures)} pictures of the folder are here; {offer.left_out} are left out.")

@@ -107,6 +107,7 @@ CSS = """
 #settings input[role="listbox"] { text-overflow: ellipsis; margin-right: 18px; }
 .picture { border-radius: 8px; overflow: hidden; }
 .picture img { width: 100%; max-height: 76vh; object-fit: contain; }
+.pair > .column:has(.busy) .picture { visibility: hidden; }
 @media (hover: hover) {
   .picture .icon-button-wrapper { opacity: 0; transition: opacity 0.15s; }
   .picture:hover .icon-button-wrapper, .picture:focus-within .icon-button-wrapper { opacity: 1; }
