@@ -24,6 +24,7 @@ ROOMS = {
     "bench": ("models", "fast", "weights", "backbones", "pictures", "report", "deploy"),
     "batch": ("data", "pictures", "report", "deploy"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
+    "app": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
     "compare": (
         "models",
         "fast",
@@ -50,6 +51,7 @@ LIBRARIES = {  # a library that few rooms may import
     "ultralytics": ("yolo",),
     "lightning": ("recipes", "compare"),
     "matplotlib": ("pictures",),
+    "gradio": ("app",),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from dualvit_cli import app as web
 from dualvit_cli import backbones, batch, bench, classify, compare, data, doctor, explain, export, models, pretrain, quantise, recipe, serve, yolo
 from dualvit_cli.shared import Command, console
 
@@ -58,6 +59,7 @@ app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(explain.explain)
 app.command(cls=Command)(quantise.quantise)
+app.command(cls=Command)(web.app)
 app.command(cls=Command)(data.demo)
 
 
