@@ -17,7 +17,7 @@ def explain(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Of a timm name: a file of weights.")] = None,
     methods: Annotated[
-        str, typer.Option(help="Of relevance, layercam, eigencam, drise, split by commas; fitting ones if left out.")
+        str, typer.Option(help="Of relevance, layercam, eigencam, drise, evidence, split by commas; two if left out.")
     ] = "",
     number: Annotated[int | None, typer.Option("--object", help="One object alone, by its number, from 0.")] = None,
     label: Annotated[str | None, typer.Option("--class", help="Objects of this class alone, by its name.")] = None,

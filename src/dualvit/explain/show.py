@@ -19,6 +19,7 @@ from dualvit.pictures.palette import INK, PAPER, Colour, colours, fitting, font
 WIDTH, TALL = 360, 720  # pixels of a picture on the sheet at most
 SOFTNESS = 48  # the longer side over the standard deviation that a map is smoothed by before it is drawn
 COLUMNS = 3
+OPACITY = 0.6  # of a map over a picture
 
 
 def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attention], stage: int) -> Image.Image:
@@ -30,12 +31,15 @@ def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attent
     return Image.fromarray(overlay(grey, labels, names).permute(1, 2, 0).numpy())
 
 
-def map_picture(picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True) -> Image.Image:
+def map_picture(
+    picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True, opacity: float = OPACITY,
+    letter: int | None = None,
+) -> Image.Image:  # fmt: skip
     """Return a picture with a map laid over it, smoothed, and the box that it explains."""
     sigma = max(values.shape) / SOFTNESS
     size = min(2 * round(3 * sigma) + 1, 2 * min(values.shape) - 1)
     smooth = gaussian_blur(values[None, None], [size, size], [sigma, sigma])[0, 0] if size > 1 else values
-    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), 0.6, scale)
+    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), opacity, scale, letter=letter)
     if found.box is not None:
         frame(shown, view.box_on_picture(found.box), PAPER)
     return shown

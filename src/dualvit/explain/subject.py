@@ -110,6 +110,9 @@ class Subject(Protocol):
     def found(self, answers: Answers, confidence: float = CONFIDENCE) -> list[Found]:
         """Return the objects of an image, or the classes of a classifier, the surest first."""
 
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return what each object of the first image covers: (h, w) over the images, positive within; none is none."""
+
 
 def target_of(subject: Subject, found: Found) -> Target:
     """Return the target that explains one found object or class: its logit in the first image, or its own target.
@@ -198,6 +201,10 @@ class Classifier:
             for label in order
             if float(scores[label]) >= confidence
         ]
+
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return none."""
+        return []
 
 
 def _whole(edges: Sequence[float]) -> tuple[int, int, int, int]:
