@@ -11,6 +11,7 @@ from dualvit.explain.subject import CONFIDENCE, Found, Subject, Target
 
 MOST = 3  # objects that get maps, if none is named
 LISTED = 20  # names of classes in a message
+OF_SEMANTICS = ("evidence",)  # methods that a network without semantics does not have
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Wanted:
         if not dual:
             notes.append(
                 f"{type(subject.network).__name__} has no semantics of Dual-ViT, so there are no regions and no "
-                f"attention; it has maps by {', '.join(METHODS)}"
+                f"attention; it has maps by {', '.join(name for name in METHODS if name not in OF_SEMANTICS)}"
             )
         if self.methods:
             return methods_of(self.methods), notes
