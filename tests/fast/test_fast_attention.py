@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+import dualvit
 from dualvit.fast import attention
 from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens, few_pay
 from dualvit.fast.fuse import fold
@@ -110,4 +111,14 @@ def test_absorbed_attention_traces(few):
     module = few(32, 2, project=True).eval()
     tokens, source = (torch.randn(1, n, 32) for n in lengths(few, 100, 4))
     expected = CrossAttention.forward(module, tokens, source)
-    assert_close(torch.jit.trace(module, (tokens, source))(tokens, source), expected, rtol=1e-5, atol=1e-6)
+    traced = torch.jit.trace(module, (tokens, source))
+    assert_close(traced(tokens, source), expected, rtol=1e-5, atol=1e-6)
+    used = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert "aten::softmax" in used and not used & {"aten::baddbmm", "aten::unflatten", "aten::unbind"}
+
+
+def test_the_graph_of_a_network_has_operators_that_every_format_knows():
+    model = dualvit.fuse(dualvit.create_model("dualvit_n", num_classes=2).eval())
+    traced = torch.jit.trace(model, torch.rand(1, 3, 64, 64), check_trace=False)
+    used = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert "aten::softmax" in used and not used & {"aten::baddbmm", "aten::unflatten", "aten::unbind"}

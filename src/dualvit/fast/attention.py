@@ -52,7 +52,7 @@ class FewTokens(FastCrossAttention):
             return super().forward(tokens, source, residual)
         dim, heads = self.q.in_features, self.num_heads
         values = self.kv.weight[dim:].view(heads, dim // heads, dim)
-        attended = (self.shares(tokens, source) @ source).unflatten(1, (heads, tokens.shape[1]))
+        attended = by_head(self.shares(tokens, source) @ source, 1, heads)
         out = (attended @ values.transpose(1, 2)).transpose(1, 2).flatten(2)
         if self.kv.bias is not None:
             out = out + self.kv.bias[dim:]
@@ -86,13 +86,22 @@ class FewKeys(FastCrossAttention):
         k = split_heads(keys, heads) * (dim // heads) ** -0.5
         keys = (k @ self.q.weight.view(heads, dim // heads, dim)).flatten(1, 2)
         shift = (k @ self.q.bias.view(heads, dim // heads, 1)).flatten(1).unsqueeze(1)
-        scores = torch.baddbmm(shift, tokens, keys.transpose(1, 2))
-        return scores.unflatten(2, (heads, k.shape[2])).softmax(-1).flatten(2)
+        if torch.jit.is_tracing():  # not every format knows a sum within a product
+            scores = tokens @ keys.transpose(1, 2) + shift
+        else:
+            scores = torch.baddbmm(shift, tokens, keys.transpose(1, 2))
+        return by_head(scores, 2, heads).softmax(-1).flatten(2)
 
 
 def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
     """Return (B, N, C) as (B, heads, N, C / heads)."""
-    return tokens.unflatten(2, (num_heads, tokens.shape[2] // num_heads)).transpose(1, 2)
+    return by_head(tokens, 2, num_heads).transpose(1, 2)
+
+
+def by_head(values: Tensor, dim: int, num_heads: int) -> Tensor:
+    """Return `values.unflatten(dim, (num_heads, -1))`, by an operator that every export format knows."""
+    sizes = list(values.shape)
+    return values.reshape([*sizes[:dim], num_heads, sizes[dim] // num_heads, *sizes[dim + 1 :]])
 
 
 def attend_by_products(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:

@@ -43,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None 
         >>> attend(q, kv, kv, num_heads=4).shape
         torch.Size([2, 64, 32])
     """
-    q, k, v = (tokens.unflatten(2, (num_heads, -1)).transpose(1, 2) for tokens in (q, k, v))  # (B, heads, N, d)
+    q, k, v = (t.reshape(t.shape[0], t.shape[1], num_heads, t.shape[2] // num_heads).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)  # (B, Nq, C)
 
 
@@ -177,7 +177,7 @@ def area_mean(pixels: Tensor, rows: int, columns: int) -> Tensor:
     """
     across = torch.matmul(area_weights(pixels.shape[2], columns, pixels), pixels)  # (B, H, columns, C)
     down = torch.matmul(area_weights(pixels.shape[1], rows, pixels), across.flatten(2))  # (B, rows, columns C)
-    return down.unflatten(2, (columns, -1))  # (B, rows, columns, C)
+    return down.reshape(down.shape[0], rows, columns, pixels.shape[3])  # (B, rows, columns, C)
 
 
 class SemanticSeed(nn.Module):
@@ -212,7 +212,7 @@ class SemanticSeed(nn.Module):
 
     def spread(self, rows: int, columns: int) -> Tensor:
         """Return the query of each of the grid's cells, (1, rows columns, C)."""
-        queries = self.queries.transpose(0, 1).unflatten(1, (8, 8)).unsqueeze(0)  # (1, C, 8, 8)
+        queries = self.queries.transpose(0, 1).reshape(1, -1, 8, 8)  # (1, C, 8, 8)
         # Also to 8x8, where it returns its input: without a branch, one graph serves all sizes.
         queries = F.interpolate(queries, size=[rows, columns], mode="bicubic", align_corners=False)
         return queries.flatten(2).transpose(1, 2)
@@ -225,7 +225,7 @@ class SemanticSeed(nn.Module):
         k, v = self.kv(pooled).chunk(2, dim=-1)
         attended = attend(queries.expand(pixels.shape[0], -1, -1), k, v, num_heads=1)  # (B, M, C)
         gate = self.gate((attended + pooled).mean(1, keepdim=True))  # (B, 1, 2 C)
-        gate = gate.unflatten(2, (2, -1)).softmax(2)  # (B, 1, 2, C), for each channel two shares that sum to 1
+        gate = gate.reshape(gate.shape[0], 1, 2, pixels.shape[3]).softmax(2)  # (B, 1, 2, C), two shares that sum to 1
         return self.norm(gate[:, :, 0] * attended + gate[:, :, 1] * pooled)
 
 
