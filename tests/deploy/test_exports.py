@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import dualvit
-from dualvit.deploy import formats, tensorrt
+from dualvit.deploy import tensorrt
 from dualvit.deploy.export import export, require
 from dualvit.deploy.metadata import Metadata, read_metadata
 from dualvit.deploy.parity import gap_above, partners
