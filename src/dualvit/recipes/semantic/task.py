@@ -16,7 +16,7 @@ from dualvit.recipes.semantic.config import SemanticRecipe
 from dualvit.recipes.semantic.data import ValidationTransform
 from dualvit.recipes.semantic.evaluate import class_ious
 from dualvit.recipes.semantic.network import Segmenter
-from dualvit.recipes.semantic.tiles import slide
+from dualvit.recipes.semantic.tiles import enlarged_argmax, slide
 from dualvit.recipes.task import Task
 
 Batch = tuple[list[Tensor], list[Tensor]]
@@ -89,26 +89,6 @@ class Semantic(Task):
         row = {"image": str(file), "picture": picture.name, "mask": f"{name}.mask.png", "shares": shares}
         content["predictions"].append(row)
         return f"{', '.join(f'{name} {share:.1%}' for name, share in list(shares.items())[:5])}; {picture}"
-
-
-def enlarged_argmax(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """The best class of each pixel, int64 of `size`, of logits (classes, H, W) that are enlarged to it bilinearly.
-
-    One class is enlarged at a time: all of a large picture's would fill the memory.
-
-    Example:
-        >>> enlarged_argmax(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), (1, 4)).tolist()
-        [[0, 0, 1, 1]]
-    """
-    if logits.shape[1:] == tuple(size):
-        return logits.argmax(0)
-    best = logits.new_full(tuple(size), -torch.inf)
-    classes = torch.zeros(tuple(size), dtype=torch.long, device=logits.device)
-    for index, one in enumerate(logits):
-        large = F.interpolate(one[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
-        better = large > best
-        best[better], classes[better] = large[better], index
-    return classes
 
 
 def pixel_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:

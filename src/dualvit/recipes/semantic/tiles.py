@@ -1,6 +1,6 @@
 """Logits of whole images from a network that sees squares: tiles that overlap, averaged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -65,3 +65,23 @@ def tile_weight(side: int, blending: Blending) -> Tensor:
     distance = (torch.arange(side) - (side - 1) / 2) / (SIGMA * side)
     line = torch.exp(-(distance**2) / 2)
     return torch.outer(line, line).clamp(min=1e-4)
+
+
+def enlarged_argmax(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """The best class of each pixel, int64 of `size`, of logits (classes, H, W) that are enlarged to it bilinearly.
+
+    One class is enlarged at a time: all of a large picture's would fill the memory.
+
+    Example:
+        >>> enlarged_argmax(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), (1, 4)).tolist()
+        [[0, 0, 1, 1]]
+    """
+    if logits.shape[1:] == tuple(size):
+        return logits.argmax(0)
+    best = logits.new_full(tuple(size), -torch.inf)
+    classes = torch.zeros(tuple(size), dtype=torch.long, device=logits.device)
+    for index, one in enumerate(logits):
+        large = F.interpolate(one[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
+        better = large > best
+        best[better], classes[better] = large[better], index
+    return classes

@@ -1,0 +1,353 @@
+"""The workers of a model: requests wait in a queue, a thread per worker takes them, and dead workers are replaced.
+
+A worker that dies gives its requests back. Each of them is then tried once more, by itself, so that a picture that
+kills workers takes no other request with it.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from multiprocessing import connection as connections
+from multiprocessing import get_context
+from typing import Any
+
+from dualvit.errors import StateError
+from dualvit.serve.limits import Limits, RefusedError, Source
+from dualvit.serve.metrics import Metrics
+from dualvit.serve.worker import Order, Reply, work
+
+IDLE = 0.5  # seconds without work, after which a worker is asked whether it is there
+PONG = 10.0  # seconds in which it must say so
+START = 300.0  # seconds in which a model must be open
+LATEST = 30.0  # seconds between two starts of a worker that does not come up, at the most
+TRIES = 2  # of a request whose worker died
+
+
+class Job:
+    """A request that waits for its reply.
+
+    Attributes:
+        order: The picture.
+        reply: A future of the server's loop.
+        deadline: On the monotonic clock; nobody waits for longer.
+        tries: How often a worker has taken it.
+    """
+
+    def __init__(self, order: Order, deadline: float) -> None:
+        self.order, self.deadline, self.tries = order, deadline, 0
+        self.loop = asyncio.get_running_loop()
+        self.reply: asyncio.Future[Reply] = self.loop.create_future()
+        self.left = False
+
+    def leave(self) -> None:
+        """Say that nobody waits for the reply."""
+        self.left = True
+
+    def waits(self) -> bool:
+        """Whether somebody does."""
+        return not self.left and time.monotonic() < self.deadline
+
+    def finish(self, reply: Reply) -> None:
+        """Give the reply, from any thread."""
+        self.loop.call_soon_threadsafe(lambda: None if self.reply.done() else self.reply.set_result(reply))
+
+
+class Pool:
+    """A model: its queue and its workers.
+
+    Attributes:
+        source: What is served.
+        runtime: As asked, and then as the first worker has chosen it.
+        generation: Counts the versions that were swapped in.
+        workers: Of the version that serves.
+        running: All whose threads run, those of a version that comes or goes among them.
+    """
+
+    def __init__(self, source: Source, limits: Limits, metrics: Metrics) -> None:
+        self.source, self.limits, self.metrics = source, limits, metrics
+        self.queue: deque[Job] = deque()
+        self.changed = threading.Condition()
+        self.swapping = threading.Lock()
+        self.generation, self.closed, self.runtime = 1, False, source.runtime
+        self.running: set[Worker] = set()
+        self.workers = self._made()
+
+    def _made(self) -> list["Worker"]:
+        first = Worker(self)
+        return [first, *(Worker(self, first) for _ in range(1, self.source.workers))]
+
+    def start(self) -> None:
+        """Start the workers, without waiting for them."""
+        for worker in self.workers:
+            worker.serving.set()
+            worker.start()
+
+    def submit(self, order: Order, deadline: float) -> Job:
+        """Put a request into the queue.
+
+        Raises:
+            RefusedError: too many wait already, or the server is closing.
+        """
+        with self.changed:
+            if self.closed:
+                raise RefusedError(503, "the server is closing; ask another one", close=True)
+            if len(self.queue) >= self.limits.waiting:
+                raise RefusedError(429, f"{len(self.queue)} requests wait for {self.source.name} already; come back")
+            job = Job(order, deadline)
+            self.queue.append(job)
+            self.changed.notify()
+        return job
+
+    def take(self, worker: "Worker") -> list[Job]:
+        """Return the requests that a worker does next, those whose clients are gone left out; none if it idles."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.queue or worker.leaving, IDLE)
+            jobs: list[Job] = []
+            while self.queue and not worker.leaving and len(jobs) < self.source.batch:
+                if not self.queue[0].waits():
+                    self.queue.popleft()
+                elif self.queue[0].tries and jobs:  # one that saw a worker die goes alone
+                    break
+                else:
+                    jobs.append(self.queue.popleft())
+                    jobs[-1].tries += 1
+                    if jobs[-1].tries > 1:
+                        break
+            return jobs
+
+    def give_back(self, jobs: list[Job]) -> None:
+        """Put the requests of a dead worker first in the queue; those that it had for the second time are refused."""
+        with self.changed:
+            for job in reversed(jobs):
+                if job.tries < TRIES:
+                    self.queue.appendleft(job)
+                else:
+                    line = "two workers ended at this picture, by a crash or by the limit of time; send another one"
+                    job.finish((503, json.dumps({"error": line}).encode()))
+            self.changed.notify_all()
+
+    def ready(self) -> bool:
+        """Whether all workers are up and alive."""
+        return all(worker.is_up() for worker in self.workers)
+
+    def described(self) -> dict[str, Any]:
+        """Return what the server says of the model."""
+        about = next((worker.about for worker in self.workers if worker.about), {})
+        up = sum(worker.is_up() for worker in self.workers)
+        counts = {"workers": len(self.workers), "up": up, "generation": self.generation}
+        return {"name": self.source.name, **about, **counts}
+
+    def wait_first(self) -> None:
+        """Wait until a worker is up.
+
+        Raises:
+            RuntimeError: the model does not open; the message says why.
+        """
+        wait_all(self.workers[:1])
+
+    def swap(self) -> None:
+        """Open the model's file anew in new workers, let them take over, and end the old ones after their requests.
+
+        Raises:
+            RuntimeError: the new file does not open, and the old version serves on; or a swap is under way.
+        """
+        if not self.swapping.acquire(blocking=False):
+            raise StateError(f"{self.source.name} is being swapped already; wait for it")
+        try:
+            new = self._made()
+            for worker in new:
+                worker.start()
+            try:
+                wait_all(new)
+            except StateError:
+                for worker in new:
+                    worker.leave()
+                raise
+            with self.changed:
+                if self.closed:
+                    for worker in new:
+                        worker.leave()
+                    return
+                old, self.workers = self.workers, new
+                self.generation += 1
+            for worker in new:
+                worker.serving.set()
+            for worker in old:
+                worker.leave()
+            for worker in old:
+                worker.join()
+        finally:
+            self.swapping.release()
+
+    def watch(self) -> None:
+        """Kill workers that are at one batch for longer than allowed; their threads replace them."""
+        for worker in tuple(self.running):
+            worker.require_quick()
+
+    def close(self) -> None:
+        """End the workers; whoever still waits is refused."""
+        with self.changed:
+            self.closed = True
+            jobs, workers = list(self.queue), list(self.workers)
+            self.queue.clear()
+        for job in jobs:
+            job.finish((503, json.dumps({"error": "the server is closing; ask another one"}).encode()))
+        for worker in workers:
+            worker.leave()
+        for worker in workers:
+            worker.join(self.limits.timeout + PONG)
+
+
+def wait_all(workers: list["Worker"]) -> None:
+    """Wait until workers are up.
+
+    Raises:
+        RuntimeError: one does not come up; the message says why.
+    """
+    until = time.monotonic() + START
+    for worker in workers:
+        worker.tried.wait(max(until - time.monotonic(), 0))
+        if not worker.is_up():
+            raise StateError(worker.failure or f"{worker.pool.source.name} was not open after {START:.0f} s")
+
+
+class Worker(threading.Thread):
+    """A thread that keeps one worker process alive and hands requests to it.
+
+    Attributes:
+        pool: Whose requests it takes.
+        first: The worker that chooses a runtime; this one waits for it, and takes the same.
+        about: What its process said of the model; empty while none is up.
+        tried: Set once a first process is up, or has failed.
+        failure: Why the last process did not come up.
+        serving: Set when it may take requests.
+        leaving: Whether it ends after the requests that it has.
+    """
+
+    def __init__(self, pool: Pool, first: "Worker | None" = None) -> None:
+        super().__init__(name=pool.source.name, daemon=True)
+        self.pool, self.first, self.about, self.failure = pool, first, dict[str, Any](), ""
+        self.tried, self.serving, self.leaving = threading.Event(), threading.Event(), False
+        self.process: Any = None
+        self.connection: Any = None
+        self.busy_until: float | None = None
+
+    def run(self) -> None:
+        """Start processes and serve by them, until `leave`."""
+        self.pool.running.add(self)
+        try:
+            self._run()
+        finally:
+            self.pool.running.discard(self)
+
+    def _run(self) -> None:
+        wait, starts = IDLE, 0
+        while not self.leaving:
+            if starts:
+                self.pool.metrics.restarts.labels(self.pool.source.name).inc()
+            starts += 1
+            if self._open():
+                wait = IDLE
+                self.tried.set()
+                self._serve()
+                self._end()
+                continue
+            self._end()
+            self.tried.set()
+            until = time.monotonic() + wait
+            while time.monotonic() < until and not self.leaving:
+                time.sleep(0.05)
+            wait = min(2 * wait, LATEST)
+
+    def _open(self) -> bool:
+        """Start a process, and wait for its model."""
+        if self.first is not None:
+            self.first.tried.wait(START)
+        context = get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        source = replace(self.pool.source, runtime=self.pool.runtime)
+        arguments = (theirs, source, self.pool.limits.max_pixels)
+        self.process = context.Process(target=work, args=arguments, name=self.name, daemon=True)
+        self.process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+        self.busy_until = time.monotonic() + START
+        try:
+            said = self.connection.recv()
+        except (EOFError, OSError):
+            said = {"fault": f"the worker of {self.pool.source.name} ended while it opened the model"}
+        self.busy_until = None
+        self.failure = said.get("fault", "")
+        self.about = said.get("about", {})
+        self.pool.runtime = self.about.get("runtime", self.pool.runtime)  # all workers, and those after them, agree
+        return bool(self.about)
+
+    def _serve(self) -> None:
+        while not self.leaving:
+            if not self.serving.wait(IDLE):
+                continue
+            jobs = self.pool.take(self)
+            try:
+                answers = self._ask(jobs)
+            except (EOFError, OSError):  # it is dead, or was too slow
+                self.about = {}
+                self.pool.give_back(jobs)
+                return
+            for job, reply in zip(jobs, answers, strict=True):
+                job.finish(reply)
+
+    def _ask(self, jobs: list[Job]) -> list[Reply]:
+        """Send requests to the process and return its replies; without requests, ask whether it is there."""
+        limit = self.pool.limits.timeout if jobs else PONG
+        self.busy_until = time.monotonic() + limit
+        try:
+            self.connection.send([job.order for job in jobs] if jobs else None)
+            answers = self.connection.recv()
+        finally:
+            self.busy_until = None
+        if jobs:
+            self.pool.metrics.batches.labels(self.pool.source.name).observe(len(jobs))
+        return answers or []
+
+    def _end(self) -> None:
+        """End the process: a closed connection lets it go, and what does not go is killed."""
+        self.about = {}
+        self.connection.close()
+        self.process.join(1)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+        self.process = None
+
+    def is_up(self) -> bool:
+        """Whether the process has its model open and is alive."""
+        process = self.process
+        try:
+            return bool(self.about) and process is not None and not connections.wait([process.sentinel], 0)
+        except (ValueError, OSError):  # it was closed between the two questions
+            return False
+
+    def require_quick(self) -> None:
+        """Kill the process if it takes longer than it may."""
+        until = self.busy_until
+        if until is not None and time.monotonic() > until:
+            self._kill()
+
+    def _kill(self) -> None:
+        process = self.process
+        with contextlib.suppress(ValueError, OSError):  # it ended meanwhile
+            if process is not None:
+                process.kill()
+
+    def leave(self) -> None:
+        """Let the thread end, after the requests that it has."""
+        self.leaving = True
+        self.serving.set()
+        if not self.about:  # nobody waits for a process that is not up yet
+            self._kill()
+        with self.pool.changed:
+            self.pool.changed.notify_all()
