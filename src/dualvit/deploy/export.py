@@ -67,6 +67,8 @@ def export(source: Source, form: str, out: Path, limit: float = LIMIT, static: b
         True
     """
     require(form, out)
+    if form == "torch-export":  # whose graphs are bound to more than one row, and 32 pixels are one
+        source = replace(source, least=64)
     if static:
         source = replace(source, metadata=replace(source.metadata, dynamic=False))
     try:
@@ -145,9 +147,9 @@ def _asked(source: Source, form: str, opener: Opener, file: Path, questions: lis
         run, runtime, precision = opener(file, cores())
         return compare(source, run, questions, runtime, precision)
     except Exception as error:  # each runtime has kinds of its own
-        name = opener.__name__.removeprefix("open_")
+        name, said = opener.__name__.removeprefix("open_"), line_of(error, 240)
         raise StateError(
-            f"the {form} file of {source.metadata.name} does not run in {name}: {line_of(error, 240)}; nothing was written"
+            f"the {form} file of {source.metadata.name} does not run in {name}: {said}; nothing was written"
         ) from error
 
 

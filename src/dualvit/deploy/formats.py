@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.fx.experimental._config
 from torch import Tensor, nn
 
 from dualvit.deploy.metadata import EXTRA_FILE, KEY, Metadata
@@ -135,9 +134,7 @@ def write_torch_export(source: Source, folder: Path) -> Path:
     image = example(source)
     free = torch.export.Dim.DYNAMIC
     shapes = ({0: free, 2: free, 3: free},) if source.metadata.dynamic else None
-    # By default a graph is bound to more than one row: 32 pixels of an image are one.
-    one_row = torch.fx.experimental._config.patch(backed_size_oblivious=True)
-    with torch.no_grad(), quiet(), one_row:
+    with torch.no_grad(), quiet():
         program = torch.export.export(network, (image,), dynamic_shapes=shapes, strict=False)
     torch.export.save(program, file, extra_files={EXTRA_FILE: source.metadata.to_json()})
     return file

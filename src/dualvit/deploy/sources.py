@@ -1,7 +1,7 @@
 """The door of what is exported: timm's names, and checkpoints of recipes and of YOLO, imported here alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Source:
         boxes: From outputs to rows (x1, y1, x2, y2, score, class), (N, 6), after NMS, of each picture; None if it has
             no boxes.
         batches: That the file is asked with.
+        least: The shortest side in pixels that it is asked with.
     """
 
     network: nn.Module
@@ -41,7 +42,8 @@ class Source:
     unit: bool = False
     yolo: Any = None
     boxes: Callable[[list[Tensor], float], list[Tensor]] | None = None
-    batches: tuple[int, ...] = field(default=(1, 4))
+    batches: tuple[int, ...] = (1, 4)
+    least: int = 32
 
     @property
     def shapes(self) -> list[tuple[int, int, int, int]]:
@@ -51,7 +53,7 @@ class Source:
             return [(1, 3, height, width)]
         if self.metadata.head == "torchvision":
             return [(1, 3, height, width), (1, 3, width, height), (1, 3, _even(height * 0.7), height)]
-        low = max(self.metadata.stride, 32)
+        low = max(self.metadata.stride, self.least)
         first = low if self.metadata.head in ("logits", "maps") else _even(height / 2)
         sizes = [(first, width), (height, width), (_even(height * 10 / 7), 2 * width)]
         return [(batch, 3, *size) for batch in self.batches for size in sizes]

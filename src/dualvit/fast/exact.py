@@ -40,8 +40,9 @@ class ExactSeed(SemanticSeed):
         if not torch.jit.is_tracing():
             return super().spread(rows, columns)
         rows, columns = self.grid or (rows, columns)  # numbers, if the grid is the same for all images
-        grid = self.queries.unflatten(0, (SIDE, SIDE))  # (8, 8, C)
-        # Both of three axes: OpenVINO cannot multiply a matrix by three.
-        across = torch.matmul(cubic_weights(columns, grid).unsqueeze(0), grid)  # (8, columns, C)
-        down = torch.matmul(cubic_weights(rows, grid), across.flatten(1))  # (rows, columns C)
-        return down.unflatten(1, (-1, grid.shape[2])).flatten(0, 1).unsqueeze(0)  # (1, rows columns, C)
+        dim = self.query_proj.in_features
+        grid = self.queries.reshape(SIDE, SIDE * dim)  # a row of the grid after the other; (8, 8 C)
+        down = torch.matmul(cubic_weights(rows, grid), grid)  # (rows, 8 C)
+        down = down.reshape(-1, SIDE, dim).transpose(0, 1).reshape(SIDE, -1)  # (8, rows C)
+        across = torch.matmul(cubic_weights(columns, grid), down)  # (columns, rows C)
+        return across.reshape(columns, -1, dim).transpose(0, 1).reshape(1, -1, dim)  # (1, rows columns, C)
