@@ -39,9 +39,9 @@ def page(folder: Path, done: "Done", environment: dict[str, Any]) -> Page:
     """
     plan, counts = done.plan, done.counts
     figures = list(_figures(folder, done))
+    bad = [message for _, _, message in counts.bad]
     sections: list[tuple[str, list[Part]]] = [
-        ("", [Words([f"{image}: {message}" for image, _, message in counts.bad], "failed")] if counts.bad else []),
-        ("Pictures without an answer", [_reasons(done)] if counts.reasons else []),
+        ("Pictures without an answer", [_reasons(done), Words(bad, "list")] if bad else []),
         ("What was found", [_classes(done)] if counts.classes else []),
         ("Some pictures", [Figures(figures)] if figures else []),
         ("How it was made", [Facts(_facts(done, environment))]),
