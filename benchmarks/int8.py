@@ -7,7 +7,7 @@ fp16; then other checkpoints and another size with many pictures. Each row's fil
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from dualvit.deploy.precision import HINTS, Settings, Smaller, smaller
 from dualvit.deploy.quantise import Compiled, open_model
 from dualvit.deploy.runtimes import versions
 from dualvit.deploy.subjects import Subject, chosen, open_subject
-from dualvit.files import write_json
+from dualvit.files import read_json, write_json
 from dualvit.provenance import environment
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "int8.json"
@@ -58,7 +58,7 @@ def opened(checkpoint: Path, data: Path, size: int | None, work: Path) -> tuple[
 
 
 def main() -> None:
-    """Measure all rows, and write the JSON after each."""
+    """Measure all rows that the JSON does not have yet, and write it after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
@@ -74,27 +74,30 @@ def main() -> None:
     result: dict[str, Any] = {"rows": {}, "flags": [flag for flag in FLAGS if flag in words], **environment(False)}
     result["versions"] |= versions(["openvino"])
 
-    def keep(name: str, found: dict[str, Any]) -> None:
-        result["rows"][name] = found
-        write_json(OUT, result)
+    result["rows"] = (read_json(OUT) or {}).get("rows", {})
+
+    def keep(name: str, measured: Callable[[], dict[str, Any]]) -> None:
+        if name not in result["rows"]:
+            result["rows"][name] = measured()
+            write_json(OUT, result)
 
     subject, whole = opened(args.checkpoint, args.data, None, args.work)
     many = chosen(subject.training_files(), args.pictures, str(args.data))
     measure = partial(row, subject, whole, rounds=args.rounds)
-    keep("in domain", measure(many, Settings()))
+    keep("in domain", partial(measure, many, Settings()))
     if args.large:
         large = opened(args.checkpoint, args.data, args.large, args.work)
-        keep(f"{args.large} px", row(*large, many, Settings(), args.rounds))
-    keep("few pictures", measure(chosen(many, FEW, "few"), Settings()))
+        keep(f"{args.large} px", partial(row, *large, many, Settings(), args.rounds))
+    keep("few pictures", partial(measure, chosen(many, FEW, "few"), Settings()))
     if args.other is not None:
         others = chosen(pictures_in(args.other), args.pictures, str(args.other))
-        keep("out of domain", measure(others, Settings()))
-    keep("no search", measure(many, Settings(shift=ANY)))
+        keep("out of domain", partial(measure, others, Settings()))
+    keep("no search", partial(measure, many, Settings(shift=ANY)))
     for precision in ("bf16", "fp16"):
-        keep(precision, measure([], Settings(precision)))
+        keep(precision, partial(measure, [], Settings(precision)))
     for number, other in enumerate(args.more, 1):
         more = opened(other, args.data, None, args.work)
-        keep(f"checkpoint {number}", row(*more, many, Settings(), args.rounds))
+        keep(f"checkpoint {number}", partial(row, *more, many, Settings(), args.rounds))
 
 
 if __name__ == "__main__":

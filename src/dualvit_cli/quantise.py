@@ -23,7 +23,7 @@ def quantise(
     ] = None,
     shift: Annotated[
         float, typer.Option(min=0.0, help="Error of the outputs up to which layers are brought back to float.")
-    ] = 0.02,
+    ] = 0.01,
     keep: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the accuracy that the file must keep.")
     ] = 0.99,

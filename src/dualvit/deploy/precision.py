@@ -36,7 +36,7 @@ class Settings:
     """
 
     precision: str = "int8"
-    shift: float = 0.02
+    shift: float = 0.01
     keep: float = 0.99
     seconds: float = 300.0
     threads: int = 1

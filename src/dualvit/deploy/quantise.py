@@ -46,20 +46,28 @@ def require_quantiser() -> None:
         raise MissingExtraError(f"dualvit quantise needs {name}; install dualvit[{EXTRA}]")
 
 
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
+    name, nothing = "openvino_telemetry", object()
+    before = sys.modules.get(name, nothing)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if before is nothing:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before  # type: ignore[assignment]
+
+
 def import_nncf() -> Any:
     """Import NNCF without its telemetry, which would write to the home folder and call a server, and quietly."""
     require_quantiser()
-    import_openvino()
-    name, absent = "openvino_telemetry", "openvino_telemetry" not in sys.modules
     # It looks for a CUDA compiler as it loads torch's extensions, and warns if there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    if absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed; NNCF has a stub for it
-    try:
+    with without_telemetry():
         nncf = import_module("nncf")
-    finally:
-        if absent:
-            del sys.modules[name]
     nncf.set_log_level(logging.ERROR)
     return nncf
 
@@ -70,8 +78,10 @@ def open_model(file: Path) -> Any:
     Raises:
         ValueError: it cannot be opened, or has free sizes.
     """
+    openvino = import_openvino()
     try:
-        model = import_openvino().convert_model(file)
+        with without_telemetry():  # of its converter, which is imported here
+            model = openvino.convert_model(file)
     except Exception as error:  # OpenVINO has kinds of its own
         raise InputError(f"openvino cannot open {file}: {line_of(error, 200)}; export it anew") from None
     if model.is_dynamic():
