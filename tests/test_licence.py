@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 PAGE = (ROOT / "docs/licence.md").read_text()
-PLUGS = {"dualvit.compare.engine", "dualvit.doctor.model"}  # import YOLO for a cell or a model that asks for it
+# These import YOLO for a cell or a model that asks for it.
+PLUGS = {"dualvit.compare.engine", "dualvit.doctor.model", "dualvit.explain.opening"}
 GROUPS = {"recipe": "recipe.py", "data": "data.py", "yolo": "yolo.py", "demo": "data.py"}
 FILES = {"eval": "classify.py", "probe": "classify.py", "token-labels": "classify.py", "convert": "models.py",
          "models": "models.py", "teacher": "models.py"}  # fmt: skip
