@@ -104,7 +104,7 @@ CSS = """
 .panel { gap: 8px !important; }
 .pair { gap: 12px !important; }
 .pair > .column { gap: 3px !important; min-width: min(100%, 300px) !important; }
-#settings input[role="listbox"] { text-overflow: ellipsis; max-width: calc(100% - 30px); }
+#settings input[role="combobox"] { text-overflow: ellipsis; max-width: calc(100% - 30px); }
 .picture { border-radius: 8px; overflow: hidden; }
 .picture img { width: 100%; max-height: 76vh; object-fit: contain; }
 .pair > .column:has(.busy) .picture { visibility: hidden; }
