@@ -32,7 +32,6 @@ def predict(
     """Write what a model says of images, by any runtime: JSON and pictures. Unreadable ones are listed."""
     with working(f"predicting with {model}", bar=False, first=LIBRARIES):
         from dualvit.deploy.folder import predict_folder
-
         from dualvit.deploy.predictor import open_predictor
 
         predictor = open_predictor(model, runtime, weights, image_size, threads)
