@@ -22,7 +22,9 @@ ROOMS = {
     "recipes": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "bench": ("models", "fast", "weights", "backbones", "pictures", "report", "deploy"),
+    "batch": ("data", "pictures", "report", "deploy"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
+    "app": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
     "compare": (
         "models",
         "fast",
@@ -40,13 +42,16 @@ ROOMS = {
 PLUGS = {  # the files through which rooms above plug in
     "dualvit/compare/engine.py": {"yolo"},
     "dualvit/deploy/opening.py": {"yolo", "recipes"},
+    "dualvit/deploy/subjects.py": {"yolo"},
     "dualvit/doctor/model.py": {"yolo"},
     "dualvit/explain/opening.py": {"yolo", "recipes"},
+    "dualvit/deploy/sources.py": {"yolo", "recipes"},
 }
 LIBRARIES = {  # a library that few rooms may import
     "ultralytics": ("yolo",),
     "lightning": ("recipes", "compare"),
     "matplotlib": ("pictures",),
+    "gradio": ("app",),
 }
 
 

@@ -55,7 +55,7 @@ def fails(done, *words):
         ["recipe", "validate", "--help"], ["recipe", "predict", "--help"], ["recipe", "export", "--help"],
         ["token-labels", "--help"], ["probe", "--help"], ["bench", "--sizs", "224"], ["recipe", "fit", "--help"],
         ["recipe", "fit", "--ot", "x"], ["eval", "--help"], ["probe", "--sizs", "3"], ["token-labels"],
-        ["doctor", "--help"], ["doctor", "--jsn"],
+        ["doctor", "--help"], ["doctor", "--jsn"], ["explain", "--help"], ["explain", "--modl", "x"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -14,7 +14,7 @@ by_name = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
 
 def test_there_are_notebooks():
-    assert [file.stem for file in NOTEBOOKS] == ["1-own-data", "2-timm-backbone-and-classifier"]
+    assert [file.stem for file in NOTEBOOKS] == ["1-own-data", "2-timm-backbone-and-classifier", "3-explanations"]
 
 
 @by_name

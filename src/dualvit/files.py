@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 
 import yaml  # type: ignore[import-untyped]
 
-from dualvit.errors import AccessError, InputError
+from dualvit.errors import AccessError, InputError, line_of
 
 LONGEST_NAME = 255  # bytes of a file's name, on most systems
+LARGEST_YAML = 1_000_000  # values of a YAML with all that its aliases repeat
 LIMITS = {  # of the system: no file is to blame
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the limit of open files (ulimit -n)",
@@ -125,6 +126,43 @@ def free_paths(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        ValueError: it is no UTF-8 text.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")  # with the mark of Windows' editors, or without it
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); write it anew") from None
+    except (OSError, MemoryError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise cannot("read", path, error) from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path that a file names; it is not if the system takes no such name.
+
+    Example:
+        >>> is_there(Path(".")), is_there(Path("a" * 5000))
+        (True, False)
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP):
+            raise cannot("read", path, error) from None
+        return False
+
+
+def is_file_there(path: Path) -> bool:
+    """Whether a file is at a path that another file names; it is not if the system takes no such name."""
+    return is_there(path) and path.is_file()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole; NaN becomes null."""
     write_atomic(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
@@ -154,7 +192,29 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which 1e-3 is a number, as in YAML 1.2; in 1.1 it is a text."""
+    """YAML in which 1e-3 is a number, as in YAML 1.2; in 1.1 it is a text.
+
+    Aliases may repeat a value, and may not make more of a small file than memory holds, nor hold themselves.
+    """
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _values(node, {}) > LARGEST_YAML:
+            raise yaml.YAMLError(f"its aliases make over {LARGEST_YAML} values of it")
+        return node
+
+
+def _values(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; `known` has the nodes that were counted, and those that are not yet whole."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError("a value holds itself")
+        return known[id(node)]
+    known[id(node)] = 0
+    inner = node.value if isinstance(node.value, list) else []
+    parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
+    known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 _Loader.add_implicit_resolver(
@@ -170,8 +230,10 @@ def parse_yaml(text: str, where: object) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{where} is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # of dates and numbers that there are not
+        raise InputError(f"{where} is not valid YAML: {line_of(error, 400)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -180,10 +242,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not YAML, or holds no settings.
     """
-    try:
-        content = parse_yaml(path.read_text(), path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from None
+    content = parse_yaml(read_text(path), path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no settings; it needs lines such as `task: classify`")
     return content

@@ -24,6 +24,7 @@ def models() -> None:
     with importing():
         from dualvit.meta import on_meta
         from dualvit.models import create_model, dual_vit, dual_vit_small, pvt, pyramid, region_vit
+        from dualvit.weights.starts import start_names
 
     table = Table("name", "parameters", "channels", "depths", "mixer, semantics", box=None, header_style="bold")
     notes = {pyramid: "any", region_vit: "regional", pvt: "reduction"}
@@ -42,6 +43,9 @@ def models() -> None:
         )
     console.print(table)
     console.print(yolo_table())
+    starts = ", ".join(f"{name}.yaml" if name.startswith("yolo") else name for name in start_names())
+    say(f"\nStarts in the package: {starts}.")
+    say('start=True of a YOLO, network.weights=start of a recipe, or "dualvit_n.start" with pretrained=True in timm.')
 
 
 def yolo_table() -> Table:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dualvit.bench.nodes import kinds
 from dualvit.deploy import runtimes
-from dualvit.deploy.runtimes import NEEDS, FixedPool, disagreement, export_onnx, missing, open_runtime
+from dualvit.deploy.runtimes import NEEDS, MatrixPool, disagreement, export_onnx, missing, open_runtime
 from dualvit.errors import InputError, MissingExtraError
 
 INSTALLED = [name for name in NEEDS if missing(name) is None]
@@ -73,7 +73,7 @@ def test_a_profile_names_the_kinds(pyramid, name):
 @pytest.mark.parametrize("size", [1, 3, (4, 7), (None, 2), [2, 5]])
 def test_pools_as_products_equal_torchs(size):
     pool, maps = nn.AdaptiveAvgPool2d(size), torch.randn(2, 3, 7, 10)
-    torch.testing.assert_close(FixedPool(pool)(maps), pool(maps))
+    torch.testing.assert_close(MatrixPool(pool)(maps), pool(maps))
 
 
 GUARDED = """

@@ -1,9 +1,10 @@
 """Networks whose true evidence is known, as subjects: tests ask methods about them."""
 
 import torch
+from PIL import Image
 from torch import nn
 
-from dualvit.explain.subject import Answers, Found, View
+from dualvit.explain.subject import Answers, Found, View, as_tensor
 
 SIZE = 32
 BLOCK = (slice(8, 16), slice(20, 28))  # rows and columns of the pixels that decide
@@ -58,3 +59,41 @@ def true_map():
 
 
 FOUND = Found(0, "block", 0.85, 0, BOX)
+
+
+LEFT, RIGHT = (2.0, 8.0, 10.0, 16.0), (20.0, 8.0, 28.0, 16.0)
+
+
+class TwoBlocks(nn.Module):
+    """How red two blocks of a picture are: (B, 3, 32, 32) to (B, 2)."""
+
+    def forward(self, images):
+        return torch.stack([images[:, 0, 8:16, first : first + 8].mean((1, 2)) for first in (2, 20)], 1)
+
+
+class PairDetector(LinearDetector):
+    """Finds up to two boxes, one per class, in pictures of any size, which it sees at 32x32."""
+
+    classes = ("left", "right")
+
+    def __init__(self):
+        self.network = TwoBlocks().eval()
+
+    def view(self, picture):
+        small = picture.resize((SIZE, SIZE), Image.Resampling.NEAREST)
+        return View(as_tensor(small), (0, 0, SIZE, SIZE), picture.size)
+
+    def answers(self, outputs):
+        return [Answers(torch.tensor([LEFT, RIGHT]), row.diag(), row.diag()) for row in outputs]
+
+    def found(self, answers, confidence=0.25):
+        boxes = [Found(i, self.classes[i], float(answers.scores[i, i]), i, (LEFT, RIGHT)[i]) for i in range(2)]
+        return sorted((one for one in boxes if one.score >= confidence), key=lambda one: -one.score)
+
+
+def pair_picture(left=255, right=128):
+    """A dark picture, 64x64, whose two blocks are as red as told."""
+    picture = Image.new("RGB", (64, 64), (0, 40, 40))
+    picture.paste((left, 0, 0), (4, 16, 20, 32))
+    picture.paste((right, 0, 0), (40, 16, 56, 32))
+    return picture

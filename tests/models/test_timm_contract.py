@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import dualvit
 from dualvit.models import dual_vit, dual_vit_small
 from dualvit.models.dual_vit_small import SmallDualViT
+from dualvit.weights.starts import start_file
 
 CONFIGS = dual_vit_small.CONFIGS | dual_vit.CONFIGS
 NAMES = list(CONFIGS)
@@ -34,7 +36,29 @@ def fresh(code, *options):
 def test_all_names_are_registered_with_timm():
     assert NAMES == ["dualvit_n", "dualvit_t", "dualvit_s", "dualvit_b", "dualvit_l"]
     assert set(NAMES) == set(timm.list_models("dualvit*"))
-    assert not timm.list_models("dualvit*", pretrained=True)
+    assert timm.list_models("dualvit*", pretrained=True) == ["dualvit_n.start", "dualvit_t.start"]
+
+
+@pytest.mark.parametrize("name", ["dualvit_n", "dualvit_t"])
+def test_the_start_in_the_package_is_a_tag_of_timm(name):
+    model = timm.create_model(f"{name}.start", pretrained=True, num_classes=3)
+    shipped = load_file(start_file(name))
+    state = model.state_dict()
+    assert all(torch.equal(state[key], value.to(state[key].dtype)) for key, value in shipped.items())
+    assert state["head.weight"].shape[0] == 3
+    features = timm.create_model(f"{name}.start", pretrained=True, features_only=True)
+    assert torch.equal(features.state_dict()["model.stem.conv.0.weight"], state["stem.conv.0.weight"])
+    assert not torch.equal(timm.create_model(name).state_dict()["stem.conv.0.weight"], state["stem.conv.0.weight"])
+
+
+def test_a_damaged_start_is_refused(tmp_path):
+    weights = load_file(start_file("dualvit_n"))
+    weights.pop("seed.gate.0.weight")
+    save_file(weights, tmp_path / "less.safetensors")
+    with pytest.raises(RuntimeError, match=r"seed\.gate\.0\.weight"):
+        timm.create_model("dualvit_n.start", pretrained=True, pretrained_cfg_overlay={
+            "file": str(tmp_path / "less.safetensors")
+        })  # fmt: skip
 
 
 def test_import_brings_nothing_optional_and_no_future_warning():

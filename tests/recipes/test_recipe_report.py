@@ -27,10 +27,11 @@ def test_the_page_of_a_finished_run(finished, root):
     best = run.best_row(task)
     assert f"dualvit_n on {root.name}" in page
     assert f"top-1 of best.ckpt: {100 * best['top1']:.1f} % on the validation pictures" in page
-    assert page.count('src="data:image/jpeg;base64,') == 10  # five worst and five best of ten
+    assert page.count('src="data:image/jpeg;base64,') == 13  # five worst and five best of ten, three explained
     assert "each of 10 had a prediction" in page and "What could not be used" not in page
     assert "<dt>network.drop_path</dt><dd>0.2</dd>" in page and "<dt>versions</dt>" in page
     assert len(re.findall("<svg ", page)) == 2
+    assert len(re.findall(r"\.\w+: (?:bright|dark) [01]\.\d\d, by (?:relevance|layercam) \(logit per pixel\)", page)) >= 3
 
 
 def test_what_is_asked_is_what_was_validated(finished):

@@ -8,6 +8,7 @@ from torch import nn
 from dualvit.backbones.timm_model import plan_backbone
 from dualvit.bench.cost import macs
 from dualvit.weights import local
+from dualvit.weights.starts import start_file
 from dualvit.yolo.choice import build, choice
 from dualvit_cli.backbones import backbones
 
@@ -41,7 +42,7 @@ def test_weights_at_hand(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert local.at_hand("resnet18") == tmp_path / "pytorch_model.bin"
     assert asked[-1] == "timm/resnet18.a1_in1k"
-    assert local.at_hand("resnet10t") is None and local.at_hand("dualvit_n") is None
+    assert local.at_hand("resnet10t") is None and local.at_hand("dualvit_n") == start_file("dualvit_n")
     url = timm.get_pretrained_cfg("resnet34").url or timm.get_pretrained_cfg("densenet121").url
     assert url
     (tmp_path / "checkpoints").mkdir()

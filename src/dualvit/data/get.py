@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from dualvit.data.public import SOURCES, Archive, Source
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.files import atomic_folder, cannot, read_json, write_json
 from dualvit.names import unknown_name
 
@@ -134,7 +134,9 @@ def convert(file: IO[bytes], source: Source, url: str, folder: Path) -> None:
             if "LICENSE" in archive.infos:
                 (folder / "LICENSE").write_bytes(archive.read("LICENSE"))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise InputError(f"the archive at {url} is damaged or no zip file: {error}; fetch it again") from None
+        raise InputError(
+            f"the archive at {url} is damaged or no zip file: {line_of(error, 200)}; fetch it again"
+        ) from None
     except ValueError as error:
         raise InputError(f"the archive at {url} is not the expected one: {error}") from None
     if len(written) != source.pictures:

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from dualvit.errors import InputError
+from dualvit.errors import InputError, line_of
 from dualvit.files import at_limit, cannot
 
 HEIF = next((name for name in ("pi_heif", "pillow_heif") if importlib.util.find_spec(name)), None)  # Pillow's plug-ins
@@ -288,10 +288,10 @@ def opened_file(file: Path | IO[bytes], name: object, what: str = "picture") -> 
         ) from None
     except UnreadableError as error:
         reason = str(error)
-    except (OSError, MemoryError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise many kinds for bytes that nobody wrote: an AVIF's a RuntimeError
         if at_limit(error):  # the next picture would fare no better
             raise cannot("read", name, error) from None  # type: ignore[arg-type]
-        reason = f"{getattr(error, 'strerror', None) or error}; repair or remove it"
+        reason = f"{getattr(error, 'strerror', None) or line_of(error)}; repair or remove it"
     raise UnreadableError(f"cannot read the {what} {name}: {reason}")
 
 

@@ -38,7 +38,7 @@ def read_annotation(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]
         shapes = [(str(shape["label"]), shape.get("group_id"), *_outline(shape)) for shape in root["shapes"]]
     except KeyError as error:
         raise InputError(f"it is no json of LabelMe: {error} is missing") from None
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"it is no json of LabelMe: {error}") from None
     objects: dict[tuple[str, object], dict[str, Any]] = {}
     left_out = []

@@ -14,6 +14,7 @@ from dualvit.data.images import UnreadableError, open_mask, open_rgb, pictures_i
 from dualvit.data.yolo_labels import Labels, Pair, read_objects
 from dualvit.data.yolo_layout import Layout, find_yaml, read_layout
 from dualvit.errors import InputError, MissingFileError
+from dualvit.files import read_text
 
 BACKGROUND = "background"
 # Folders of images and masks, for training and validation; the second is ADE20K's.
@@ -109,9 +110,9 @@ def class_names(root: Path) -> tuple[str, ...]:
         ValueError: it brings none.
     """
     if (root / "classes.txt").is_file():
-        return tuple(line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip())
+        return tuple(line.strip() for line in read_text(root / "classes.txt").splitlines() if line.strip())
     if (root / "objectInfo150.txt").is_file():
-        rows = (root / "objectInfo150.txt").read_text().splitlines()[1:]
+        rows = read_text(root / "objectInfo150.txt").splitlines()[1:]
         return tuple(row.split("\t")[-1].split(",")[0].strip() for row in rows if row.strip())
     raise InputError(f"{root} names no classes; give data.classes=[wall,sky], or a file classes.txt with one a line")
 

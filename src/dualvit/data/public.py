@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image
 
 from dualvit.data.images import open_rgb
 from dualvit.data.voc import read_annotation
-from dualvit.errors import InputError, MissingExtraError
+from dualvit.errors import InputError, MissingExtraError, line_of
 
 LONGEST = 640  # pixels of the longer side of a photograph of raccoons
 EVERY = 5  # of the hand signs of a class, each fifth validates
@@ -76,7 +76,10 @@ class Archive:
         """
         if name not in self.infos:
             raise InputError(f"it holds no {name}; the source may have changed")
-        return self.zipped.read(self.infos[name])
+        try:
+            return self.zipped.read(self.infos[name])
+        except OSError as error:  # of a place before the beginning, which a damaged table names
+            raise BadZipFile(f"{name}: {line_of(error)}") from None
 
 
 def validation(name: str) -> set[str]:

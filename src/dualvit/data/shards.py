@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dualvit.data.images import SUFFIXES, UnreadableError, open_rgb
 from dualvit.errors import InputError, OptionError
+from dualvit.files import read_text
 from dualvit.names import is_shards as is_shards
 from dualvit.seeds import seed_all
 
@@ -25,7 +26,7 @@ def read_classes(file: str) -> tuple[str, ...]:
     """
     if not file or not Path(file).is_file():
         raise InputError(f"data.classes is {file!r}; shards need a text file with the name of each class in a line")
-    names = tuple(line.strip() for line in Path(file).read_text().splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_text(Path(file)).splitlines() if line.strip())
     if len(names) < 2:
         raise InputError(f"{file} has {len(names)} classes; a classifier needs two or more")
     return names

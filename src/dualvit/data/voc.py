@@ -33,7 +33,9 @@ def parse_xml(content: bytes) -> ET.Element:
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except InputError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two of encodings that there are not
         raise InputError(f"it is no xml: {error}") from None
     return builder.close()
 

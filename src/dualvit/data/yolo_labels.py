@@ -12,7 +12,7 @@ import numpy as np
 
 from dualvit.data.images import UnreadableError
 from dualvit.errors import InputError
-from dualvit.files import at_limit, cannot
+from dualvit.files import at_limit, cannot, is_file_there
 
 Pair = tuple[Path, Path]
 Object = tuple[int, int, list[float]]  # number of its line, class, coordinates
@@ -28,7 +28,7 @@ def read_rows(file: Path) -> list[tuple[int, list[str]]]:
         UnreadableError: it is no text, or cannot be opened.
         OSError: memory or open files have run out.
     """
-    if not file.is_file():
+    if not is_file_there(file):
         return []
     try:
         text = file.read_text(encoding="utf-8-sig")  # with the mark of Windows' editors, or without it

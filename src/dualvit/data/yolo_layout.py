@@ -18,12 +18,14 @@ from dualvit.data.coco import Coco, from_content
 from dualvit.data.images import SUFFIXES, UnreadableError, pictures_in, size_of
 from dualvit.data.yolo_labels import Labels, Pair, read_objects
 from dualvit.errors import InputError, MissingFileError
-from dualvit.files import cannot, parse_yaml
+from dualvit.files import cannot, is_there, parse_yaml
 
 __all__ = [
     "Layout", "Pair", "find_yaml", "images_of", "label_file", "listed_file", "read_layout", "read_objects",
     "read_pairs", "read_yolo",
 ]  # fmt: skip
+
+MOST_CLASSES = 100_000  # more would be a mistake, and take all memory
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Layout:
         path, beside = Path(str(self.content.get("path") or "")), self.file.parent
         bases = [Path.cwd(), *roots, beside] if self.content.get("path") else [beside]
         tried = [[_place(base / path, name) for name in names] for base in bases]
-        found = next((places for places in tried if all(map(Path.exists, places))), None)
+        found = next((places for places in tried if all(map(is_there, places))), None)
         if found is None:
-            absent = next(place for place in tried[-1] if not place.exists())
+            absent = next(place for place in tried[-1] if not is_there(place))
             raise MissingFileError(
                 f"{self.file}: no images at {absent}; make its folders, or correct `path`, `train` and `val` in it"
             )
@@ -161,6 +163,8 @@ def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
             raise InputError(f"{file} has nc {content['nc']!r}; give the number of classes, or leave nc out") from None
+    if count is not None and count > MOST_CLASSES:
+        raise InputError(f"{file} has nc {count:.3g}; {MOST_CLASSES} classes are the most")
     if names is None and count is not None and count > 0:
         names = [f"class_{index}" for index in range(count)]  # Ultralytics' names
     if not names:
@@ -168,7 +172,7 @@ def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(names, dict):
         try:
             named = {int(key): name for key, name in names.items()}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             named = {}
         if sorted(named) != list(range(len(names))):
             raise InputError(f"{file} has names for {', '.join(map(str, names))}; number them 0 to {len(names) - 1}")
@@ -186,10 +190,10 @@ def _place(root: Path, name: str) -> Path:
     Links are followed, as Ultralytics does, unless only the path with the link in it leads to a folder of labels.
     """
     plain = root / name
-    if name.startswith("../") and not plain.exists():
+    if name.startswith("../") and not is_there(plain):
         plain = root / name.removeprefix("../")  # Roboflow writes it of a folder beside the YAML
     target, spelt = plain.resolve(), Path(os.path.normpath(plain.absolute()))
-    if target == spelt or not target.exists():
+    if target == spelt or not is_there(target):
         return spelt if ".." in plain.parts else plain
     return spelt if spelt.is_dir() and _has_labels(spelt) and not _has_labels(target) else target
 
@@ -227,7 +231,7 @@ def images_of(place: Path, notes: list[str] | None = None) -> list[Path]:
 
 def listed_file(place: Path, line: str) -> Path:
     """Return the image that a line of a text file names."""
-    if not line.startswith("./") and Path(line).exists():
+    if not line.startswith("./") and is_there(Path(line)):
         return Path(line).absolute()
     return place.parent / line
 

@@ -22,9 +22,9 @@ EXTRA_FILE = "dualvit.json"
 LARGEST_JSON = 1 << 22  # bytes
 LARGEST_SIDE = 65536  # pixels
 
-Task = Literal["classify", "detect", "segment", "semantic", "features"]
+Task = Literal["classify", "detect", "segment", "pose", "obb", "semantic", "features"]
 Resize = Literal["crop", "letterbox", "shortest", "tiles"]
-Head = Literal["logits", "maps", "yolo", "yolo-free", "torchvision"]
+Head = Literal["logits", "probabilities", "maps", "yolo", "yolo-free", "torchvision"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,18 @@ class Metadata:
 
     Attributes:
         name: Of the network, such as "dualvit_n", or of the file that it came from.
-        task: "classify", "detect" (boxes), "segment" (boxes and masks), "semantic" (a class per pixel), or "features".
+        task: "classify", "detect" (boxes), "segment" (boxes and masks), "semantic" (a class per pixel), or "features";
+            of YOLO also "pose" and "obb".
         classes: Their names by number; empty if nobody knows them.
         image_size: Height and width in pixels that the network was trained or scored at.
         mean, std: Of the three channels. The input is (RGB / 255 - mean) / std; 0 and 1 if the graph does it itself.
         crop_pct: Of "crop": the shorter side becomes image_size / crop_pct before the centre is cut out.
         resize: "crop"; "letterbox" (the longer side fits, the rest is grey 114, as Ultralytics does); "shortest" (the
             shorter side becomes `image_size[0]`, the longer one at most `image_size[1]`; nothing is cut or filled);
-            "tiles" (as "shortest", and squares of `tile` pixels that overlap are averaged).
+            "tiles" (the shorter side becomes `image_size[0]`; squares of `tile` pixels that overlap are averaged).
         interpolation: "bilinear" or "bicubic".
-        head: How outputs are read. "logits": (B, classes), or (B, classes, H, W) of "semantic". "maps": features.
+        head: How outputs are read. "logits": (B, classes), or (B, classes, H, W) of "semantic". "probabilities":
+            (B, classes). "maps": features.
             "yolo": (B, 4 + classes + ..., N), before NMS. "yolo-free": (B, 300, 6 + ...), no NMS is due.
             "torchvision": boxes (N, 4), labels from `first_label`, scores, and masks, of one picture.
         first_label: The number of class 0 among the labels of "torchvision".

@@ -142,7 +142,7 @@ def export_onnx(network: nn.Module, image: Tensor, file: Path) -> None:
     try:
         with torch.no_grad():
             torch.onnx.export(
-                with_fixed_pools(network), (image,), str(part), dynamo=False, input_names=["image"],
+                with_matrix_pools(network), (image,), str(part), dynamo=False, input_names=["image"],
                 opset_version=OPSET,
             )  # fmt: skip
         part.replace(file)
@@ -150,10 +150,11 @@ def export_onnx(network: nn.Module, image: Tensor, file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-class FixedPool(nn.Module):
-    """Adaptive average pooling (B, C, H, W) to (B, C, rows, columns) as two products with constants.
+class MatrixPool(nn.Module):
+    """Adaptive average pooling (B, C, H, W) to (B, C, rows, columns) as two products.
 
-    ONNX has no adaptive pooling, and torch exports it only if the output's sides divide the input's.
+    ONNX has no adaptive pooling, and torch exports it only if the output's sides divide the input's. The matrices are
+    made of the shape inside the graph, so that it can stay free.
     """
 
     def __init__(self, pool: nn.AdaptiveAvgPool2d) -> None:
@@ -163,28 +164,27 @@ class FixedPool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         rows, columns = (
-            means(int(side), own or int(side)) for side, own in zip(maps.shape[2:], self.sides, strict=True)
-        )
+            means(side, own or side, maps) for side, own in zip(maps.shape[2:], self.sides, strict=True)
+        )  # (rows, H), (columns, W)
         return rows @ maps @ columns.T  # (B, C, rows, columns)
 
 
-def means(side: int, parts: int) -> Tensor:
+def means(side: int, parts: int, like: Tensor) -> Tensor:
     """Weights (parts, side) of the means that adaptive pooling takes along one side.
 
     Example:
-        >>> means(3, 2)
+        >>> means(3, 2, torch.zeros(()))
         tensor([[0.5000, 0.5000, 0.0000],
                 [0.0000, 0.5000, 0.5000]])
     """
-    weights = torch.zeros(parts, side)
-    for part in range(parts):
-        first, last = part * side // parts, -((part + 1) * side // -parts)
-        weights[part, first:last] = 1 / (last - first)
-    return weights
+    pixel = torch.arange(side, device=like.device).unsqueeze(0)  # (1, side)
+    part = torch.arange(parts, device=like.device).unsqueeze(1)  # (parts, 1)
+    first, last = part * side // parts, -((part + 1) * side // -parts)
+    return ((pixel >= first) & (pixel < last)).to(like.dtype) / (last - first)
 
 
-def with_fixed_pools(network: nn.Module) -> nn.Module:
-    """Return the network; if it has adaptive pools to more than one place, a copy with `FixedPool` in theirs."""
+def with_matrix_pools(network: nn.Module) -> nn.Module:
+    """Return the network; if it has adaptive pools to more than one place, a copy with `MatrixPool` in theirs."""
     names = [
         name
         for name, module in network.named_modules()
@@ -194,7 +194,7 @@ def with_fixed_pools(network: nn.Module) -> nn.Module:
         return network
     network = copy.deepcopy(network)
     for name in names:
-        network.set_submodule(name, FixedPool(network.get_submodule(name)))  # type: ignore[arg-type]
+        network.set_submodule(name, MatrixPool(network.get_submodule(name)))  # type: ignore[arg-type]
     return network
 
 

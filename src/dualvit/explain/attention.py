@@ -67,15 +67,26 @@ def network_of(model: nn.Module) -> DualViT:
     Raises:
         ValueError: there is none, so that there are no semantics to look at.
     """
+    if (network := _network_in(model)) is None:
+        raise InputError(
+            f"{type(model).__name__} has no semantics of Dual-ViT; relevance, layercam, eigencam and drise explain it"
+        )
+    return network
+
+
+def has_semantics(model: nn.Module) -> bool:
+    """Return whether a model holds a Dual-ViT, so that there are semantics to look at."""
+    return _network_in(model) is not None
+
+
+def _network_in(model: nn.Module) -> DualViT | None:
     for module in model.modules():
-        if isinstance(module, DualViT) and module.seed is not None and any(map(_has_semantics, module.modules())):
+        if isinstance(module, DualViT) and module.seed is not None and any(map(_is_dual, module.modules())):
             return module
-    raise InputError(
-        f"{type(model).__name__} has no semantics of Dual-ViT; relevance, layercam, eigencam and drise explain it"
-    )
+    return None
 
 
-def _has_semantics(module: nn.Module) -> bool:
+def _is_dual(module: nn.Module) -> bool:
     return isinstance(module, DualBlock | MergeBlock)
 
 

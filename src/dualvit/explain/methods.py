@@ -9,6 +9,7 @@ from torch import Tensor
 from dualvit.errors import InputError
 from dualvit.explain.cams import eigen_cam, layer_cam
 from dualvit.explain.drise import Masks, drise
+from dualvit.explain.evidence import evidence
 from dualvit.explain.relevance import STEPS, relevance
 from dualvit.explain.subject import Found, Subject, View, enlarged
 
@@ -69,6 +70,7 @@ METHODS = {
         Method("layercam", 1, layer_cam, "logit per pixel"),
         Method("eigencam", 1, eigen_cam, "share of each layer's largest value"),
         drise_method(Masks()),
+        Method("evidence", 1, evidence, "share"),
     )
 }
 

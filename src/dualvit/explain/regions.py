@@ -26,6 +26,11 @@ def regions(attentions: Sequence[Attention], stage: int, index: int = 0) -> Tens
     return consulted.argmax(0)
 
 
+def best_stage(attentions: Sequence[Attention]) -> int:
+    """Return the stage whose regions are drawn if none is named: the first one, which has the finest map."""
+    return min(one.stage for one in attentions)
+
+
 def shares(attentions: Sequence[Attention], stage: int, index: int = 0) -> Tensor:
     """Return what share of its attention each pixel of a stage gives to each token: (M, h, w), 1 over the tokens."""
     found = [one for one in attentions if one.stage == stage and one.readers == PIXELS]

@@ -62,6 +62,12 @@ class Relevance:
     rise: float
     flows: tuple[Flow, ...] = ()
 
+    @property
+    def lost(self) -> float:
+        """The largest difference between `rise` and a sum, at the image or at a stage, as a share of `rise`."""
+        sums = [float(self.image.sum()), *(flow.total for flow in self.flows)]
+        return max(abs(one - self.rise) for one in sums) / max(abs(self.rise), 1e-12)
+
 
 def blurred(images: Tensor) -> Tensor:
     """Return images that show nothing but where it is bright and dark: (B, 3, H, W)."""

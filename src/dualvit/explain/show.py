@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor
+from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, rgb_to_grayscale
 
 from dualvit.explain.attention import Attention
 from dualvit.explain.regions import shares
@@ -16,25 +16,30 @@ from dualvit.pictures.heat import heat
 from dualvit.pictures.masks import overlay
 from dualvit.pictures.palette import INK, PAPER, Colour, colours, fitting, font
 
-WIDTH = 360  # pixels of a picture on the sheet
+WIDTH, TALL = 360, 720  # pixels of a picture on the sheet at most
 SOFTNESS = 48  # the longer side over the standard deviation that a map is smoothed by before it is drawn
 COLUMNS = 3
+OPACITY = 0.6  # of a map over a picture
 
 
 def region_picture(picture: Image.Image, view: View, attentions: Sequence[Attention], stage: int) -> Image.Image:
-    """Return a picture with the regions that the semantics of a stage carve out, each in a colour of its own."""
+    """Return a grey picture with the regions that the semantics of a stage carve out, each in a colour of its own."""
     on_picture = torch.stack([view.on_picture(one) for one in shares(attentions, stage)])
     labels = on_picture.argmax(0)
     names = tuple(str(index) for index in range(len(on_picture)))
-    return Image.fromarray(overlay(pil_to_tensor(picture), labels, names).permute(1, 2, 0).numpy())
+    grey = rgb_to_grayscale(pil_to_tensor(picture), 3)
+    return Image.fromarray(overlay(grey, labels, names).permute(1, 2, 0).numpy())
 
 
-def map_picture(picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True) -> Image.Image:
+def map_picture(
+    picture: Image.Image, view: View, values: Tensor, found: Found, scale: bool = True, opacity: float = OPACITY,
+    letter: int | None = None,
+) -> Image.Image:  # fmt: skip
     """Return a picture with a map laid over it, smoothed, and the box that it explains."""
     sigma = max(values.shape) / SOFTNESS
     size = min(2 * round(3 * sigma) + 1, 2 * min(values.shape) - 1)
     smooth = gaussian_blur(values[None, None], [size, size], [sigma, sigma])[0, 0] if size > 1 else values
-    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), 0.6, scale)
+    shown = heat(pil_to_tensor(picture), view.on_picture(smooth), opacity, scale, letter=letter)
     if found.box is not None:
         frame(shown, view.box_on_picture(found.box), PAPER)
     return shown
@@ -58,19 +63,26 @@ def boxes_picture(picture: Image.Image, view: View, found: Sequence[Found], clas
     return shown
 
 
-def sheet(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+def sheet(parts: Sequence[tuple[str, Image.Image]], columns: int = COLUMNS) -> Image.Image:
     """Return pictures side by side, each with a line of words above it.
 
     Example:
         >>> sheet([("the picture", Image.new("RGB", (40, 30)))]).size
         (360, 300)
     """
-    height = max(round(WIDTH * picture.height / picture.width) for _, picture in parts)
+    smalls = [_fitted(picture) for _, picture in parts]
+    height = max(small.height for small in smalls)
     letters, cells = font(15), []
-    for words, picture in parts:
+    for (words, _), small in zip(parts, smalls, strict=True):
         cell = Image.new("RGB", (WIDTH, height + 30), PAPER)
         ImageDraw.Draw(cell).text((2, 8), fitting(words, letters, WIDTH - 4), fill=INK, font=letters)
-        small = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)), Image.Resampling.LANCZOS)
         cell.paste(small, (0, 30))
         cells.append(cell)
-    return contact_sheet(cells, min(COLUMNS, len(cells)), 12)
+    return contact_sheet(cells, min(columns, len(cells)), 12)
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """A picture as wide as its place on the sheet, or as tall as that may be."""
+    factor = min(WIDTH / picture.width, TALL / picture.height)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.LANCZOS)

@@ -77,6 +77,7 @@ class Found:
         score: Between 0 and 1.
         index: The row of `Answers`.
         box: x1 y1 x2 y2 in pixels of the images; None of a classifier.
+        target: Any other number of the outputs, which `score` is then; label and index say nothing.
     """
 
     label: int
@@ -84,6 +85,7 @@ class Found:
     score: float
     index: int
     box: tuple[float, float, float, float] | None = None
+    target: Target | None = None
 
 
 class Subject(Protocol):
@@ -108,9 +110,12 @@ class Subject(Protocol):
     def found(self, answers: Answers, confidence: float = CONFIDENCE) -> list[Found]:
         """Return the objects of an image, or the classes of a classifier, the surest first."""
 
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return what each object of the first image covers: (h, w) over the images, positive within; none is none."""
+
 
 def target_of(subject: Subject, found: Found) -> Target:
-    """Return the target that explains one found object or class: its logit in the first image.
+    """Return the target that explains one found object or class: its logit in the first image, or its own target.
 
     Example:
         >>> import dualvit
@@ -120,7 +125,7 @@ def target_of(subject: Subject, found: Found) -> Target:
         >>> float(target_of(subject, found)(outputs)) == float(outputs.max())
         True
     """
-    return lambda outputs: subject.answers(outputs)[0].logits[found.index, found.label]
+    return found.target or (lambda outputs: subject.answers(outputs)[0].logits[found.index, found.label])
 
 
 @torch.no_grad()
@@ -129,7 +134,10 @@ def own_scores(subject: Subject, images: Tensor, found: Found) -> Tensor:
 
     Of a detector, it is the largest product of IoU with the box and score of the class, over all boxes of an image:
     the similarity of D-RISE (Petsiuk et al., 2021, arXiv 2006.03204, section 3.3) without the other classes' scores.
+    A target of its own is the score by itself.
     """
+    if found.target is not None:
+        return torch.stack([found.target(subject.network(one)).reshape(()) for one in images.split(1)])
     return torch.stack([_own_score(answers, found) for answers in subject.answers(subject.network(images))])
 
 
@@ -193,6 +201,10 @@ class Classifier:
             for label in order
             if float(scores[label]) >= confidence
         ]
+
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return none."""
+        return []
 
 
 def _whole(edges: Sequence[float]) -> tuple[int, int, int, int]:

@@ -51,14 +51,19 @@ class FewTokens(FastCrossAttention):
         if not unwatched((self.q, self.kv)):
             return super().forward(tokens, source, residual)
         dim, heads = self.q.in_features, self.num_heads
-        keys, values = self.kv.weight.view(2, heads, dim // heads, dim).unbind(0)
-        queries = split_heads(self.q(tokens), heads) * (dim // heads) ** -0.5
-        scores = (queries @ keys).flatten(1, 2) @ source.transpose(1, 2)
-        attended = (scores.softmax(-1) @ source).unflatten(1, (heads, tokens.shape[1]))
+        values = self.kv.weight[dim:].view(heads, dim // heads, dim)
+        attended = (self.shares(tokens, source) @ source).unflatten(1, (heads, tokens.shape[1]))
         out = (attended @ values.transpose(1, 2)).transpose(1, 2).flatten(2)
         if self.kv.bias is not None:
             out = out + self.kv.bias[dim:]
         return add(residual, self.proj, out)
+
+    def shares(self, tokens: Tensor, source: Tensor) -> Tensor:
+        """Return what share of its attention each token gives to each of the many: (B, heads Nq, Nk), head by head."""
+        dim, heads = self.q.in_features, self.num_heads
+        keys = self.kv.weight[:dim].view(heads, dim // heads, dim)
+        queries = split_heads(self.q(tokens), heads) * (dim // heads) ** -0.5
+        return ((queries @ keys).flatten(1, 2) @ source.transpose(1, 2)).softmax(-1)
 
 
 class FewKeys(FastCrossAttention):
@@ -70,14 +75,19 @@ class FewKeys(FastCrossAttention):
         dim, heads = self.q.in_features, self.num_heads
         proj: Any = self.proj
         k, v = self.kv(source).chunk(2, dim=-1)
-        k = split_heads(k, heads) * (dim // heads) ** -0.5
-        keys = (k @ self.q.weight.view(heads, dim // heads, dim)).flatten(1, 2)
-        shift = (k @ self.q.bias.view(heads, dim // heads, 1)).flatten(1).unsqueeze(1)
-        scores = torch.baddbmm(shift, tokens, keys.transpose(1, 2))
-        shares = scores.unflatten(2, (heads, source.shape[1])).softmax(-1).flatten(2)
+        shares = self.shares(tokens, k)
         v = split_heads(v, heads) @ proj.weight.view(dim, heads, dim // heads).permute(1, 2, 0)
         update = shares @ (v + proj.bias / heads).flatten(1, 2)  # the shares of each head sum to 1
         return update if residual is None else residual + update
+
+    def shares(self, tokens: Tensor, keys: Tensor) -> Tensor:
+        """Return what share of its attention each of many tokens gives to each key: (B, Nq, heads Nk), head by head."""
+        dim, heads = self.q.in_features, self.num_heads
+        k = split_heads(keys, heads) * (dim // heads) ** -0.5
+        keys = (k @ self.q.weight.view(heads, dim // heads, dim)).flatten(1, 2)
+        shift = (k @ self.q.bias.view(heads, dim // heads, 1)).flatten(1).unsqueeze(1)
+        scores = torch.baddbmm(shift, tokens, keys.transpose(1, 2))
+        return scores.unflatten(2, (heads, k.shape[2])).softmax(-1).flatten(2)
 
 
 def split_heads(tokens: Tensor, num_heads: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_
 
 from dualvit.errors import InputError
 from dualvit.fast.attention import FastCrossAttention, FewKeys, FewTokens, few_pay
+from dualvit.fast.exact import ExactSeed
 from dualvit.fast.packed import pack, serves, unwatched
 from dualvit.fast.sliced import FoldedConvFFN, SlicedConvFFN
 from dualvit.models.dual_vit import (
@@ -39,6 +40,8 @@ def accelerate(model: nn.Module) -> nn.Module:
             module.__class__ = SlicedConvFFN
         elif type(module) is CrossAttention:
             module.__class__ = FastCrossAttention
+        elif type(module) is SemanticSeed:
+            module.__class__ = ExactSeed
     for owner in model.modules():
         seed = getattr(owner, "seed", None)
         if isinstance(seed, SemanticSeed) and seed.grid is not None:  # the number of semantics is known

@@ -358,9 +358,16 @@ def _create(model_class: type[Backbone], config: Any, variant: str, pretrained: 
         variant,
         pretrained,
         feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        pretrained_filter_fn=_with_new_head,
         **kwargs,
     )
     return model
+
+
+def _with_new_head(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Complete weights of a backbone alone by the model's own new ones behind the last stage; others must be there."""
+    own = {key: value for key, value in model.state_dict().items() if not key.startswith(("stem.", "seed.", "stages."))}
+    return own | weights
 
 
 def entrypoints(module: str, model_class: type[Backbone], configs: Mapping[str, Any]) -> list[Callable[..., nn.Module]]:

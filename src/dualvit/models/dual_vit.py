@@ -210,12 +210,17 @@ class SemanticSeed(nn.Module):
             return F.avg_pool2d(pixels.permute(0, 3, 1, 2), 7).permute(0, 2, 3, 1)  # (B, H // 7, W // 7, C)
         return area_mean(pixels, *self.grid)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        cells = self.pool(pixels)  # (B, rows, columns, C)
+    def spread(self, rows: int, columns: int) -> Tensor:
+        """Return the query of each of the grid's cells, (1, rows columns, C)."""
         queries = self.queries.transpose(0, 1).unflatten(1, (8, 8)).unsqueeze(0)  # (1, C, 8, 8)
         # Also to 8x8, where it returns its input: without a branch, one graph serves all sizes.
-        queries = F.interpolate(queries, size=[cells.shape[1], cells.shape[2]], mode="bicubic", align_corners=False)
-        queries = self.query_proj(self.query_norm(queries.flatten(2).transpose(1, 2)))  # (1, M, C), M = rows columns
+        queries = F.interpolate(queries, size=[rows, columns], mode="bicubic", align_corners=False)
+        return queries.flatten(2).transpose(1, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        cells = self.pool(pixels)  # (B, rows, columns, C)
+        queries = self.spread(cells.shape[1], cells.shape[2])  # (1, M, C), M = rows columns
+        queries = self.query_proj(self.query_norm(queries))
         pooled = cells.flatten(1, 2)  # (B, M, C)
         k, v = self.kv(pooled).chunk(2, dim=-1)
         attended = attend(queries.expand(pixels.shape[0], -1, -1), k, v, num_heads=1)  # (B, M, C)

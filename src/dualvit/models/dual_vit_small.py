@@ -8,6 +8,7 @@ The semantics are few, and keep their layer norms.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from timm.layers import trunc_normal_
 from timm.models import generate_default_cfgs
@@ -157,7 +158,14 @@ class SmallDualViT(DualViT):
 
 # ---- timm -----------------------------------------------------------------------------------------------------------
 
+# With the tag `start`, as in `create_model("dualvit_n.start", pretrained=True)`, the weights that the package ships.
+SHIPPED = Path(__file__).parents[1] / "weights" / "shipped"
 default_cfgs = generate_default_cfgs(
-    {name: pretrained_cfg(first_conv="stem.conv.0", classifier=("head", "aux_head")) for name in CONFIGS}
+    {
+        f"{name}.start": pretrained_cfg(
+            first_conv="stem.conv.0", classifier=("head", "aux_head"), file=str(SHIPPED / f"{name}.safetensors")
+        )
+        for name in CONFIGS
+    }
 )
 dualvit_n, dualvit_t = entrypoints(__name__, SmallDualViT, CONFIGS)

@@ -52,10 +52,22 @@ def draw_outline(picture: Image.Image, points: Sequence[tuple[float, float]], sh
 
 
 def write_names(
-    picture: Image.Image, boxes: Sequence[Sequence[float]], names: Sequence[str], shades: Sequence[Colour]
+    picture: Image.Image,
+    boxes: Sequence[Sequence[float]],
+    names: Sequence[str],
+    shades: Sequence[Colour],
+    letter: int | None = None,
 ) -> None:
-    """Write each name above its box, or into or below it where another name stands already."""
-    pen, letters = ImageDraw.Draw(picture), font(max(12, max(picture.size) // 64))
+    """Write each name above its box, or into or below it where another name stands already.
+
+    Args:
+        picture: Is drawn into.
+        boxes: x1 y1 x2 y2 of each.
+        names: What is written.
+        shades: The colours behind the names.
+        letter: The height of the letters in pixels; a 64th of the picture's longer side, at least 12, if left out.
+    """
+    pen, letters = ImageDraw.Draw(picture), font(letter or max(12, max(picture.size) // 64))
     taken: list[tuple[float, float, float, float]] = []
     for (x, y, _, bottom), name, shade in zip(boxes, names, shades, strict=True):
         name = fitting(name, letters, picture.width / 2)

@@ -15,8 +15,9 @@ COLOURS = "inferno"  # of matplotlib: even in lightness, and readers with any ki
 
 
 def heat(
-    image: Tensor, values: Tensor, opacity: float = OPACITY, scale: bool = False, top: float | None = None
-) -> Image.Image:
+    image: Tensor, values: Tensor, opacity: float = OPACITY, scale: bool = False, top: float | None = None,
+    letter: int | None = None,
+) -> Image.Image:  # fmt: skip
     """Lay a map over a picture, which is grey below it, so that all colour is the map's.
 
     Args:
@@ -25,6 +26,7 @@ def heat(
         opacity: Of the map, 0 to 1.
         scale: Draw a bar below the picture that says which colour is which value.
         top: The value of the brightest colour, so that two maps can share a scale; the largest value if left out.
+        letter: The height of the bar and of its letters in pixels; a 48th of the width, at least 11, if left out.
 
     Raises:
         ValueError: the sizes differ, the opacity is outside of 0 to 1, or a value is not finite.
@@ -46,12 +48,12 @@ def heat(
     warm = _colours()[steps].permute(2, 0, 1)  # (3, H, W)
     grey = rgb_to_grayscale(image, 3).float()
     picture = to_pil_image((grey * (1 - opacity) + warm * opacity).round().to(torch.uint8))
-    return with_scale(picture, max(most, 0.0)) if scale else picture
+    return with_scale(picture, max(most, 0.0), letter) if scale else picture
 
 
-def with_scale(picture: Image.Image, most: float) -> Image.Image:
+def with_scale(picture: Image.Image, most: float, letter: int | None = None) -> Image.Image:
     """Return a picture of `heat` with a bar below it, from 0 to the value of the brightest colour."""
-    size = max(11, picture.width // 48)
+    size = letter or max(11, picture.width // 48)
     pen, gap = font(size), size // 2
     canvas = Image.new("RGB", (picture.width, picture.height + size + 2 * gap), PAPER)
     canvas.paste(picture)

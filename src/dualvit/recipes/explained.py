@@ -1,5 +1,6 @@
 """The networks of recipes as they are explained: torchvision's detectors, and classifiers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class RecipeDetector:
     def found(self, answers: Answers, confidence: float = CONFIDENCE) -> list[Found]:
         """Return the boxes above a confidence."""
         return boxes_of(answers, self.classes, confidence, suppress=False)
+
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return Mask R-CNN's masks; RetinaNet has none."""
+        masks = outputs[0].get("masks", ())
+        return [masks[one.index, 0] - 0.5 for one in found] if len(masks) else []
 
 
 class _Detector(nn.Module):

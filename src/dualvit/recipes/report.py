@@ -11,10 +11,13 @@ from PIL import Image
 
 from dualvit.data.images import open_rgb
 from dualvit.errors import line_of
+from dualvit.explain.examples import ASKED as EXAMPLES
+from dualvit.explain.examples import examples
 from dualvit.locks import only_writer
 from dualvit.names import is_shards
 from dualvit.provenance import environment
 from dualvit.recipes.config import plain
+from dualvit.recipes.explained import open_recipe
 from dualvit.recipes.loading import Reproducible, Skipped, TaskData
 from dualvit.recipes.predictions import unchanged
 from dualvit.recipes.progress import PLACE, clock
@@ -66,16 +69,18 @@ def training_of(task: Task, out: Path, told: Sequence[str] = ()) -> Training:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     cuda = trainer.strategy.root_device.type == "cuda"
     parts, lines = ([], []) if learns else _predictions(task, data, out / "best.ckpt")
+    explained, unexplained = _explanations(task, data, out / "best.ckpt")
     settings = _flat(plain(recipe))
     return Training(
         what="dualvit pretrain" if learns else "dualvit recipe fit",
         title=f"{recipe.network.name} on {of_data(recipe.data.root)}",
         result=_result(task, row, told), tiles=_tiles(task, row), history=task.history, curves=_curves(task),
         best=None if row is None or learns else row["epoch"], predictions=parts,
+        explanations=explained,
         results=[*_results(task, row), *([Words(told[1:], "points")] if told else [])],
         settings=[pair for pair in settings if pair[0] in FIRST and pair[1] not in ("none", "")], every=settings,
         environment=environment(cuda), origin=[("given in", str(Path.cwd())), ("folder", str(out))],
-        limits=OF_PRETRAINING if learns else LIMITS, lines=[*lines, *data.notes, *data.skipped.lines()],
+        limits=OF_PRETRAINING if learns else LIMITS, lines=[*lines, *unexplained, *data.notes, *data.skipped.lines()],
     )  # fmt: skip
 
 
@@ -157,6 +162,14 @@ def _predictions(task: Task, data: TaskData, checkpoint: Path) -> tuple[list[Par
     if not checkpoint.exists():
         return [], ["No predictions are shown: there is no best.ckpt."]
     return shown(lambda: asked(task, data, checkpoint))
+
+
+def _explanations(task: Task, data: TaskData, checkpoint: Path) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Explanations of a few validation pictures, of classes or boxes; and lines on what is not explained."""
+    if task.recipe.task not in ("classify", "detect") or is_shards(task.recipe.data.root) or not checkpoint.exists():
+        return [], []
+    files = data.val_files()
+    return examples(lambda: open_recipe(checkpoint), [files[number] for number in few(len(files), most=EXAMPLES)])
 
 
 @torch.inference_mode()

@@ -19,15 +19,17 @@ def at_hand(name: str) -> Path | None:
         name: Of the model; without a tag its default weights are looked for.
 
     Returns:
-        The file, or None if there is none.
+        The file, or None if there is none; of N and T the start in this package.
 
     Example:
-        >>> at_hand("dualvit_n") is None
-        True
+        >>> at_hand("dualvit_n").name, at_hand("dualvit_s")
+        ('dualvit_n.safetensors', None)
     """
     config = timm.get_pretrained_cfg(name)
     if config is None:
         return None
+    if config.file:
+        return Path(config.file)
     if config.hf_hub_id:
         repository = config.hf_hub_id + name.partition(".")[0] if config.hf_hub_id.endswith("/") else config.hf_hub_id
         for file in FILES:

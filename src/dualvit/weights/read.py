@@ -65,7 +65,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             state = load_state_dict(str(path))
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from None
-    except (RuntimeError, OSError, MemoryError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # unpickling raises many kinds for bytes that nobody wrote
         if at_limit(error) or isinstance(error, PermissionError):
             raise CheckpointError(str(cannot("read", path, error))) from None  # type: ignore[arg-type]
         if "non-allowlisted" in str(error):

@@ -1,5 +1,6 @@
 """A YOLO checkpoint that is explained: its input as Ultralytics' predictor makes it, and what its outputs mean."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ class YoloDetector:
 
     def answers(self, outputs: Any) -> list[Answers]:
         """Read all boxes and scores: (B, 4 + classes + more, N), or of NMS-free heads (B, N, 6 + more)."""
-        dense = outputs
-        while not isinstance(dense, Tensor):  # Ultralytics packs them, in ways that differ from task to task
-            dense = dense[0]
+        dense = self._dense(outputs)
         count = len(self.classes)
         if getattr(self.network.model[-1], "end2end", False):  # type: ignore[index]
             boxes, top, labels = dense[..., :4], dense[..., 4], dense[..., 5].long()
@@ -68,6 +67,32 @@ class YoloDetector:
     def found(self, answers: Answers, confidence: float = CONFIDENCE) -> list[Found]:
         """Return the boxes above a confidence, after suppression."""
         return boxes_of(answers, self.classes, confidence)
+
+    def masks(self, outputs: Any, found: Sequence[Found]) -> list[Tensor]:
+        """Return the prototypes, weighted for each object: logits at a quarter of the images' sides."""
+        if self.task != "segment":
+            return []
+        head: Any = self.network.model[-1]  # type: ignore[index]
+        dense, first = self._dense(outputs)[0], 4 + len(self.classes)
+        if getattr(head, "end2end", False):
+            dense, first = dense.T, 6
+        maps = [part for part in _tensors(outputs) if part.ndim == 4 and part.shape[1] == head.nm]
+        prototypes = max(maps, key=lambda part: part.shape[2])[0]  # (nm, h, w); the levels' own maps are smaller
+        weights = dense[first : first + head.nm, [one.index for one in found]]  # (nm, found)
+        return list(torch.einsum("kn,khw->nhw", weights, prototypes).unbind())
+
+    def _dense(self, outputs: Any) -> Tensor:
+        """The boxes with all that belongs to each; Ultralytics packs them, in ways that differ from task to task."""
+        return next(_tensors(outputs))
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    """All tensors of nested tuples, lists and dictionaries, in order."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+        return
+    for part in outputs.values() if isinstance(outputs, dict) else outputs or ():
+        yield from _tensors(part)
 
 
 class YoloClassifier(Classifier):
@@ -102,5 +127,9 @@ def open_yolo(checkpoint: Path, image_size: int | None = None) -> Subject:
     Raises:
         ValueError: it cannot be used.
     """
-    model = YOLO(checkpoint)
+    return subject_of(YOLO(checkpoint), image_size)
+
+
+def subject_of(model: YOLO, image_size: int | None = None) -> Subject:
+    """Return what is explained of an open YOLO."""
     return YoloClassifier(model, image_size) if model.task == "classify" else YoloDetector(model, image_size)

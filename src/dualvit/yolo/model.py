@@ -25,6 +25,7 @@ from dualvit.yolo.checks import (
     require_trainable,
     require_tuner,
 )
+from dualvit.yolo.evidence import BOXES, evidenced, name_outputs, require_format
 from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import ends_in_report, runs_here, starts_from, trains_by, yaml_options
 from dualvit.yolo.starts import load_start
@@ -261,6 +262,28 @@ class YOLO(ultralytics.YOLO):
             require_rows(kwargs.get("embed") or (), unwrap(self.model).model)
         with runs_here():
             return super().predict(source, *args, **kwargs)
+
+    def export(self, evidence: bool | int = False, **kwargs: Any) -> Any:
+        """Export, as Ultralytics' YOLO does, by its settings.
+
+        Args:
+            evidence: Let the file also say where its surest boxes come from, in two further outputs, `evidence`
+                (B, boxes, H/8, W/8) and `anchors` (B, boxes); see `dualvit.yolo.evidence`. A number says for how many
+                boxes; True is 20.
+            kwargs: Ultralytics' settings, such as format, imgsz, dynamic, device.
+
+        Raises:
+            ValueError: evidence that the model does not have, or that the format does not keep.
+        """
+        if evidence is False or evidence is None:
+            return super().export(**kwargs)
+        boxes = BOXES if evidence is True else int(evidence)
+        require_format({**self.overrides, **kwargs})
+        network = unwrap(self.model)
+        with evidenced(network, boxes):
+            file = super().export(**kwargs)
+        name_outputs(Path(file), boxes, bool(kwargs.get("dynamic")))
+        return file
 
     def benchmark(self, *args: Any, **kwargs: Any) -> Any:
         """Benchmark, as Ultralytics' YOLO does.

@@ -10,11 +10,14 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from dualvit.errors import line_of
+from dualvit.explain.examples import ASKED as EXAMPLES
+from dualvit.explain.examples import examples
 from dualvit.provenance import environment
-from dualvit.report.gallery import shown
+from dualvit.report.gallery import few, shown
 from dualvit.report.page import Part, Table
 from dualvit.report.training import LIMITS, Curve, Training, in_words, of_data, took, training_page
 from dualvit.yolo.asked import asked
+from dualvit.yolo.explained import open_yolo
 from dualvit.yolo.groups import backbone_of, unwrap
 from dualvit.yolo.yaml import OPTIONS
 
@@ -58,6 +61,7 @@ def training_of(trainer: Any) -> Training:
     score = float(trainer.metrics.get(metric, math.nan)) if trainer.metrics else math.nan
     train, val = (len(loader.dataset) for loader in (trainer.train_loader, trainer.test_loader))
     parts, lines = _predictions(trainer, weights)
+    explained, unexplained = _explanations(trainer, weights)
     name = Path(str(network.yaml.get("yaml_file") or args.model)).stem  # of a resumed run, the latter is last.pt
     seconds = rows[-1].get("time") if rows else None
     of = weights.name if weights else "the last epoch"
@@ -73,9 +77,9 @@ def training_of(trainer: Any) -> Training:
         ],
         settings=_settings(args, network), every=[(key, in_words(value)) for key, value in sorted(vars(args).items())],
         history=rows, curves=_curves(rows), best=best, results=_results(trainer, of), predictions=parts,
-        environment=environment(trainer.device.type == "cuda"),
+        explanations=explained, environment=environment(trainer.device.type == "cuda"),
         origin=[("seed", str(args.seed)), ("given in", str(Path.cwd())), ("folder", str(trainer.save_dir))],
-        limits=[*LIMITS, *([BOXES[args.task]] if args.task in BOXES else [])], lines=lines,
+        limits=[*LIMITS, *([BOXES[args.task]] if args.task in BOXES else [])], lines=[*lines, *unexplained],
     )  # fmt: skip
 
 
@@ -98,6 +102,16 @@ def _predictions(trainer: Any, weights: Path | None) -> tuple[list[Part], list[s
     if weights is None:
         return [], ["No predictions are shown, since no checkpoint was kept."]
     return shown(lambda: asked(trainer, weights))
+
+
+def _explanations(trainer: Any, weights: Path | None) -> tuple[list[tuple[str, bytes]], list[str]]:
+    """Explanations of a few validation pictures, evenly spread; and lines on what is not explained."""
+    if weights is None:
+        return [], []
+    dataset = trainer.test_loader.dataset
+    files = [sample[0] for sample in dataset.samples] if trainer.args.task == "classify" else dataset.im_files
+    chosen = [Path(files[number]) for number in few(len(files), most=EXAMPLES)]
+    return examples(lambda: open_yolo(weights, trainer.args.imgsz), chosen)
 
 
 def _results(trainer: Any, of: str) -> list[Table]:
