@@ -216,9 +216,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=20, help="random ones")
     parser.add_argument("--each", type=int, default=5, help="random kills of one run")
-    parser.add_argument(
-        "--workers", type=int, default=2, help="of Ray; 0 works without it"
-    )
+    parser.add_argument("--workers", type=int, default=2, help="of Ray; 0 works without it")
     parser.add_argument("--out", type=Path, default=Path("runs/batch-kills"))
     parser.add_argument("--json", type=Path, help="takes the summary")
     options = parser.parse_args()

@@ -18,7 +18,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from dualvit_cli import app as web
-from dualvit_cli import backbones, batch, bench, classify, compare, data, doctor, explain, export, models, pretrain, quantise, recipe, serve, yolo
+from dualvit_cli import (
+    backbones,
+    batch,
+    bench,
+    classify,
+    compare,
+    data,
+    doctor,
+    explain,
+    export,
+    models,
+    pretrain,
+    quantise,
+    recipe,
+    serve,
+    yolo,
+)
 from dualvit_cli.shared import Command, console
 
 app = typer.Typer(
@@ -50,15 +66,16 @@ app.add_typer(recipe.app, name="recipe")
 app.command(cls=Command)(pretrain.pretrain)
 app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(bench.bench)
-from dualvit_cli import 
 classify.register(app)
 models.register(app)
 backbones.register(app)
-serve.register(app)
 app.add_typer(data.app, name="data")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(explain.explain)
+app.command(cls=Command)(export.export)
 app.command(cls=Command)(quantise.quantise)
+serve.register(app)
+app.command(cls=Command)(batch.batch)
 app.command(cls=Command)(web.app)
 app.command(cls=Command)(data.demo)
 

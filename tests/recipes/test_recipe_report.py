@@ -31,9 +31,8 @@ def test_the_page_of_a_finished_run(finished, root):
     assert "each of 10 had a prediction" in page and "What could not be used" not in page
     assert "<dt>network.drop_path</dt><dd>0.2</dd>" in page and "<dt>versions</dt>" in page
     assert len(re.findall("<svg ", page)) == 2
-    assert (
-        len(re.findall(r"\.\w+: (?:bright|dark) [01]\.\d\d, by (?:relevance|layercam) \(logit per pixel\)", page)) >= 3
-    )
+    caption = r"\.\w+: (?:bright|dark) [01]\.\d\d, by (?:relevance|layercam) \(logit per pixel\)"
+    assert len(re.findall(caption, page)) >= 3
 
 
 def test_what_is_asked_is_what_was_validated(finished):
