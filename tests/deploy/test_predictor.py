@@ -103,7 +103,7 @@ def test_wrong_requests_are_one_line(tmp_path):
         open_predictor("dualvit_n", "openvino")
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no network")
-    with pytest.raises(InputError, match="damaged.onnx"):
+    with pytest.raises(InputError, match=r"damaged\.onnx"):
         open_predictor(damaged)
 
 
