@@ -24,6 +24,8 @@ from dualvit.errors import InputError, MissingFileError
 from dualvit.serve.limits import Limits, Source, named, read_key
 
 onnx = pytest.importorskip("onnx", reason="needs dualvit[serve]")
+helper = pytest.importorskip("onnx.helper", reason="needs dualvit[serve]")
+arrays = pytest.importorskip("onnx.numpy_helper", reason="needs dualvit[serve]")
 uvicorn = pytest.importorskip("uvicorn", reason="needs dualvit[serve]")
 pytest.importorskip("fastapi", reason="needs dualvit[serve]")
 pytest.importorskip("onnxruntime", reason="needs dualvit[serve]")
@@ -38,14 +40,14 @@ COLOURS = ("red", "green", "blue")
 def write_colours(file, classes=COLOURS):
     """The mean of each channel, times 20, as logits."""
     nodes = [
-        onnx.helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
-        onnx.helper.make_node("Mul", ["mean", "twenty"], ["logits"]),
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "twenty"], ["logits"]),
     ]
-    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])
-    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 3])
-    twenty = onnx.numpy_onnx.helper.from_array(np.array(20, np.float32), "twenty")
-    graph = onnx.helper.make_graph(nodes, "colours", [image], [logits], [twenty])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 3])
+    twenty = arrays.from_array(np.array(20, np.float32), "twenty")
+    graph = helper.make_graph(nodes, "colours", [image], [logits], [twenty])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, Metadata("colours", "classify", tuple(classes), (32, 32)).to_json()
     onnx.save(model, file)
