@@ -94,8 +94,8 @@ async def ask(port: int, head: bytes, body: bytes = b"", wait: float = 5 * TIMEO
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head + body)
             return await answer_of(reader)
-    except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-        return 0, b""
+    except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
+        return 0, repr(error).encode()
     finally:
         if writer is not None:
             writer.close()
@@ -126,6 +126,8 @@ async def good(port: int, name: str, files: Good, index: int, out: Outcome) -> N
     start = time.perf_counter()
     status, body = await ask(port, post(address(name), len(data)), data)
     out.statuses[status] += 1
+    if not status:
+        out.bad[f"a broken connection: {body.decode()}"] += 1
     if status == 200:
         out.seconds.append(time.perf_counter() - start)
         if fault := differs(json.loads(body), expected):
@@ -142,8 +144,8 @@ async def leave(port: int, name: str, files: Good, index: int, out: Outcome, aft
         await asyncio.sleep(after)
         writer.transport.abort()
         out.cancelled += 1
-    except OSError:
-        out.statuses[0] += 1
+    except OSError as error:
+        out.bad[f"a client that leaves: {type(error).__name__}"] += 1
 
 
 def differs(answer: Any, expected: Any) -> str:
@@ -185,13 +187,13 @@ def bomb() -> bytes:
 
 
 async def drip(port: int, name: str, data: bytes) -> tuple[int, bytes]:
-    """Send a body a few bytes at a time, until the server says something."""
+    """Send a body a byte at a time, until the server says something."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(post(address(name), len(data)))
         answer = asyncio.create_task(answer_of(reader))
-        for first in range(0, len(data), 8):
-            writer.write(data[first : first + 8])
+        for first in range(len(data)):
+            writer.write(data[first : first + 1])
             if (await asyncio.wait({answer}, timeout=0.1))[0]:
                 break
         return await asyncio.wait_for(answer, TIMEOUT)

@@ -23,6 +23,7 @@ ROOMS = {
     "yolo": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "explain"),
     "bench": ("models", "fast", "weights", "backbones", "pictures", "report", "deploy"),
     "batch": ("data", "pictures", "report", "deploy"),
+    "serve": ("data", "deploy"),
     "doctor": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "report", "recipes"),
     "app": ("models", "fast", "weights", "backbones", "data", "pictures", "drawn", "explain"),
     "compare": (

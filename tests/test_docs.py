@@ -54,6 +54,8 @@ RUN_ON = {
 NOT_RUN = {
     "make ": "the demo takes minutes, and `make test` is this suite",
     "pip install": "fetches packages",
+    "dualvit predict best.onnx": "tests/deploy/test_predictor.py predicts",
+    "dualvit serve": "does not end; tests/serve asks one",
     "=/data/": "ImageNet and COCO are fetched by the reader",
     "dualvit_s.pth.tar": "a published file is fetched by the reader",
     "ADEChallengeData2016": "ADE20K is fetched by the reader",

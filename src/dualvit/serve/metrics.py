@@ -1,6 +1,7 @@
 """What a server counts, for Prometheus."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,7 +20,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        make = {"registry": self.registry}
+        make: Any = {"registry": self.registry}
         self.requests = Counter("dualvit_requests", "Requests for predictions", ("model", "status"), **make)
         self.seconds = Histogram(
             "dualvit_request_seconds", "Time of requests that got a prediction", ("model",), buckets=SECONDS, **make

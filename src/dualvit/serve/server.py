@@ -135,7 +135,7 @@ def run(sources: list[Source], limits: Limits, key: bytes | None, host: str, por
     server = Server(sources, limits, key)
     protocol = type("Protocol", (PatientProtocol,), {"seconds": limits.timeout})
     config = uvicorn.Config(
-        make_app(server), http=protocol, ws="none", log_level="warning", access_log=False,
+        make_app(server), http=protocol, ws="none", log_level="error", access_log=False,
         limit_concurrency=CONNECTIONS, timeout_keep_alive=5, server_header=False,
         timeout_graceful_shutdown=int(2 * limits.timeout) + 5,
     )  # fmt: skip
