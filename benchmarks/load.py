@@ -327,7 +327,10 @@ async def paced(
 
 
 async def ended(port: int, name: str, files: Good, stop: Callable[[], Any], clients: int = 8) -> Counter[str]:
-    """Ask while the server is told to end; return how often a connection was answered, refused, or lost."""
+    """Ask while the server is told to end; return how often a connection was answered, refused, reset, or lost.
+
+    One is reset that breaks before a byte of an answer: the server's count of connections says if it was accepted.
+    """
     counts: Counter[str] = Counter()
     over = asyncio.Event()
 
@@ -346,8 +349,9 @@ async def ended(port: int, name: str, files: Good, stop: Callable[[], Any], clie
                 status, body = await asyncio.wait_for(answer_of(reader), 30)
                 right = status == 200 and not differs(json.loads(body), expected)
                 counts["answered" if right else f"status {status}"] += 1
-            except (OSError, asyncio.IncompleteReadError, TimeoutError):
-                counts["lost"] += 1
+            except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+                reset = isinstance(error, ConnectionResetError | BrokenPipeError)
+                counts["reset" if reset else "lost"] += 1
             finally:
                 writer.close()
             index += 1

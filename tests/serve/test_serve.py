@@ -31,7 +31,7 @@ pytest.importorskip("fastapi", reason="needs dualvit[serve]")
 pytest.importorskip("onnxruntime", reason="needs dualvit[serve]")
 
 from dualvit.serve.app import Server, make_app  # noqa: E402
-from dualvit.serve.server import PatientProtocol, Running, listen, prepare  # noqa: E402
+from dualvit.serve.server import Running, listen, prepare, protocol_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = ("red", "green", "blue")
@@ -66,8 +66,7 @@ def served(sources, limits=None, key=None):
     prepare(sources)
     server = Server(sources, limits or Limits(), key)
     listening = listen("127.0.0.1", 0)
-    protocol = type("Protocol", (PatientProtocol,), {"seconds": server.limits.timeout})
-    config = uvicorn.Config(make_app(server), http=protocol, ws="none", log_level="error")
+    config = uvicorn.Config(make_app(server), http=protocol_of(server), ws="none", log_level="error")
     running = Running(config, server)
     thread = threading.Thread(target=asyncio.run, args=(running.serve([listening]),))
     thread.start()
@@ -260,9 +259,67 @@ def test_a_new_version_takes_over_without_a_lost_request_and_the_end_loses_none(
         server.key = None  # the script's clients show none
         expected = open_predictor(file, "onnxruntime", threads=1)
         new = [(data, expected.predict([open_rgb(io.BytesIO(data))])[0]) for data, _ in files]
-        ends = asyncio.run(load["ended"](port, "colours", new, lambda: running.handle_exit(signal.SIGTERM, None)))
-        assert set(ends) == {"answered", "refused"}
-        assert ends["answered"] > 8
+        before = accepted(server)
+        ends = asyncio.run(at_the_end(load, port, new, lambda: running.handle_exit(signal.SIGTERM, None)))
+    assert set(ends) <= {"answered", "refused", "reset"}
+    assert ends["answered"] > 8
+    assert accepted(server) - before == ends["answered"]  # so that one that was reset was never accepted
+
+
+def accepted(server):
+    return sum(sample.value for family in server.metrics.connections.collect() for sample in family.samples[:1])
+
+
+async def at_the_end(load, port, files, stop):
+    """The ends of the script's clients, and of one that had sent half of a head, and of one that had sent nothing."""
+    data, expected = files[0]
+    head = load["post"](load["address"]("colours"), len(data))
+    half, silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    half[1].write(head[:20])
+    ends = await load["ended"](port, "colours", files, stop)
+    half[1].write(head[20:] + data)
+    silent[1].write(head + data)
+    for reader, _ in (half, silent):
+        status, body = await asyncio.wait_for(load["answer_of"](reader), 10)
+        assert status == 200
+        assert not load["differs"](json.loads(body), expected)
+        ends["answered"] += 1
+    return ends
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_requests_that_come_in_while_the_loop_is_busy_are_answered_though_it_ends_soon_after(
+    load, files, source, turns
+):
+    """Turns of the loop later, connections wait to be accepted (0, 1), are set up (2, 3), or were not read (4, 5)."""
+    made, seen = threading.Event(), []
+    data, expected = files[0]
+
+    async def clients():
+        head = load["post"](load["address"]("colours"), len(data))
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        for _, writer in pairs:
+            writer.write(head + data)
+        made.set()
+        answers = (asyncio.wait_for(load["answer_of"](reader), 10) for reader, _ in pairs)
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    async def on_tick(counter):
+        if not seen:
+            seen.append("busy")
+            assert made.wait(20)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        return True
+
+    with served([source]) as (port, server, running):
+        until(server.ready)
+        running.on_tick = on_tick
+        until(lambda: seen)
+        answers = asyncio.run(clients())
+    assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+    assert [status for status, _ in answers] == [200] * 8
+    assert not any(load["differs"](json.loads(body), expected) for _, body in answers)
 
 
 def test_many_requests_are_told_to_come_back(load, files, source):

@@ -23,6 +23,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dualvit.errors import DualViTError, line_of
 from dualvit.serve.body import Held, picture_of
@@ -91,6 +92,24 @@ class Server:
             await asyncio.sleep(WATCH)
 
 
+class Parting:
+    """The application; while the server closes, each answer says that it is the connection's last."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self.app, self.server = app, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.server.closing:
+                others = [(key, value) for key, value in message["headers"] if key != b"connection"]
+                message = {**message, "headers": [*others, (b"connection", b"close")]}
+            await send(message)
+
+        await self.app(scope, receive, sent)
+
+
 def _up(pool: Pool) -> int:
     return sum(worker.is_up() for worker in pool.workers)
 
@@ -113,6 +132,7 @@ def make_app(server: Server) -> FastAPI:
     )  # fmt: skip
     _add_errors(app)
     _add_addresses(app, server)
+    app.add_middleware(Parting, server=server)
     return app
 
 
@@ -157,8 +177,6 @@ def _add_addresses(app: FastAPI, server: Server) -> None:
             status = GONE
         finally:
             server.metrics.requests.labels(name, str(status)).inc()
-        if server.closing:
-            response.headers["connection"] = "close"
         return response
 
     @app.post("/v1/models/{name}/reload", dependencies=keyed, responses={401: refusals[401], 404: refusals[404]})
@@ -193,7 +211,8 @@ async def _reply(job: Job, request: Request) -> tuple[int, bytes]:
     gone = asyncio.create_task(_disconnected(request))
     try:
         left = max(job.deadline - time.monotonic(), 0)
-        await asyncio.wait({job.reply, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {job.reply, gone}
+        await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if job.reply.done():
             return job.reply.result()
         if gone.done():

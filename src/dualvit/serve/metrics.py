@@ -12,6 +12,7 @@ class Metrics:
     """Counters of a server, with a registry of their own.
 
     Attributes:
+        connections: That were accepted.
         requests: By model and status.
         seconds: From the beginning of a request to its answer, by model, of those that got a prediction.
         batches: Pictures that went through a model at once.
@@ -21,6 +22,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         make: Any = {"registry": self.registry}
+        self.connections = Counter("dualvit_connections", "Connections that were accepted", **make)
         self.requests = Counter("dualvit_requests", "Requests for predictions", ("model", "status"), **make)
         self.seconds = Histogram(
             "dualvit_request_seconds", "Time of requests that got a prediction", ("model",), buckets=SECONDS, **make

@@ -1,22 +1,28 @@
 """A server that runs: uvicorn with limits on slow clients, an end without a lost request, and SIGHUP for a swap."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dualvit.errors import AccessError, StateError
 from dualvit.serve.app import Server, make_app
 from dualvit.serve.limits import Limits, Source
+from dualvit.serve.metrics import Metrics
 
 DRAIN = 1.0  # seconds between the signal to end and the last new connection: balancers read /health meanwhile
+LINGER = 1.0  # seconds that a connection without a request has left when the server listens no more
+TURN = 0.01  # seconds in which the event loop sets up what it has accepted
 CONNECTIONS = 512  # at once; the next one gets 503
 PRELOADED = {  # what a worker of a kind of file needs, imported once for all of them
     ".ckpt": ("dualvit.recipes.run",), ".pt": ("dualvit.yolo.explained",), ".safetensors": ("dualvit.yolo.explained",),
@@ -27,31 +33,48 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that does not wait forever for the head of a request, nor for a client that does not read."""
 
     seconds = 30.0
+    metrics: Metrics | None = None
     late: Any = None
+    ending = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
+        if self.metrics is not None:
+            self.metrics.connections.inc()
         raw = transport.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # what is sent must be read in this time
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * self.seconds))
-        self._wait()
+        self._wait(self.seconds)
 
     def data_received(self, data: bytes) -> None:
         """Wait for the rest of a head, if this is the beginning of one."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop()
-        elif self.late is None:
-            self._wait()
+            if self.ending:
+                self.cycle.keep_alive = False
+        elif self.ending or self.late is None:
+            self._stop()
+            self._wait(self.seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self.late = self.loop.call_later(self.seconds, self.transport.close)
+    def shutdown(self) -> None:
+        """End after the answer; without a request, wait for one that is on its way. uvicorn would close at once."""
+        begun = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+        self.ending = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        elif not begun:  # a head that has begun keeps its own limit
+            self._stop()
+            self._wait(LINGER)
+
+    def _wait(self, seconds: float) -> None:
+        self.late = self.loop.call_later(seconds, self.transport.close)
 
     def _stop(self) -> None:
         if self.late is not None:
@@ -73,6 +96,27 @@ class Running(uvicorn.Server):
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._swap))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what has come, listen no more, and wait for all answers.
+
+        uvicorn alone would reset what waits to be accepted, and drop what the event loop has not set up yet.
+        """
+        loop = asyncio.get_running_loop()
+        for listening in sockets or []:
+            loop.remove_reader(listening)
+        await asyncio.sleep(TURN)
+        last = [connection for listening in sockets or [] for connection in _accepted(listening)]
+        for server in self.servers:
+            server.close()
+        for connection in last:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
+
     def _swap(self) -> None:
         for name, pool in self.server.pools.items():
             try:
@@ -91,6 +135,20 @@ class Running(uvicorn.Server):
 
     def _close(self) -> None:
         self.should_exit = True
+
+
+def protocol_of(server: Server) -> type[PatientProtocol]:
+    """Return the protocol with a server's limit of time and its counters."""
+    return type("Protocol", (PatientProtocol,), {"seconds": server.limits.timeout, "metrics": server.metrics})
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """Accept until nothing waits."""
+    with contextlib.suppress(OSError):  # nothing waits, or there are too many open files
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def say(line: str) -> None:
@@ -133,9 +191,8 @@ def run(sources: list[Source], limits: Limits, key: bytes | None, host: str, por
     listening = listen(host, port)
     prepare(sources)
     server = Server(sources, limits, key)
-    protocol = type("Protocol", (PatientProtocol,), {"seconds": limits.timeout})
     config = uvicorn.Config(
-        make_app(server), http=protocol, ws="none", log_level="error", access_log=False,
+        make_app(server), http=protocol_of(server), ws="none", log_level="error", access_log=False,
         limit_concurrency=CONNECTIONS, timeout_keep_alive=5, server_header=False,
         timeout_graceful_shutdown=int(2 * limits.timeout) + 5,
     )  # fmt: skip
