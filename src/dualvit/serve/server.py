@@ -35,7 +35,7 @@ class PatientProtocol(H11Protocol):
     seconds = 30.0
     metrics: Metrics | None = None
     late: Any = None
-    ending = False
+    ending = lingers = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
@@ -54,7 +54,8 @@ class PatientProtocol(H11Protocol):
             self._stop()
             if self.ending:
                 self.cycle.keep_alive = False
-        elif self.ending or self.late is None:
+        elif self.lingers or self.late is None:
+            self.lingers = False
             self._stop()
             self._wait(self.seconds)
 
@@ -70,6 +71,7 @@ class PatientProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             super().shutdown()
         elif not begun:  # a head that has begun keeps its own limit
+            self.lingers = True
             self._stop()
             self._wait(LINGER)
 
