@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -66,7 +65,7 @@ class PatientProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """End after the answer; without a request, wait for one that is on its way. uvicorn would close at once."""
-        begun = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+        begun = bool(self.conn.trailing_data[0])
         self.ending = True
         if self.cycle is not None and not self.cycle.response_complete:
             super().shutdown()
