@@ -14,8 +14,8 @@ SOURCE = ROOT / "src"
 PAGE = (ROOT / "docs/licence.md").read_text()
 # Import YOLO for a cell or a model that asks for it.
 PLUGS = {
-    "dualvit.compare.engine", "dualvit.deploy.opening", "dualvit.deploy.sources", "dualvit.deploy.subjects", "dualvit.doctor.model",
-    "dualvit.explain.opening",
+    "dualvit.compare.engine", "dualvit.deploy.opening", "dualvit.deploy.sources", "dualvit.deploy.subjects",
+    "dualvit.doctor.model", "dualvit.explain.opening",
 }  # fmt: skip
 GROUPS = {"recipe": "recipe.py", "data": "data.py", "yolo": "yolo.py", "demo": "data.py"}
 FILES = {"eval": "classify.py", "probe": "classify.py", "token-labels": "classify.py", "convert": "models.py",

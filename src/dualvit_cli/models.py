@@ -44,8 +44,8 @@ def models() -> None:
     console.print(table)
     console.print(yolo_table())
     starts = ", ".join(f"{name}.yaml" if name.startswith("yolo") else name for name in start_names())
-    say(f"\nStarts in the package: {starts}.")
-    say('start=True of a YOLO, network.weights=start of a recipe, or "dualvit_n.start" with pretrained=True in timm.')
+    say(f"\nStarts: {starts}.")
+    say("start=True of a YOLO, network.weights=start of a recipe, NAME.start in timm.")
 
 
 def yolo_table() -> Table:

@@ -63,6 +63,7 @@ def yolo(context: typer.Context) -> None:
                             left out of a training step; earlier ones less
 
     A training ends in report.html in its folder, unless report=False is given.
+    With evidence=True, an export also says where its boxes come from.
 
     Examples:
 
@@ -103,12 +104,15 @@ def run(arguments: list[str]) -> None:
     options: dict[str, Any] = {}
     rest: list[str] = []
     report: bool | None = None
+    evidence: bool | int | None = None
     for argument in arguments:
         key, _, value = argument.lstrip("-").partition("=")
         if key in OPTIONS:
             options[key] = _parse(key, value)
         elif key == "report":
             report = _truth(key, value, "it says whether a training ends in report.html")
+        elif key == "evidence":
+            evidence = int(value) if value.isdecimal() else _truth(key, value, "or give a number of boxes")
         elif key in RENAMED:
             raise ValueError(f"unknown setting {key!r}; it is called {RENAMED[key]}")
         else:
@@ -116,6 +120,8 @@ def run(arguments: list[str]) -> None:
     mode, settings = _read(merge_equals_args(list(rest)))
     if report is not None and mode != "train":
         raise ValueError(f"report={report} is for train, and the mode is {mode}; leave it out")
+    if evidence is not None and mode != "export":
+        raise ValueError(f"evidence={evidence} is for export, and the mode is {mode}; leave it out")
     if mode == "val" and "data" not in settings:
         rest.append("data=None")  # older versions would take coco8 here, and not what the checkpoint was trained on
 
@@ -127,6 +133,9 @@ def run(arguments: list[str]) -> None:
 
         def train(self, trainer: Any = None, report: bool = report is not False, **kwargs: Any) -> Any:
             return super().train(trainer, report, **kwargs)
+
+        def export(self, evidence: bool | int = evidence or False, **kwargs: Any) -> Any:
+            return super().export(evidence, **kwargs)
 
     argv = ["yolo", *rest]
     replaced: list[tuple[Any, str, Any]] = [

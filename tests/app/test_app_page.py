@@ -54,7 +54,7 @@ def browser():
 def page(app, browser):
     """The page, and at the end: no request has left this machine, and no script and no answer was an error."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(90_000)
     requests, errors = [], []
 
     def answered(response):  # Gradio gives up on the progress of an upload that was quick

@@ -101,6 +101,8 @@ def test_a_report_is_left_out_if_it_is_not_wanted(monkeypatch, digits):
     [
         (["detect", "train", "model=x.yaml", "data=y", "report=no"], "report=no is neither True nor False; it says"),
         (["detect", "predict", "model=x.pt", "source=y", "report=False"], "report=False is for train, and the mode is"),
+        (["detect", "predict", "model=x.pt", "source=y", "evidence=5"], "evidence=5 is for export, and the mode is"),
+        (["export", "model=x.pt", "evidence=x"], "evidence=x is neither True nor False; or give a number of boxes"),
     ],
 )
 def test_the_command_line_takes_it_for_trainings_alone(words, said):

@@ -54,4 +54,4 @@ def _frame(picture: Image.Image, box: tuple[float, float, float, float], shade: 
     outward = np.array([-1, -1, 1, 1])
     for step, width, colour in ((0, 2, shade), (1, 1, PAPER), (2, 1, INK)):
         left, top, right, bottom = (corners + outward * step * unit).tolist()
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=width * unit)  # type: ignore[arg-type]
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=width * unit)

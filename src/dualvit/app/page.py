@@ -39,7 +39,12 @@ class Page:
 
     def build(self) -> Any:
         """Return the page, not yet served."""
-        options = {"analytics_enabled": False, "title": "dualvit", "delete_cache": (600, KEPT), "fill_width": True}
+        options: dict[str, Any] = {
+            "analytics_enabled": False,
+            "title": "dualvit",
+            "delete_cache": (600, KEPT),
+            "fill_width": True,
+        }
         with gr.Blocks(**options) as page:
             self.desk = gr.State(Desk(list(self.pictures)))
             gr.HTML(

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dualvit.explain import Answers, Found, Subject, View, open_subject
+from dualvit.explain import Answers, Found, Subject, View
+from dualvit.explain.opening import open_subject
 
 LONG = 1000  # pixels of the longer side of what is shown
 CLASSES = 5  # of a classifier that are shown, the likeliest

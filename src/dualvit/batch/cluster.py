@@ -98,12 +98,14 @@ def _ray(address: str | None) -> Iterator[Any]:
         import ray.data
     except ModuleNotFoundError:
         raise MissingExtraError("workers need Ray; install dualvit[batch], or give --workers 0") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if not address:
-        quiet |= {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": allowed_cores()}
-        quiet |= {"_node_ip_address": HERE, "address": "local"}
+        settings |= {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": allowed_cores()}
+        settings |= {"_node_ip_address": HERE, "address": "local"}
+    else:
+        settings |= {"address": address}
     try:
-        ray.init(**({"address": address} if address else {}), **quiet)
+        ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"the cluster at {address}" if address else "Ray on this machine"
         raise StateError(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from dualvit.batch import plan as plans
 from dualvit.batch.parts import Opener, PartMaker, is_whole
@@ -137,7 +138,11 @@ def _made(
 def _write(folder: Path, done: Done) -> None:
     from dualvit.batch.page import page
 
-    about = {"command": command_line(), "settings": vars(done.plan.settings), "model": vars(done.plan.model)}
+    about: dict[str, Any] = {
+        "command": command_line(),
+        "settings": vars(done.plan.settings),
+        "model": vars(done.plan.model),
+    }
     about |= {"counts": done.counts.plain(), "parts": done.parts, "made": done.made, "seconds": round(done.seconds, 2)}
     about |= {"notes": done.notes, "environment": environment(cuda=False)}
     write_json(folder / RESULTS, about)

@@ -1,6 +1,6 @@
 """Frames of a video, through OpenCV, which the extras `yolo` and `explain` bring."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from dualvit.errors import InputError, MissingExtraError, MissingFileError
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 
 
-def frames_of(file: Path, every: int = 1, most: int | None = None) -> Iterator[tuple[int, Image.Image]]:
+def frames_of(file: Path, every: int = 1, most: int | None = None) -> Generator[tuple[int, Image.Image]]:
     """Yield frames of a video, upright, each with its number; those between are not decoded.
 
     Args:

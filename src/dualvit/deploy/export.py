@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dualvit.deploy import formats, tensorrt
 from dualvit.deploy.metadata import Metadata
@@ -22,7 +23,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxslim", "onnxruntime"), "openvino": ("onnx", "onnxslim", "openvino"),
     "tensorrt": ("onnx", "onnxslim", "onnxruntime"),
 }  # fmt: skip
-Opener = Callable[[Path, int], tuple[formats.Run, str, str]]
+Opener = Callable[[Path, int], tuple[Any, str, str]]
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,8 @@ def open_name(name: str, weights: str | None, image_size: int | None, features: 
     config = resolve_data_config({}, model=network)
     side = image_size or config["input_size"][-1]
     maps = features or getattr(network, "num_classes", 1) == 0
-    strides = network.feature_info.reduction() if features else ()
+    info: Any = network.feature_info if features else None
+    strides = info.reduction() if features else ()
     metadata = Metadata(
         name, "features" if maps else "classify", image_size=(side, side), mean=tuple(config["mean"]),
         std=tuple(config["std"]), crop_pct=config["crop_pct"], interpolation=config["interpolation"],

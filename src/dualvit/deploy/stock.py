@@ -98,7 +98,9 @@ def about_file(file: Path, form: InputForm) -> Metadata:
 def _of_ultralytics(file: Path, form: InputForm) -> Metadata:
     """Ultralytics writes Python's text of each value."""
     said = {key: _plain(value) for key, value in form.said.items() if key in ("names", "imgsz", "stride", "end2end")}
-    names, size, task = said.get("names"), said.get("imgsz"), str(form.said["task"])
+    names: Any = said.get("names")
+    size: Any = said.get("imgsz")
+    task: Any = str(form.said["task"])
     size = (size, size) if isinstance(size, int) else size
     if task not in ("classify", "detect", "segment"):
         raise InputError(f"{file} is a model for {task[:20]}; dualvit yolo {task[:20]} predict takes it")
@@ -107,10 +109,10 @@ def _of_ultralytics(file: Path, form: InputForm) -> Metadata:
         raise InputError(f"{file} has metadata of Ultralytics that are damaged; export it anew")
     classes = tuple(str(names[label]) for label in range(len(names)))
     check_classes(classes, f"classes of {file}")
-    half = "fp16" if form.kind == "float16" else "fp32"
+    half: Any = "fp16" if form.kind == "float16" else "fp32"
     if task == "classify":
         return Metadata(file.stem, task, classes, tuple(size), interpolation="bilinear", head="yolo", precision=half)
-    head = "yolo-free" if said.get("end2end") is True else "yolo"
+    head: Any = "yolo-free" if said.get("end2end") is True else "yolo"
     stride = said.get("stride")
     return Metadata(
         file.stem, task, classes, tuple(size), resize="letterbox", head=head, precision=half,

@@ -70,7 +70,7 @@ class DualRead:
     stage: int
     heads: int
     read: Tensor
-    consulted: Tensor | None = None
+    consulted: Any = None
 
     def back(self, shares: Shares) -> None:
         """Pixels consult the new tokens, which have read the pixels before."""
@@ -139,12 +139,13 @@ def evidence(subject: Subject, view: View, found: Found) -> Tensor:
     Raises:
         ValueError: the network has no semantics, the object no box, or a side of the images is no multiple of 32.
     """
-    size = view.images.shape[2:]
+    size = (view.images.shape[2], view.images.shape[3])
     if found.box is None:
         raise InputError(f"evidence is of boxes, and {found.name} has none; take another method")
     if size[0] % 32 or size[1] % 32:
         raise InputError(f"evidence is for sides that are multiples of 32, and the images have {size[1]}x{size[0]}")
-    network, reads = network_of(subject.network), []
+    network: Any = network_of(subject.network)
+    reads: list[Any] = []
     handles = watch(network, reads)
     try:
         subject.network(view.images)

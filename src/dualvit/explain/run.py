@@ -182,7 +182,7 @@ def _nth(number: int) -> str:
 
 
 def _one(file: Path) -> One:
-    picture, notes = open_rgb(file), ()
+    picture, notes = open_rgb(file), tuple[str, ...]()
     with opened_file(file, file) as (image, _):
         several = bool(getattr(image, "is_animated", False)) and image.format not in SINGLE
     if several:

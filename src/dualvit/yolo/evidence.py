@@ -49,7 +49,8 @@ def evidenced(model: nn.Module, boxes: int = BOXES) -> Iterator[None]:
     """
     require_dense(model, boxes)
     network: Any = network_of(model)
-    classes, seed = int(model.model[-1].nc), network.seed  # type: ignore[index]
+    head: Any = model.model[-1]  # type: ignore[index]
+    classes, seed = int(head.nc), network.seed
     reads: list[Read] = []
 
     def end(_: nn.Module, given: tuple[Any, ...], out: Any) -> Any:
