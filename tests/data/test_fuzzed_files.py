@@ -140,6 +140,6 @@ def test_a_zip_whose_table_names_a_place_before_its_beginning(tmp_path):
             zipped.writestr(f"BCCD_Dataset-master/BCCD/{name}", "x")
     data = bytearray(buffer.getvalue())
     data[-6:-2] = (int.from_bytes(data[-6:-2], "little") + 9).to_bytes(4, "little")
-    with pytest.raises(DualViTError, match="is damaged or no zip file|is not the expected one") as caught:
+    with pytest.raises(DualViTError, match=r"is damaged or no zip file|is not the expected one") as caught:
         get.convert(io.BytesIO(data), replace(get.SOURCES["bccd"], pictures=1), "http://x/a.zip", Path(tmp_path))
     assert "\n" not in str(caught.value)
