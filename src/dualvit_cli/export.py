@@ -56,6 +56,8 @@ def export(
 def table(parity: Any) -> Table:
     """Return the errors of each shape and output."""
     boxes = f"; {parity.boxes[1]} of {parity.boxes[0]} boxes after NMS agree" if parity.boxes else ""
+    if parity.boxes == (0, 0):
+        boxes = "; no boxes were compared, since the network found none in the drawn pictures"
     title = f"{parity.runtime}, {parity.precision}{boxes}"
     rows = Table("shape", "output", "max error", "mean error", "of 1 + |value|", title=title, box=None,
                  title_justify="left", title_style="bold", header_style="bold")  # fmt: skip

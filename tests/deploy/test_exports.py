@@ -104,5 +104,8 @@ def test_boxes_one_to_one():
     boxes = torch.tensor([[0.0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.9, 0], [20, 20, 30, 30, 0.5, 1]])
     assert partners(boxes, boxes) == 3
     assert partners(boxes, boxes[[0, 2]]) == 2
+    flat = boxes[:, [0, 1, 0, 3, 4, 5]]  # without an area
+    assert partners(flat, flat) == 3
+    assert partners(flat, flat + torch.tensor([5.0, 0, 5, 0, 0, 0])) == 0
     assert partners(boxes, boxes + torch.tensor([0, 0, 0, 0, 0, 1.0])) == 0
     assert gap_above(torch.tensor([0.3, 0.9]), 0.25) == pytest.approx(0.275)

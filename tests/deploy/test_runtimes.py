@@ -12,7 +12,15 @@ from torch.nn import functional as F
 
 from dualvit.bench.nodes import kinds
 from dualvit.deploy import runtimes
-from dualvit.deploy.runtimes import NEEDS, MatrixPool, disagreement, export_onnx, missing, open_runtime
+from dualvit.deploy.runtimes import (
+    NEEDS,
+    MatrixPool,
+    disagreement,
+    export_onnx,
+    missing,
+    open_runtime,
+    with_matrix_pools,
+)
 from dualvit.errors import InputError, MissingExtraError
 
 INSTALLED = [name for name in NEEDS if missing(name) is None]
@@ -74,6 +82,18 @@ def test_a_profile_names_the_kinds(pyramid, name):
 def test_pools_as_products_equal_torchs(size):
     pool, maps = nn.AdaptiveAvgPool2d(size), torch.randn(2, 3, 7, 10)
     torch.testing.assert_close(MatrixPool(pool)(maps), pool(maps))
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="needs dualvit[export]")
+def test_pools_are_torchs_in_a_file_of_any_size(tmp_path):
+    pool, file = nn.Sequential(nn.AdaptiveAvgPool2d(3)), tmp_path / "pool.onnx"
+    free = {"image": {2: "height", 3: "width"}}
+    torch.onnx.export(with_matrix_pools(pool), (torch.rand(1, 2, 3, 4),), str(file), dynamo=False, opset_version=17,
+                      input_names=["image"], dynamic_axes=free)  # fmt: skip
+    run = open_runtime("onnxruntime", file, threads=1)
+    for size in ((1, 1), (1, 2), (3, 4), (7, 5)):  # fewer places than means, as many, and no multiple
+        maps = torch.rand(1, 2, *size)
+        torch.testing.assert_close(torch.from_numpy(run(maps.numpy())[0]), pool(maps))
 
 
 GUARDED = """

@@ -15,6 +15,7 @@ LIMIT = 1e-4
 LEAST_SCORES = (0.25, 0.001)  # boxes above the first are matched; if a network has none, those above the second
 MOST_BOXES = 300
 SAME_BOX = 0.99  # IoU of a box and its partner
+SAME_EDGES = 0.01  # pixels: so are those without an area, which have no IoU
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def partners(own: Tensor, other: Tensor) -> int:
     if not len(own) or not len(other):
         return 0
     same = box_iou(own[:, :4], other[:, :4]) >= SAME_BOX
+    same |= (own[:, None, :4] - other[None, :, :4]).abs().amax(2) <= SAME_EDGES
     same &= own[:, None, 5] == other[None, :, 5]
     same &= (own[:, None, 4] - other[None, :, 4]).abs() < 1e-3
     taken = torch.zeros(len(other), dtype=torch.bool)

@@ -179,7 +179,7 @@ def means(side: int, parts: int, like: Tensor) -> Tensor:
     """
     pixel = torch.arange(side, device=like.device).unsqueeze(0)  # (1, side)
     part = torch.arange(parts, device=like.device).unsqueeze(1)  # (parts, 1)
-    # Rounded up without a negative number, whose quotient ONNX rounds to the other side.
+    # Rounded up without a negative divisor: ONNX's division of integers drops the fraction, towards zero.
     first, last = part * side // parts, ((part + 1) * side + parts - 1) // parts
     return ((pixel >= first) & (pixel < last)).to(like.dtype) / (last - first)
 
