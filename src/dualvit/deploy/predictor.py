@@ -1,7 +1,7 @@
 """One way to ask any model about pictures: checkpoints in PyTorch, exported files in onnxruntime or OpenVINO.
 
 predictor = open_predictor("best.pt")              or a recipe's .ckpt, an .onnx, an OpenVINO folder
-predictor.predict([Image.open("a.jpg")])           an answer per picture, as `dualvit.deploy.reading` says
+predictor.predict([open_rgb(Path("a.jpg"))])           an answer per picture, as `dualvit.deploy.reading` says
 """
 
 import os

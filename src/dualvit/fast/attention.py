@@ -99,7 +99,9 @@ def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
 
 
 def by_head(values: Tensor, dim: int, num_heads: int) -> Tensor:
-    """Return `values.unflatten(dim, (num_heads, -1))`, by an operator that every export format knows."""
+    """Return `values.unflatten(dim, (num_heads, -1))`; in a traced graph by an operator that every format knows."""
+    if not torch.jit.is_tracing():
+        return values.unflatten(dim, (num_heads, -1))
     sizes = list(values.shape)
     return values.reshape([*sizes[:dim], num_heads, sizes[dim] // num_heads, *sizes[dim + 1 :]])
 

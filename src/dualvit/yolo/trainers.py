@@ -12,6 +12,7 @@ Differences from the stock trainers, each for models with our rows alone:
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,6 +203,8 @@ class DualTrainer:
 
         Ultralytics calls it in the end in the first process alone. What a user has it call then finds the report.
         """
+        if event == "on_pretrain_routine_start":
+            self._without_stale_raytune()
         if event == "on_train_batch_end":
             require_finite(self)
         if event == "on_train_end" and reports():
@@ -209,6 +212,20 @@ class DualTrainer:
 
             write_report(self)
         super().run_callbacks(event)  # type: ignore[misc]
+
+    def _without_stale_raytune(self) -> None:
+        """Leave out Ultralytics' callback for Ray Tune if it asks for what the installed Ray has no more.
+
+        Old versions would otherwise fail after the first epoch as soon as Ray is installed, tuned or not.
+        """
+        stale = sys.modules.get("ultralytics.utils.callbacks.raytune")
+        callbacks: dict[str, Any] = getattr(stale, "callbacks", {})
+        session = sys.modules.get("ray.train._internal.session")
+        for event, callback in callbacks.items():
+            asked = "_get_session" in callback.__code__.co_names
+            if asked and not hasattr(session, "_get_session"):
+                registered = self.callbacks  # type: ignore[attr-defined]
+                registered[event] = [one for one in registered[event] if one is not callback]
 
 
 def require_ours(model: Any, trainer: Any) -> None:
