@@ -72,7 +72,8 @@ def test_whole_run(version, task, runs):
     assert loaded["boxes"] == trained["boxes"]
     assert loaded["raw"] == trained["raw"]
     assert (resumed["start"], resumed["epochs"]) == (1, 2)
-    assert resumed["pictures"] == 2  # of two to validate on: the best and the worst one
+    # Of two to validate on the best and the worst one, and up to two explanations.
+    assert resumed["pictures"] in (2, 3, 4)
     assert resumed["groups"] == trained["groups"]
     assert len({lr for _, lr, _ in resumed["groups"]}) > 5, "layer_decay gives each layer its lr"
 
