@@ -172,5 +172,6 @@ def test_an_interrupt_ends_it_and_leaves_nothing(app):
     assert app.process.wait(90) == 130
     lines = app.out.read_text().splitlines()
     assert (lines[0], lines[-1]) == (f"{app.url}  (Ctrl-C ends it)", "stopped")
-    assert app.err.read_text() == ""
+    said = app.err.read_text().splitlines()  # a busy machine is told what it waits for
+    assert [line for line in said if not line.startswith("importing libraries: ")] == []
     assert not list(app.folder.glob("dualvit-app-*"))

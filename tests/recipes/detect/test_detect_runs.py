@@ -47,9 +47,8 @@ def test_validate_reads_the_same_scores_from_the_checkpoint(small, tmp_path):
     assert {name: task.history[-1][name] for name in scores} == pytest.approx(scores)
     assert load(tmp_path / "last.ckpt").category_ids == [5, 90]
     page = write_report(task, tmp_path).read_text()
-    assert (
-        "No predictions are shown" not in page and 4 < page.count("data:image/jpeg") <= 7
-    )  # and up to three explanations
+    assert "No predictions are shown" not in page
+    assert 4 < page.count("data:image/jpeg") <= 7  # four predictions, and up to three explanations
     assert "F1 of masks at IoU 0.5" in page or "F1 at IoU 0.5" in page
 
 
