@@ -293,12 +293,8 @@ def label_maps(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callabl
         yield file, read
 
 
-def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
-    """JSON files in an experiment's folder, and the report that is made of them."""
-    from dualvit.compare.experiment import Entry
-    from dualvit.compare.results import Costs, Kept, Progress, read
-    from dualvit.compare.runner import Cell
-
+def comparison() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return what a comparison keeps: a row of an epoch, a result, and costs."""
     machine = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
     row = {"epoch": 1, "top1": 0.5, "loss": None, "seconds": 1.0}
     result = {
@@ -307,6 +303,16 @@ def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[
     }  # fmt: skip
     latency = {"median": 1.0, "low": 1.0, "high": 1.0, "repeats": 3}
     cost = {"models": {"a": {"parameters": 1, "macs": 2, "latency": latency}}, "cuda": False, **machine}
+    return row, result, cost
+
+
+def results(rng: random.Random, folder: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
+    """JSON files in an experiment's folder, and the report that is made of them."""
+    from dualvit.compare.experiment import Entry
+    from dualvit.compare.results import Costs, Kept, Progress, read
+    from dualvit.compare.runner import Cell
+
+    row, result, cost = comparison()
     kept = {"settings": {"epochs": 1}, "models": {"a": {"name": "resnet18"}}}
     cell = Cell(Entry("resnet18", "a"), 0, folder, "top1")
     starts: list[tuple[str, Any, Callable[[Path], Any]]] = [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from fuzz import comparison
 from PIL import Image, features
 
 from dualvit import archives
@@ -338,14 +339,7 @@ def zips() -> Target:
 
 def jsons() -> Target:
     """What a comparison keeps."""
-    machine = {"versions": {"torch": "2"}, "commit": None, "date": "2026-01-01", "hardware": "a CPU", "threads": 1}
-    row = {"epoch": 1, "top1": 0.5, "loss": None, "seconds": 1.0}
-    result = {
-        "label": "a", "name": "resnet18", "options": {}, "seed": 0, "metric": "top1", "last": 0.5, "best": 0.5,
-        "best_epoch": 1, "epochs": [row], "seconds": 1.0, "peak_memory": 1, **machine,
-    }  # fmt: skip
-    latency = {"median": 1.0, "low": 1.0, "high": 1.0, "repeats": 3}
-    cost = {"models": {"a": {"parameters": 1, "macs": 2, "latency": latency}}, "cuda": False, **machine}
+    row, result, cost = comparison()
     kinds: dict[str, Any] = {"result": Result, "cost": Costs, "progress": Progress}
     contents = {"result": result, "cost": cost, "progress": {"epochs": [row], "progress": 0.5, "seconds": 1.0}}
 

@@ -1,6 +1,5 @@
 """The door of what predicts in PyTorch: checkpoints of recipes and of YOLO, which are imported here alone."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,10 +102,11 @@ def open_yolo(checkpoint: Path, image_size: int | None = None) -> Opened:
 
 def _exported(network: Any) -> nn.Module:
     """A network of YOLO that answers as its exported files do: one form in all versions of Ultralytics."""
-    network = copy.deepcopy(network).fuse(verbose=False).requires_grad_(False)
-    head = network.model[-1]
-    head.export, head.format, head.dynamic = True, "onnx", False
-    return network
+    from dualvit.yolo.export import as_exported
+
+    exported: Any = as_exported(network)
+    fused: nn.Module = exported.fuse(verbose=False).requires_grad_(False)
+    return fused
 
 
 def open_timm(name: str, weights: Path | None, image_size: int | None = None) -> Opened:

@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from dualvit.deploy.runtimes import Array, import_openvino, missing
+from dualvit.deploy.runtimes import Array, import_openvino, missing, without_telemetry
 from dualvit.errors import InputError, MissingExtraError, line_of
 
 EXTRA = "quantise"
@@ -44,21 +43,6 @@ def require_quantiser() -> None:
     """
     if (name := missing("openvino") or (None if find_spec("nncf") else "nncf")) is not None:
         raise MissingExtraError(f"dualvit quantise needs {name}; install dualvit[{EXTRA}]")
-
-
-@contextlib.contextmanager
-def without_telemetry() -> Iterator[None]:
-    """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
-    name, nothing = "openvino_telemetry", object()
-    before = sys.modules.get(name, nothing)
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if before is nothing:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before  # type: ignore[assignment]
 
 
 def import_nncf() -> Any:

@@ -10,7 +10,8 @@ Both compute in float32, as the network was scored. Left to itself, OpenVINO tak
 import copy
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,25 @@ class OpenVino:
 
 def import_openvino() -> Any:
     """Import OpenVINO without its telemetry: unasked, it would write to the home folder and call a server."""
-    name = "openvino_telemetry"
-    absent = name not in sys.modules
-    if absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed; OpenVINO has a stub for it
-    try:
+    with without_telemetry():
         openvino = importlib.import_module("openvino")
         importlib.import_module("openvino.properties.hint")
-    finally:
-        if absent:
-            del sys.modules[name]
     return openvino
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
+    name, nothing = "openvino_telemetry", object()
+    before = sys.modules.get(name, nothing)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if before is nothing:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before  # type: ignore[assignment]
 
 
 _OPEN: Mapping[str, Callable[[Path, int, bool], Run]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}

@@ -1,6 +1,5 @@
 """Explanations of a picture, of a folder or of a video, written as files: what `dualvit explain` does."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from dualvit.explain.subject import Subject
 from dualvit.files import LONGEST_NAME, at_limit, cut_name, read_json, write_atomic, write_json
 from dualvit.pictures.differences import encoded
 from dualvit.provenance import environment
+from dualvit.weights.read import sha256
 
 EVERY, FRAMES = 30, 20  # of a video: the step between frames, and the most of them
 ENDINGS = (".png", ".npz", ".json")
@@ -157,7 +157,7 @@ def _ones(source: Source, out: Path, say: Callable[[str], None]) -> Iterator[tup
     if source.video:
         with closing(frames_of(path, source.every, source.frames)) as frames:
             say(f"{path.name}: every {_nth(source.every)}frame, {source.frames} at most")
-            digest = _digest(path)
+            digest = sha256(path)
             for number, picture in frames:
                 name = f"{path.name}, frame {number}"
                 yield source.frames, One(name, f"{path.stem}-{number:06d}", f"{digest}-{number}", picture)
@@ -187,12 +187,7 @@ def _one(file: Path) -> One:
         several = bool(getattr(image, "is_animated", False)) and image.format not in SINGLE
     if several:
         notes = ("it has several frames, and the first one is explained",)
-    return One(file.name, file.stem, _digest(file), picture, notes)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return One(file.name, file.stem, sha256(file), picture, notes)
 
 
 def _is_sheet(file: Path, out: Path) -> bool:
