@@ -62,7 +62,8 @@ def missing(side: int, multiples: tuple[int, ...]) -> int:
         (29, 0, 12)
     """
     smaller: Any = torch.minimum if isinstance(side, Tensor) else torch.sym_min  # while it is traced, or else
-    return functools.reduce(smaller, (-side % multiple for multiple in multiples))
+    # Without a negative dividend: NCNN's converter takes its remainder as C does, and would cut where torch fills up.
+    return functools.reduce(smaller, ((multiple - side % multiple) % multiple for multiple in multiples))
 
 
 @torch.fx.wrap

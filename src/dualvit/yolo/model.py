@@ -25,6 +25,7 @@ from dualvit.yolo.checks import (
     require_trainable,
     require_tuner,
 )
+from dualvit.yolo.converters import traced_for
 from dualvit.yolo.evidence import BOXES, evidenced, name_outputs, require_format
 from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import ends_in_report, runs_here, starts_from, trains_by, yaml_options
@@ -275,13 +276,14 @@ class YOLO(ultralytics.YOLO):
         Raises:
             ValueError: evidence that the model does not have, or that the format does not keep.
         """
-        if evidence is False or evidence is None:
-            return super().export(**kwargs)
-        boxes = BOXES if evidence is True else int(evidence)
-        require_format({**self.overrides, **kwargs})
-        network = unwrap(self.model)
-        with evidenced(network, boxes):
-            file = super().export(**kwargs)
+        settings = {**self.overrides, **kwargs}
+        with traced_for(settings):
+            if evidence is False or evidence is None:
+                return super().export(**kwargs)
+            boxes = BOXES if evidence is True else int(evidence)
+            require_format(settings)
+            with evidenced(unwrap(self.model), boxes):
+                file = super().export(**kwargs)
         name_outputs(Path(file), boxes, bool(kwargs.get("dynamic")))
         return file
 

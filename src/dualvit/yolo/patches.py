@@ -53,6 +53,7 @@ from ultralytics.utils import LOGGER, SETTINGS
 from dualvit.command import COMMAND_ENV, command_line
 from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
+from dualvit.fast.forms import plain
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
 from dualvit.yolo import data, pictures
@@ -280,7 +281,7 @@ def _fuse(model: nn.Module, stock: Callable[..., Any], verbose: bool = True, *ar
     from dualvit.yolo.rows import transformer_parts
 
     for part in transformer_parts(model):
-        fuse(part.eval())
+        plain(fuse(part.eval()))
     fused: nn.Module = stock(model, verbose, *args, **kwargs)
     return fused
 
