@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dualvit.fast.exact import ExactSeed
 from dualvit.fast.sliced import FoldedConvFFN
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -123,14 +124,31 @@ class LayeredConvFFN(FoldedConvFFN):
         return out
 
 
+class KnownSeed(ExactSeed):
+    """`ExactSeed` whose queries are the same for all images, and are kept as they are after norm and product.
+
+    Paddle cannot fold a norm of constants, and some formats have no bicubic resize.
+    """
+
+    known: Tensor  # (1, M, C)
+
+    def spread(self, rows: int, columns: int) -> Tensor:
+        return self.known
+
+
+@torch.no_grad()
 def plain(model: nn.Module) -> nn.Module:
     """Put these forms into a fused network, in place, within `plain_forms`; elsewhere it stays. Returns the network."""
-    if _plain.get():
-        for module in list(model.modules()):
-            if type(module) is FoldedConvFFN:
-                layered: Any = module
-                layered.fc1, layered.fc2 = as_conv(module.fc1), as_conv(module.fc2)
-                layered.__class__ = LayeredConvFFN
+    for module in list(model.modules()) if _plain.get() else ():
+        changed: Any = module
+        if type(module) is FoldedConvFFN:
+            changed.fc1, changed.fc2 = as_conv(module.fc1), as_conv(module.fc2)
+            changed.__class__ = LayeredConvFFN
+        elif type(module) is ExactSeed and module.grid is not None:
+            known = module.query_proj(module.query_norm(module.spread(*module.grid)))
+            changed.register_buffer("known", known.clone())
+            changed.query_norm = changed.query_proj = nn.Identity()
+            changed.__class__ = KnownSeed
     return model
 
 
