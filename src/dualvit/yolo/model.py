@@ -25,7 +25,7 @@ from dualvit.yolo.checks import (
     require_trainable,
     require_tuner,
 )
-from dualvit.yolo.converters import traced_for
+from dualvit.yolo.converters import require_converter, traced_for
 from dualvit.yolo.evidence import BOXES, evidenced, name_outputs, require_format
 from dualvit.yolo.groups import layer_scales, unwrap
 from dualvit.yolo.patches import ends_in_report, runs_here, starts_from, trains_by, yaml_options
@@ -275,8 +275,10 @@ class YOLO(ultralytics.YOLO):
 
         Raises:
             ValueError: evidence that the model does not have, or that the format does not keep.
+            ModuleNotFoundError: the format's converter is not installed.
         """
         settings = {**self.overrides, **kwargs}
+        require_converter(settings)
         with traced_for(settings):
             if evidence is False or evidence is None:
                 return super().export(**kwargs)
