@@ -49,7 +49,7 @@ def serve(
     max_bytes: Annotated[int, typer.Option(help="Of a request.")] = 20_000_000,
     max_pixels: Annotated[int, typer.Option(help="Of a picture.")] = 25_000_000,
     timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive, and for its answer.")] = 30.0,
-    waiting: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = 64,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Processes per model.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="The most pictures that go through a model at once.")] = 8,
     threads: Annotated[

@@ -57,7 +57,7 @@ def write_colours(file, classes=COLOURS):
 @pytest.fixture(scope="module")
 def load():
     """The load script's functions, with slow clients that are soon known to be slow."""
-    return runpy.run_path(str(ROOT / "benchmarks/load.py"))
+    return runpy.run_path(str(ROOT / "benchmarks/load_clients.py"))
 
 
 @contextlib.contextmanager
@@ -78,8 +78,8 @@ def served(sources, limits=None, key=None):
         assert not thread.is_alive()
 
 
-def until(condition, seconds=60.0):
-    """Wait for a condition; the seconds that it took."""
+def until(condition, seconds=300.0):
+    """Wait for a condition; the seconds that it took. Libraries are imported for the first start."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() < start + seconds
