@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs dualvit[serve]")
 pytest.importorskip("prometheus_client", reason="needs dualvit[serve]")
 
-from dualvit.serve import pool as pools  # noqa: E402
-from dualvit.serve.limits import Limits, RefusedError, Source  # noqa: E402
-from dualvit.serve.metrics import Metrics  # noqa: E402
-from dualvit.serve.worker import Order  # noqa: E402
+from dualvit.serve import pool as pools
+from dualvit.serve.limits import Limits, RefusedError, Source
+from dualvit.serve.metrics import Metrics
+from dualvit.serve.worker import Order
 
 
 def echo(connection, source, max_pixels):
