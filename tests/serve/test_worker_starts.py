@@ -12,6 +12,8 @@ pytest.importorskip("fastapi", reason="needs dualvit[serve]")
 pytest.importorskip("prometheus_client", reason="needs dualvit[serve]")
 
 from dualvit.serve import pool as pools
+from dualvit.serve import process
+from dualvit.serve.forks import prepare
 from dualvit.serve.limits import Limits, RefusedError, Source
 from dualvit.serve.metrics import Metrics
 from dualvit.serve.worker import Order
@@ -29,8 +31,8 @@ def echo(connection, source, max_pixels):
 @pytest.fixture
 def pool(monkeypatch):
     """A pool of two workers that are not started yet."""
-    monkeypatch.setattr(pools, "work", echo)
-    multiprocessing.set_forkserver_preload(["dualvit.serve.worker"])
+    monkeypatch.setattr(process, "work", echo)
+    prepare([])
     made = pools.Pool(Source("echo", "none", "eager", workers=2, batch=2), Limits(timeout=1.0), Metrics())
     yield made
     made.close()

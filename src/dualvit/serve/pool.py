@@ -5,20 +5,18 @@ kills workers takes no other request with it.
 """
 
 import asyncio
-import contextlib
 import json
 import threading
 import time
 from collections import deque
 from dataclasses import replace
-from multiprocessing import connection as connections
-from multiprocessing import get_context
 from typing import Any
 
 from dualvit.errors import StateError, line_of
 from dualvit.serve.limits import Limits, RefusedError, Source
 from dualvit.serve.metrics import Metrics
-from dualvit.serve.worker import Order, Reply, work
+from dualvit.serve.process import Local, Process, Start
+from dualvit.serve.worker import Order, Reply
 
 IDLE = 0.5  # seconds without work, after which a worker is asked whether it is there
 PONG = 10.0  # seconds in which it must say so
@@ -62,6 +60,7 @@ class Pool:
 
     Attributes:
         source: What is served.
+        begin: Starts a process.
         runtime: As asked, and then as the first worker has chosen it.
         generation: Counts the versions that were swapped in.
         workers: Of the version that serves.
@@ -69,8 +68,8 @@ class Pool:
         pace: Seconds per picture, of late; 0 before the first.
     """
 
-    def __init__(self, source: Source, limits: Limits, metrics: Metrics) -> None:
-        self.source, self.limits, self.metrics = source, limits, metrics
+    def __init__(self, source: Source, limits: Limits, metrics: Metrics, begin: Start = Local) -> None:
+        self.source, self.limits, self.metrics, self.begin = source, limits, metrics, begin
         self.queue: deque[Job] = deque()
         self.changed = threading.Condition()
         self.swapping = threading.Lock()
@@ -247,8 +246,7 @@ class Worker(threading.Thread):
         super().__init__(name=pool.source.name, daemon=True)
         self.pool, self.first, self.about, self.failure = pool, first, dict[str, Any](), ""
         self.tried, self.serving, self.leaving = threading.Event(), threading.Event(), False
-        self.process: Any = None
-        self.connection: Any = None
+        self.process: Process | None = None
         self.busy_until: float | None = None
 
     def run(self) -> None:
@@ -294,20 +292,14 @@ class Worker(threading.Thread):
 
     def _start(self) -> dict[str, Any]:
         """Start a process, and return its first message."""
-        context = get_context("forkserver")
-        self.connection, theirs = context.Pipe()
-        source = replace(self.pool.source, runtime=self.pool.runtime)
-        arguments = (theirs, source, self.pool.limits.max_pixels)
-        with theirs:  # closed at once, so that the end of the process is the end of the connection
-            process = context.Process(target=work, args=arguments, name=self.name, daemon=True)
-            process.start()
+        process = self.pool.begin(replace(self.pool.source, runtime=self.pool.runtime), self.pool.limits.max_pixels)
         self.busy_until = time.monotonic() + START
         self.process = process
         if self.leaving:  # `leave` has found no process
-            self.kill()
+            process.kill()
         try:
-            return dict(self.connection.recv())
-        except (EOFError, OSError):
+            return process.begin()
+        except OSError:
             return {"fault": f"the worker of {self.pool.source.name} ended while it opened the model"}
 
     def _serve(self) -> None:
@@ -332,8 +324,8 @@ class Worker(threading.Thread):
         limit = self.pool.limits.timeout if jobs else PONG
         self.busy_until = time.monotonic() + limit
         try:
-            self.connection.send([job.order for job in jobs] if jobs else None)
-            answers = self.connection.recv()
+            assert self.process is not None
+            answers = self.process.ask([job.order for job in jobs] if jobs else None)
         finally:
             self.busy_until = None
         if jobs:
@@ -341,25 +333,15 @@ class Worker(threading.Thread):
         return answers or []
 
     def _end(self) -> None:
-        """End the process: a closed connection lets it go, and what does not go is killed.
-
-        The process is not closed, but forgotten. `multiprocessing` reads the ends of all processes whenever any thread
-        starts one. If their pipes were closed meanwhile, it would read from whatever has the number next, for ever.
-        """
         self.about = {}
-        if self.connection is not None:
-            self.connection.close()
         process, self.process = self.process, None
         if process is not None:
-            process.join(1)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.end()
 
     def is_up(self) -> bool:
         """Whether the process has its model open and is alive."""
         process = self.process
-        return bool(self.about) and process is not None and not connections.wait([process.sentinel], 0)
+        return bool(self.about) and process is not None and process.is_alive()
 
     def require_quick(self) -> None:
         """Kill the process if it takes longer than it may."""
@@ -370,9 +352,8 @@ class Worker(threading.Thread):
     def kill(self) -> None:
         """Kill the process, if there is one."""
         process = self.process
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            if process is not None:
-                process.kill()
+        if process is not None:
+            process.kill()
 
     def leave(self) -> None:
         """Let the thread end, after the requests that it has."""
