@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -192,6 +193,7 @@ def run(
     threading.Thread(
         target=_announce, args=(server, running, host, listening.getsockname()[1], faults), daemon=True
     ).start()
+    gc.freeze()  # see `dualvit.serve.worker.work`
     try:
         running.run([listening])
     finally:  # whatever ended it
