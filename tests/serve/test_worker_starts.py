@@ -7,6 +7,7 @@ import time
 from multiprocessing.context import ForkServerProcess
 
 import pytest
+from echo import echo
 
 pytest.importorskip("fastapi", reason="needs dualvit[serve]")
 pytest.importorskip("prometheus_client", reason="needs dualvit[serve]")
@@ -17,15 +18,6 @@ from dualvit.serve.forks import prepare
 from dualvit.serve.limits import Limits, RefusedError, Source
 from dualvit.serve.metrics import Metrics
 from dualvit.serve.worker import Order
-
-
-def echo(connection, source, max_pixels):
-    """Stand in for a worker: opens nothing, and answers each order with its own bytes after a tenth of a second."""
-    connection.send({"about": {"runtime": source.runtime}})
-    while True:
-        orders = connection.recv()
-        time.sleep(0.1 * len(orders or []))
-        connection.send(None if orders is None else [(200, order.data) for order in orders])
 
 
 @pytest.fixture

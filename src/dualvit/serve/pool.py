@@ -197,7 +197,9 @@ class Pool:
 
     def watch(self) -> None:
         """Kill workers that are at one batch for longer than allowed; their threads replace them."""
-        for worker in tuple(self.running):
+        with self.changed:
+            workers = tuple(self.running)
+        for worker in workers:
             worker.require_quick()
 
     def close(self) -> None:
@@ -251,11 +253,13 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Start processes and serve by them, until `leave`."""
-        self.pool.running.add(self)
+        with self.pool.changed:
+            self.pool.running.add(self)
         try:
             self._run()
         finally:
-            self.pool.running.discard(self)
+            with self.pool.changed:
+                self.pool.running.discard(self)
 
     def _run(self) -> None:
         wait, starts = IDLE, 0

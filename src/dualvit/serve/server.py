@@ -199,6 +199,7 @@ def run(
     finally:  # whatever ended it
         for pool in server.pools.values():
             pool.close()
+        gc.unfreeze()  # so that libraries are taken down as ever, and none complains of leaks
     if faults:
         raise StateError(faults[0])
 

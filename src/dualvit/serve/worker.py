@@ -58,11 +58,12 @@ def work(connection: Connection, source: Source, max_pixels: int) -> None:
 def opened(source: Source, max_pixels: int) -> tuple[Predictor | None, dict[str, Any]]:
     """Open a model; return it with what is said of it, or None with why it does not open."""
     os.environ[MAX_PIXELS] = str(max_pixels)
+    Image.init()  # else done at the first file of no known kind: what is slow at first is done before anyone waits
     try:
         version = digest(Path(source.path))
         predictor = open_predictor(source.path, source.runtime, threads=source.threads)
         predictor.batch = source.batch
-        predictor.predict([Image.new("RGB", (64, 64))])  # what is slow at first is done before anyone waits
+        predictor.predict([Image.new("RGB", (64, 64))])
     except Exception as error:
         return None, {"fault": line_of(error, 300)}
     return predictor, {"about": described(predictor, version)}
