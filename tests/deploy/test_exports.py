@@ -1,6 +1,7 @@
 """Exported networks answer as the network does, or nothing is written."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 import dualvit
 from dualvit.deploy import tensorrt
 from dualvit.deploy.export import export, require
+from dualvit.deploy.formats import quiet
 from dualvit.deploy.metadata import Metadata, read_metadata
 from dualvit.deploy.parity import Question, compare, gap_above, paired
 from dualvit.deploy.sources import Source, _rows, awaken, open_source
@@ -89,6 +91,17 @@ def test_what_tensorrt_and_triton_are_told(tmp_path):
 def test_mistakes_are_one_line(form, name, said, tmp_path):
     with pytest.raises(InputError, match=said):
         require(form, tmp_path / name)
+
+
+def test_exporters_are_quiet_and_others_are_not(caplog):
+    exporter, other = logging.getLogger("torch.onnx"), logging.getLogger("dualvit.elsewhere")
+    before = exporter.level
+    with quiet():
+        for one in (exporter, logging.getLogger("torch.new_in_here"), other):
+            one.warning("a warning of %s", one.name)
+        exporter.error("an error")
+    assert [record.getMessage() for record in caplog.records] == ["a warning of dualvit.elsewhere", "an error"]
+    assert exporter.level == before and logging.getLogger("torch.new_in_here").isEnabledFor(logging.WARNING)
 
 
 def test_sources_that_are_none():

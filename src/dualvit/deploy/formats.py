@@ -28,6 +28,7 @@ from dualvit.deploy.sources import Source, export_yolo
 from dualvit.fast.fuse import fuse
 
 OPSET = 18  # 17 brought LayerNormalization
+LOUD = ("torch", "ultralytics", "onnxslim", "openvino", "nncf")  # loggers, with those below them
 EXAMPLE = (2, 3, 96, 128)  # that a network is traced with, if its sizes are free
 
 
@@ -177,17 +178,24 @@ def from_yolo(source: Source, form: str, folder: Path, target: Path) -> None:
 
 
 class quiet(warnings.catch_warnings):  # it is used as a function
-    """Within it, a tracer's warnings on shapes that it keeps as constants are not shown: the answers are compared."""
+    """Within it, a tracer's warnings on shapes that it keeps as constants are not shown: the answers are compared.
+
+    Errors of the exporters' loggers are shown, and all that others say.
+    """
 
     def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore")
         self.out = redirect_stdout(StringIO())
         self.out.__enter__()
-        logging.disable(logging.WARNING)
+        known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in LOUD]
+        self.levels = {one: one.level for one in map(logging.getLogger, [*LOUD, *known])}
+        for one, level in self.levels.items():
+            one.setLevel(max(level, logging.ERROR))
 
     def __exit__(self, *error: Any) -> None:
-        logging.disable(logging.NOTSET)
+        for one, level in self.levels.items():
+            one.setLevel(level)
         self.out.__exit__(*error)
         super().__exit__(*error)
 
