@@ -85,7 +85,8 @@ class OnnxRuntime:
         options.log_severity_level = 3  # errors
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(file.with_suffix(""))
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]  # and no second try, which would print of the first
+        self.session = onnxruntime.InferenceSession(file, options, providers=providers, enable_fallback=0)
         self.name = self.session.get_inputs()[0].name
 
     def __call__(self, image: Array) -> list[Array]:
