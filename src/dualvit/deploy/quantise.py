@@ -251,7 +251,7 @@ def search(
 
 
 def _left_over(
-    every: Mapping[str, list[Layer]], compare: Comparison, seconds: float, progress: Progress
+    every: dict[str, list[Layer]], compare: Comparison, seconds: float, progress: Progress
 ) -> dict[str, float]:
     """The error that is left if the layers of a role alone are in float, for as many roles as there is time for."""
     left, start = dict[str, float](), time.monotonic()

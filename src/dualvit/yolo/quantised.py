@@ -35,7 +35,7 @@ MEASURES = {
 }
 
 
-class ClassificationValidator(yolo.classify.ClassificationValidator):  # type: ignore[misc]
+class ClassificationValidator(yolo.classify.ClassificationValidator):
     """Ultralytics' classification validator, which keeps the best class of each picture as a box around all of it."""
 
     results: list[tuple[str, dict[str, Any]]]
