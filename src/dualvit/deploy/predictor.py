@@ -165,11 +165,6 @@ def _open_file(file: Path, runtime: str, threads: int) -> Predictor:
         raise InputError(f"{runtime} does not open {file}; give --runtime {fitting[0]}")
     form = form_of(file)
     about = about_file(file, form)
-    if about.head == "torchvision":  # see `dualvit.deploy.export.openers`
-        if runtime == "openvino" or fitting == ("openvino",):
-            raise InputError(f"{file} is a detector of torchvision, which OpenVINO answers wrongly if a picture has no "
-                             "boxes; give its .onnx and leave --runtime out")  # fmt: skip
-        fitting = ("onnxruntime",)
     names = fitting if runtime == "auto" else (runtime,)
     there = [name for name in names if missing(name) is None]
     if not there:
