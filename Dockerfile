@@ -12,4 +12,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --start-period=120s --timeout=3s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
 STOPSIGNAL SIGTERM
+# Without --key-file, whoever reaches the port may ask.
 ENTRYPOINT ["dualvit", "serve", "--host", "0.0.0.0"]

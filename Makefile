@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := 8.2.103
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs audit clean
 .DEFAULT_GOAL := demo
 
 # uv resolves and installs the whole stack in half a minute; the file marks a finished installation. Bytecode is
@@ -34,6 +34,10 @@ test: .venv/installed .venv/oldest lint
 # Nothing is fetched; a link or an anchor that leads nowhere is an error.
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
+
+# Known faults of the pinned versions. It needs the advisories of pypi.org; one that cannot be asked for is an error.
+audit: .venv/installed
+	$(BIN)/uv tool run pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 clean:
 	rm -rf .venv build dist site

@@ -1,5 +1,6 @@
 """What `benchmarks/fuzz_readers.py` mutates: for each reader a few valid files, and how it reads one of them."""
 
+import asyncio
 import io
 import json
 import tarfile
@@ -361,8 +362,68 @@ def texts() -> Target:
     return Target((("classes.txt", b"cat\ndog\n\xc3\xa9l\xc3\xa8ve\r\n"), ("objectInfo150.txt", info)), read_it, True)
 
 
+def exports() -> Target:
+    """ONNX files of this package and of Ultralytics, opened in onnxruntime and asked about a picture."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    from dualvit.deploy.metadata import KEY, Metadata
+    from dualvit.deploy.predictor import open_predictor
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "height", "width"])
+    rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, None)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [3], [0, 3, 1])
+    mean = helper.make_node("GlobalAveragePool", ["image"], ["mean"])
+    classes = [mean, helper.make_node("Flatten", ["mean"], ["rows"])]
+    place = [mean, helper.make_node("Reshape", ["mean", "shape"], ["one"])]
+    place.append(helper.make_node("Concat", ["one", "one"], ["rows"], axis=1))  # (batch, 4 + 2, 1)
+    ours = {KEY: Metadata("a", "classify", ("cat", "dog", "cow"), (32, 32)).to_json()}
+    theirs = {"task": "detect", "names": "{0: 'cat', 1: 'dog'}", "imgsz": "[32, 32]", "stride": "32"}
+    seeds = []
+    for name, nodes, said in (("ours", classes, ours), ("theirs", place, theirs)):
+        graph = helper.make_graph(nodes, "a", [image], [rows], [shape] if name == "theirs" else [])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        helper.set_model_props(model, said)
+        seeds.append((f"{name}.onnx", onnx.save_model(model, buffer := io.BytesIO()) or buffer.getvalue()))
+    asked = Image.new("RGB", (48, 32), "orange")
+    return Target(tuple(seeds), lambda file: open_predictor(file, "onnxruntime", threads=1).predict([asked]), True)
+
+
+def forms() -> Target:
+    """Bodies of requests to a server: a picture in a form, which arrives in parts."""
+    from starlette.requests import Request
+
+    from dualvit.serve.body import Held, picture_of
+    from dualvit.serve.limits import Limits, RefusedError
+
+    limits = Limits(timeout=2.0)
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    field = b'--x\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+    bodies = (head + picture() + b"\r\n--x--\r\n", field + head + picture("JPEG") + b"\r\n--x--\r\n")
+
+    async def ask(body: bytes) -> bytes:
+        parts = [body[at : at + 100] for at in range(0, len(body), 100)] or [b""]
+        messages = [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+        request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+        async with Held(limits.memory).counting() as share:
+            return await picture_of(request, limits, share)
+
+    def read_it(file: Path) -> None:
+        try:
+            asyncio.run(ask(file.read_bytes()))
+        except RefusedError as refused:
+            raise InputError(refused.message) from None
+
+    return Target(tuple((f"{number}.form", body) for number, body in enumerate(bodies)), read_it, True)
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "pictures": pictures, "masks": mask_files, "yolo": yolo, "data-yaml": data_yaml, "coco": coco, "voc": voc_xml,
     "labelme": labelme_json, "settings": settings, "weights": weights, "archives": sealed, "shards": tars, "zips": zips,
-    "results": jsons, "texts": texts,
+    "results": jsons, "texts": texts, "exports": exports, "forms": forms,
 }  # fmt: skip

@@ -40,7 +40,7 @@ def timed(made: Smaller, image: Any, settings: Settings, rounds: int) -> dict[st
 def row(subject: Subject, whole: Any, files: Sequence[Path], settings: Settings, rounds: int) -> dict[str, Any]:
     """Make, score and time one file."""
     made = smaller(subject, whole, {}, files, settings)
-    picture = subject.picture(subject.training_files()[0])
+    picture = subject.example()
     found = {"pictures": len(files), "settings": asdict(settings), "image_size": subject.image_size}
     found |= made.plain() | timed(made, picture, settings, rounds)
     fast = found["times as fast"]["median"]
@@ -51,7 +51,7 @@ def row(subject: Subject, whole: Any, files: Sequence[Path], settings: Settings,
 
 def opened(checkpoint: Path, data: Path, size: int | None, work: Path) -> tuple[Subject, Any]:
     """Open a checkpoint and export it."""
-    subject = open_subject(checkpoint, data, size)
+    subject = open_subject(checkpoint, data, image_size=size)
     file = work / "network.onnx"
     subject.export(file)
     return subject, open_model(file)

@@ -29,6 +29,10 @@ def explain(
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Of a video, the step from frame to frame.")] = 30,
     frames: Annotated[int, typer.Option(min=1, help="Of a video, the most frames.")] = 20,
+    attention: Annotated[
+        bool,
+        typer.Option("--attention", help="Write who reads where too, per head: NAME-attention.png, and in NAME.npz."),
+    ] = False,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Score methods on drawn pictures whose evidence is known.")
     ] = False,
@@ -40,6 +44,7 @@ def explain(
     """
     if benchmark:
         given = {"a picture": pictures, "--model": model, "--object": number, "--class": label, "--stage": stage}
+        given["--attention"] = attention or None
         if odd := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"--benchmark draws its own pictures and trains its own models; leave {odd[0]} out")
         _benchmark(methods, out)
@@ -69,7 +74,7 @@ def explain(
             about = {"model": model, "image_size": image_size}
             about |= {f"sha256_{file.name}": sha256(file) for file in (Path(model), weights) if file and file.is_file()}
         with working("explaining") as progress:
-            done = run(subject, Source(pictures, every, frames), out, wanted, about, say, progress)
+            done = run(subject, Source(pictures, every, frames), out, wanted, about, say, progress, attention)
     _end(done, out)
 
 

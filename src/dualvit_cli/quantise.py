@@ -12,8 +12,11 @@ PICTURES = 128  # to calibrate on
 
 
 def quantise(
-    model: Annotated[Path, typer.Argument(help="A checkpoint of YOLO: best.pt or .safetensors.")],
-    data: Annotated[Path | None, typer.Option(help="The data.yaml of the data set that it was trained on.")] = None,
+    model: Annotated[str, typer.Argument(help="best.pt of YOLO, best.ckpt of a recipe's classifier, or a timm name.")],
+    data: Annotated[
+        Path | None, typer.Option(help="data.yaml; of a classifier, the folder with train/CLASS and val/CLASS.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Of a timm name: a file of weights.")] = None,
     precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
     calibrate: Annotated[
         str, typer.Option(metavar="N|FOLDER", help="Pictures: N of the training split, or all of a folder.")
@@ -32,14 +35,14 @@ def quantise(
     threads: Annotated[int, typer.Option(min=1, help="Threads of a pass.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the file and quantise.json.")] = Path("runs/quantise"),
 ) -> None:
-    """Make a detector smaller and faster for OpenVINO, and say what that costs.
+    """Make a detector or a classifier smaller and faster for OpenVINO, and say what that costs.
 
     The file in float32 and the new one are scored on the validation pictures and timed in turn. The layers that lose
     most in int8 are found by measurement, stay in float, and are listed. Exit status 1 if too much accuracy is lost:
     the file then has a name that says so.
     """
     if data is None:
-        raise ValueError("no data set is given; add --data data.yaml, whose pictures calibrate and score the file")
+        raise ValueError("no data set is given; add --data, whose pictures calibrate and score the file")
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; give one of {', '.join(PRECISIONS)}")
     with importing():
@@ -49,7 +52,7 @@ def quantise(
         from dualvit.locks import only_writer
 
         require_quantiser()
-        subject = open_subject(model, data, image_size)
+        subject = open_subject(model, data, weights, image_size)
     settings = Settings(precision, shift, keep, seconds, threads)
     files = pictures(subject, calibrate, data) if precision == "int8" else []
     with only_writer(out, "dualvit quantise"):
@@ -60,7 +63,7 @@ def quantise(
         report(made, timed, settings, place, out / "quantise.json", str(calibrate), subject)
     if not whole:
         raise ValueError(
-            f"{precision} keeps {made.kept:.1%} of {subject.measure}, and the limit is {keep:.0%}; the file is "
+            f"{precision} keeps {made.kept:.1%} of {made.worst}, and the limit is {keep:.0%}; the file is "
             f"{place}; calibrate on more pictures like those of use, give a smaller --shift, or --precision bf16"
         )
 
@@ -92,7 +95,7 @@ def measure(subject: Any, files: list[Path], settings: Any, rounds: int, progres
     from dualvit.deploy.quantise import Compiled
 
     made = make(subject, files, settings, progress)
-    image = subject.picture((files or subject.training_files())[0])
+    image = subject.picture(files[0]) if files else subject.example()
     hints = {"float32": (made.float_model, "f32"), settings.precision: (made.model, HINTS[settings.precision])}
     passes = {name: partial(Compiled(model, settings.threads, hint), image) for name, (model, hint) in hints.items()}
     return made, in_turn([passes], rounds)
@@ -103,7 +106,7 @@ def report(made: Any, timed: Any, settings: Any, place: Path, file: Path, calibr
     from dataclasses import asdict
 
     from dualvit.bench.results import Latency
-    from dualvit.deploy.precision import write
+    from dualvit.deploy.precision import share_kept, write
     from dualvit.deploy.runtimes import versions
     from dualvit.files import write_json
     from dualvit.provenance import environment
@@ -117,12 +120,16 @@ def report(made: Any, timed: Any, settings: Any, place: Path, file: Path, calibr
     about["versions"] |= versions(["openvino"])
     write_json(file, {
         "settings": asdict(settings), "calibrate": calibrate, "image_size": subject.image_size,
-        "measure": subject.measure, **made.plain(), "times as fast": asdict(faster),
+        "measure": made.worst, **made.plain(), "times as fast": asdict(faster),
         "latency": {key: asdict(one) for key, one in latency.items()}, "bytes": size, "environment": about,
     })  # fmt: skip
-    say(f"{subject.measure}: float32 {made.accuracy[0]:.4f}, {name} {made.accuracy[1]:.4f}, kept {made.kept:.1%}")
+    for measure, (before, after) in made.measures.items():
+        say(f"{measure}: float32 {before:.4f}, {name} {after:.4f}, kept {share_kept(before, after):.1%}")
     moved = made.shift
-    say(f"scores move by {moved.mean:.4f} over {moved.matched} matched boxes; {moved.lost} lost, {moved.new} new")
+    if subject.counted == "boxes":
+        say(f"scores move by {moved.mean:.4f} over {moved.matched} matched boxes; {moved.lost} lost, {moved.new} new")
+    else:
+        say(f"scores move by {moved.mean:.4f} over {moved.matched} pictures; {moved.lost} others change their class")
     say(f"times as fast as float32: {faster}; {', '.join(f'{key} {one}' for key, one in latency.items())}")
     say(f"what this CPU computed in: {', '.join(f'{count} layers {kind}' for kind, count in made.ran[1].items())}")
     if made.found is not None:

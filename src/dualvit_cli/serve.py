@@ -49,29 +49,42 @@ def serve(
     max_bytes: Annotated[int, typer.Option(help="Of a request.")] = 20_000_000,
     max_pixels: Annotated[int, typer.Option(help="Of a picture.")] = 25_000_000,
     timeout: Annotated[float, typer.Option(help="Seconds for a body to arrive, and for its answer.")] = 30.0,
-    waiting: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = 64,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Processes per model.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="The most pictures that go through a model at once.")] = 8,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Per worker; the cores, shared out, where left out.")
+        int | None, typer.Option(min=1, help="Per worker; the cores, shared out, if left out; one on a cluster.")
     ] = None,
     runtime: Runtime = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster whose machines do the work, such as auto.")
+    ] = None,
 ) -> None:
     """Answer for pictures over HTTP, until SIGTERM. SIGHUP opens the models' files anew without a lost request."""
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"serve needs {name}; install dualvit[serve]", name=name)
     with before_torch():
+        from dualvit.serve.forks import prepare
         from dualvit.serve.limits import Limits, named, read_key
 
         paths, key = named(models), read_key(key_file)
         Limits(max_bytes, max_pixels, timeout, waiting)
+        if address is None:
+            prepare(paths.values())
     with importing():
         from dualvit.serve.limits import Limits, Source
         from dualvit.serve.server import run
 
-    each = threads or max(1, len(os.sched_getaffinity(0)) // (workers * len(paths)))
+    each = threads or (max(1, len(os.sched_getaffinity(0)) // (workers * len(paths))) if address is None else 1)
     sources = [Source(name, path, runtime, each, workers, batch) for name, path in paths.items()]
     if key is None and host not in ("127.0.0.1", "localhost", "::1"):
         say(f"note: whoever reaches {host}:{port} may ask; give --key-file to keep others out")
-    run(sources, Limits(max_bytes, max_pixels, timeout, waiting), key, host, port)
+    limits = Limits(max_bytes, max_pixels, timeout, waiting)
+    if address is None:
+        run(sources, limits, key, host, port)
+        return
+    from dualvit.serve.cluster import on_cluster
+
+    with on_cluster(address, sources) as begin:
+        run(sources, limits, key, host, port, begin)

@@ -20,6 +20,7 @@ from dualvit.recipes.config import plain
 SMALL = "network.options={stem_width: 8, dims: [32, 64, 96, 128], depths: [1, 1, 1, 1]}"
 CHANGES = {
     "classify": ["data.image_size=32"],
+    "masks": ["data.short_side=32", "data.long_side=64", "head={channels: 16, score: 0.3, detections: 5, rois: 8}"],
     "semantic": ["data.short_side=32", "data.image_size=32", "data.stride=32", "decoder.channels=16"],
 }
 
@@ -61,3 +62,16 @@ def test_a_segmenter(checkpoint):
     assert [one["name"] for one in answer["regions"]] == [one["name"] for one in expected["regions"]]
     for one, other in zip(answer["regions"], expected["regions"], strict=True):
         assert (mask_of(one["mask"]) != mask_of(other["mask"])).mean() < 0.01  # pixels between two classes
+
+
+@pytest.mark.parametrize("checkpoint", ["masks"], indirect=True)
+@pytest.mark.parametrize("least", [pytest.param(0.3, marks=pytest.mark.slow), 1.0])
+def test_a_detector_with_boxes_and_without(checkpoint, least):
+    """Branches that only a picture without boxes takes are in the file, too."""
+    held = torch.load(checkpoint, weights_only=False)
+    held["dualvit"]["recipe"]["head"]["score"] = least
+    torch.save(held, checkpoint)
+    result = export(open_source(str(checkpoint)), "onnx", checkpoint.with_suffix(".onnx"))
+    for parity in result.parities:
+        assert parity.error < 1e-4
+        assert parity.boxes[0] == parity.boxes[1] and (parity.boxes[0] > 0) == (least < 1)

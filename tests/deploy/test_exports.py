@@ -1,6 +1,7 @@
 """Exported networks answer as the network does, or nothing is written."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from torch.nn import functional as F
 import dualvit
 from dualvit.deploy import tensorrt
 from dualvit.deploy.export import export, require
+from dualvit.deploy.formats import quiet
 from dualvit.deploy.metadata import Metadata, read_metadata
-from dualvit.deploy.parity import gap_above, partners
-from dualvit.deploy.sources import Source, awaken, open_source
+from dualvit.deploy.parity import Question, compare, gap_above, paired
+from dualvit.deploy.sources import Source, _rows, awaken, open_source
 from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast.exact import cubic_weights
 
@@ -91,6 +93,17 @@ def test_mistakes_are_one_line(form, name, said, tmp_path):
         require(form, tmp_path / name)
 
 
+def test_exporters_are_quiet_and_others_are_not(caplog):
+    exporter, other = logging.getLogger("torch.onnx"), logging.getLogger("dualvit.elsewhere")
+    before = exporter.level
+    with quiet():
+        for one in (exporter, logging.getLogger("torch.new_in_here"), other):
+            one.warning("a warning of %s", one.name)
+        exporter.error("an error")
+    assert [record.getMessage() for record in caplog.records] == ["a warning of dualvit.elsewhere", "an error"]
+    assert exporter.level == before and logging.getLogger("torch.new_in_here").isEnabledFor(logging.WARNING)
+
+
 def test_sources_that_are_none():
     with pytest.raises(InputError, match=r"dualvit_n has no weights here.*give --weights FILE"):
         open_source("dualvit_n")
@@ -102,10 +115,36 @@ def test_sources_that_are_none():
 
 def test_boxes_one_to_one():
     boxes = torch.tensor([[0.0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.9, 0], [20, 20, 30, 30, 0.5, 1]])
-    assert partners(boxes, boxes) == 3
-    assert partners(boxes, boxes[[0, 2]]) == 2
-    flat = boxes[:, [0, 1, 0, 3, 4, 5]]  # without an area
-    assert partners(flat, flat) == 3
-    assert partners(flat, flat + torch.tensor([5.0, 0, 5, 0, 0, 0])) == 0
-    assert partners(boxes, boxes + torch.tensor([0, 0, 0, 0, 0, 1.0])) == 0
+    assert paired(boxes, boxes) == [(0, 0), (1, 1), (2, 2)]
+    assert paired(boxes, boxes[[2, 0]]) == [(0, 1), (2, 0)]
+    flat = boxes[:, [0, 1, 0, 3, 4, 5]]  # without an area, as those that lie at the edge of a picture
+    assert len(paired(flat, flat)) == 3
+    assert paired(flat, flat + torch.tensor([5.0, 0, 5, 0, 0, 0])) == []
+    assert paired(boxes, boxes + torch.tensor([0, 0, 0, 0, 0, 1.0])) == []
     assert gap_above(torch.tensor([0.3, 0.9]), 0.25) == pytest.approx(0.275)
+
+
+def listed(boxes, scores):
+    """Outputs of a detector of torchvision: boxes of one class."""
+    scores = torch.tensor(scores)
+    return [torch.tensor(boxes).float().reshape(-1, 4), torch.zeros(len(scores), dtype=torch.long), scores]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "error"),
+    [
+        (listed([[9, 9, 30, 30], [0, 0, 5, 5]], [0.8, 0.7999999]), (2, 2), 0.0),  # the same, in another order
+        (listed([[0, 0, 5, 5]], [0.8]), (2, 1), 0.0),  # one is missing
+        (listed([[9, 9, 30, 30], [0, 0, 5, 5], [9, 9, 30, 30]], [0.8, 0.8, 0.8]), (3, 2), 0.0),  # one comes twice
+        (listed([[9, 9, 30, 30], [0, 0, 5.005, 5]], [0.8, 0.8]), (2, 2), 0.005 / 6),  # near, and above the limit
+        ([torch.zeros(2, 4)], (0, 0), float("inf")),  # outputs are missing
+    ],
+)
+def test_listed_boxes_are_compared_with_their_partners(answer, found, error):
+    metadata = Metadata("test", "detect", ("a",), (64, 64), head="torchvision", outputs=("boxes", "labels", "scores"))
+    source = Source(torch.nn.Identity(), metadata, boxes=_rows)
+    question = Question(torch.zeros(1, 3, 64, 64), listed([[0, 0, 5, 5], [9, 9, 30, 30]], [0.8, 0.8]))
+    parity = compare(source, lambda _: [one.numpy() for one in answer], [question], "test", "float32")
+    assert parity.boxes == found
+    assert parity.error == pytest.approx(error, abs=1e-6)
+    assert parity.within(1e-4) == (found == (2, 2) and error < 1e-4)

@@ -107,6 +107,47 @@ def test_wrong_requests_are_one_line(tmp_path):
         open_predictor(damaged)
 
 
+def onnx_file(file, outputs=3, channels=3, classes=("red", "green", "blue"), head="logits", shape=None):
+    """An ONNX of few nodes: means of the channels, of which the first ones are answered."""
+    onnx = pytest.importorskip("onnx")
+    make, kind = onnx.helper, onnx.TensorProto
+    image = make.make_tensor_value_info("image", kind.FLOAT, ["batch", channels, "height", "width"])
+    rows = make.make_tensor_value_info("rows", kind.FLOAT, None)
+    shape = make.make_tensor("shape", kind.INT64, [2], shape or [0, outputs])
+    nodes = [
+        make.make_node("GlobalAveragePool", ["image"], ["mean"]), make.make_node("Reshape", ["mean", "shape"], ["rows"])
+    ]  # fmt: skip
+    opset = [make.make_opsetid("", 18)]
+    model = make.make_model(make.make_graph(nodes, "a", [image], [rows], [shape]), opset_imports=opset, ir_version=9)
+    task = "classify" if head == "logits" else "detect"
+    resize = "crop" if head == "logits" else "letterbox"
+    about = Metadata("a", task, classes, (32, 32), resize=resize, head=head, stride=32, dynamic=True)
+    onnx.helper.set_model_props(model, {"dualvit": about.to_json()})
+    onnx.save_model(model, file)
+    return file
+
+
+def test_files_whose_outputs_are_others_are_refused_when_they_are_opened(tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    right = open_predictor(onnx_file(tmp_path / "a.onnx"), "onnxruntime")
+    (answer,) = right.predict([Image.new("RGB", (40, 32), (0, 0, 255))])
+    assert answer["classes"][0]["name"] == "blue"
+    with pytest.raises(InputError, match=r"does not take a batch of pictures \(B, 3, H, W\)"):
+        open_predictor(onnx_file(tmp_path / "b.onnx", channels=4), "onnxruntime")
+    for runtime in ("onnxruntime", "openvino"):
+        pytest.importorskip(runtime)
+        with pytest.raises(InputError, match=rf"c\.onnx fails in {runtime} on a picture of 32x32|cannot open"):
+            open_predictor(onnx_file(tmp_path / "c.onnx", shape=[0, 5]), runtime)
+    with pytest.raises(InputError, match=r"d\.onnx does not answer as a detect model with 3 classes"):
+        open_predictor(onnx_file(tmp_path / "d.onnx", head="yolo"), "onnxruntime")
+    torn = onnx_file(tmp_path / "e.onnx").read_bytes().replace(b"GlobalAverage", b"\xf6lobalAverage")
+    (tmp_path / "e.onnx").write_bytes(torn)
+    capfd.readouterr()
+    with pytest.raises(InputError, match=r"e\.onnx"):
+        open_predictor(tmp_path / "e.onnx", "onnxruntime")
+    assert capfd.readouterr().out == ""
+
+
 def test_a_folder_gets_predictions_pictures_and_reasons(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dualvit.deploy import precision, quantise, subjects
+from dualvit.deploy.metadata import read_metadata
 from dualvit.deploy.precision import HINTS, Settings, score_shift, smaller, write
 from dualvit.deploy.quantise import Compiled, Found, Layer, eligible, in_float, layers, open_model, roles, to_int8
 from dualvit.deploy.runtimes import export_onnx, missing
@@ -44,7 +45,7 @@ def error(before, after):
 class Stand:
     """What stands for a checkpoint: a score of 1, or what is given, and no boxes."""
 
-    name, image_size, measure = "tiny", SIDE, "accuracy"
+    name, image_size, counted, sure = "tiny", SIDE, "boxes", 0.25
 
     def __init__(self, pictures, scores=(1.0, 1.0)):
         self.pictures, self.scores, self.error = pictures, list(scores), error
@@ -54,7 +55,10 @@ class Stand:
 
     def score(self, run):
         run(self.pictures[0])
-        return self.scores.pop(0), {}
+        return {"accuracy": self.scores.pop(0)}, {}
+
+    def describe(self):
+        return {"task": "classify", "classes": tuple("abcde"), "image_size": (SIDE, SIDE), "outputs": ("logits",)}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,8 @@ def test_the_file_opens_again_with_its_names(tiny, tmp_path):
     write(tiny.made, place, "tiny", "int8")
     assert sorted(file.name for file in place.iterdir()) == ["metadata.yaml", "tiny.bin", "tiny.xml"]
     assert (place / "metadata.yaml").read_text() == "names:\n  0: a\nbatch: 1\n"
+    about = read_metadata(place)
+    assert about.precision == "int8" and not about.dynamic and about.classes == tuple("abcde")
     again = Compiled(place / "tiny.xml")
     assert error(again(tiny.pictures[0]), tiny.int8(tiny.pictures[0])) < 1e-6
 
@@ -164,7 +170,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(MissingFileError, match=r"^no model at .*best\.pt; give a checkpoint"):
         subjects.open_subject(tmp_path / "best.pt", tmp_path)
     (tmp_path / "best.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"best\.onnx is no checkpoint of YOLO; give the \.pt"):
+    with pytest.raises(InputError, match=r"best\.onnx is no checkpoint; give the one that it was exported from"):
         subjects.open_subject(tmp_path / "best.onnx", tmp_path)
     monkeypatch.setattr(quantise, "find_spec", lambda name: None)
     monkeypatch.setattr(quantise, "missing", lambda name: None)

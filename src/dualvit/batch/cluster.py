@@ -17,12 +17,11 @@ from typing import Any
 
 from dualvit.batch.parts import Opener, PartMaker
 from dualvit.batch.plan import Plan
-from dualvit.errors import MissingExtraError, StateError, line_of
+from dualvit.cluster import open_ray
+from dualvit.errors import StateError, line_of
 from dualvit.provenance import allowed_cores
 
-STORE = 100 << 20  # bytes of Ray's shared memory on this machine: numbers of parts alone go through it
 RESTARTS = 3  # of a worker that dies, and of a part in it
-HERE = "127.0.0.1"  # Ray has no passwords: on one machine it listens to this machine alone
 
 
 class Worker:
@@ -88,34 +87,11 @@ def _cause(error: BaseException) -> str:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    """Ray, started or reached, and left again; it prints nothing, and tells nobody that it is used."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError:
-        raise MissingExtraError("workers need Ray; install dualvit[batch], or give --workers 0") from None
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if not address:
-        settings |= {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": allowed_cores()}
-        settings |= {"_node_ip_address": HERE, "address": "local"}
-    else:
-        settings |= {"address": address}
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"the cluster at {address}" if address else "Ray on this machine"
-        raise StateError(
-            f"{where} does not start: {line_of(error, 200)}; correct --address, or give --workers 0"
-        ) from None
-    try:
+    """Ray with Ray Data, which prints nothing either."""
+    remedy = "correct --address, or give --workers 0"
+    with open_ray(address, ("ray.data",), "install dualvit[batch], or give --workers 0", remedy) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield ray
-    finally:
-        ray.shutdown()

@@ -86,7 +86,7 @@ def export(source: Source, form: str, out: Path, limit: float = LIMIT, static: b
         folder = Path(name)
         file = _write(source, form, folder)
         parities = []
-        for opener in openers(form, source.metadata.head):
+        for opener in openers(form):
             parities.append(_asked(source, form, opener, file, questions))
             _require_alike(source, form, parities[-1], limit)
         nodes = formats.nodes_of(file) if file.suffix == ".onnx" else {}
@@ -117,26 +117,19 @@ def require(form: str, out: Path) -> None:
         raise cannot("write", out, error) from None
 
 
-def openers(form: str, head: str = "") -> list[Opener]:
-    """Return what a format's files are asked in: ONNX in onnxruntime, and in OpenVINO if it is there.
-
-    Detectors of torchvision are asked in onnxruntime alone: OpenVINO answers one row of chance numbers if a picture
-    has no boxes.
-    """
+def openers(form: str) -> list[Opener]:
+    """Return what a format's files are asked in: ONNX in onnxruntime, and in OpenVINO if it is there."""
     if form == "openvino":
         return [formats.open_openvino]
     if form in ("torchscript", "torch-export"):
         return [formats.open_torch]
-    both = head != "torchvision" and importlib.util.find_spec("openvino") is not None
+    both = importlib.util.find_spec("openvino") is not None
     return [formats.open_onnx, *([formats.open_openvino] if both else [])]
 
 
 def _write(source: Source, form: str, folder: Path) -> Path:
     if form == "torch-export" and (source.yolo is not None or source.metadata.head == "torchvision"):
         raise InputError(f"{source.metadata.name} is a detector, which torch-export does not take; give --format onnx")
-    if form == "openvino" and source.metadata.head == "torchvision":
-        raise InputError(f"{source.metadata.name} is a detector of torchvision, for which OpenVINO answers a box of "
-                         "chance numbers if a picture has none; give --format onnx")  # fmt: skip
     if form == "torchscript" and source.metadata.head == "torchvision":
         raise InputError(f"{source.metadata.name} is a detector of torchvision, which a trace does not follow; "
                          "give --format onnx")  # fmt: skip

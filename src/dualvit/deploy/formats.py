@@ -15,11 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from dualvit.deploy.metadata import EXTRA_FILE, KEY, Metadata
-from dualvit.deploy.runtimes import Array, OnnxRuntime, OpenVino, Run, import_openvino, with_matrix_pools
+from dualvit.deploy.runtimes import (
+    Array,
+    OnnxRuntime,
+    OpenVino,
+    Run,
+    import_openvino,
+    with_matrix_pools,
+    with_spare_boxes,
+)
 from dualvit.deploy.sources import Source, export_yolo
 from dualvit.fast.fuse import fuse
 
 OPSET = 18  # 17 brought LayerNormalization
+LOUD = ("torch", "ultralytics", "onnxslim", "openvino", "nncf")  # loggers, with those below them
 EXAMPLE = (2, 3, 96, 128)  # that a network is traced with, if its sizes are free
 
 
@@ -45,7 +54,7 @@ def prepared(source: Source) -> tuple[nn.Module, Tensor]:
     Both are of no user's: the network is a copy.
     """
     network = Flat(fuse(copy.deepcopy(source.network))).eval()
-    return with_matrix_pools(network), example(source)
+    return with_matrix_pools(with_spare_boxes(network)), example(source)
 
 
 def example(source: Source) -> Tensor:
@@ -90,10 +99,29 @@ def write_onnx(source: Source, folder: Path) -> Path:
                 output_names=list(source.metadata.outputs), dynamic_axes=axes(source.metadata),
             )  # fmt: skip
         model = onnxslim.slim(onnx.load(file))
+        shape_empties(model.graph)
     known = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, known | {KEY: source.metadata.to_json()})
     onnx.save(model, file)
     return file
+
+
+def shape_empties(graph: Any, inner: bool = False) -> None:
+    """Make the empty constants in branches of an ONNX graph by an operation, in place.
+
+    They are what torchvision's detectors answer of a picture without boxes. ONNX may write a number with no dimensions
+    as one with the dimension 0, so OpenVINO reads an empty constant as one number, which nobody has set.
+    """
+    onnx = importlib.import_module("onnx")
+    for place, node in reversed(list(enumerate(graph.node))):
+        for branch in [one.g for one in node.attribute if one.HasField("g")]:
+            shape_empties(branch, inner=True)
+        held = node.attribute[0].t if node.op_type == "Constant" and node.attribute else None
+        if inner and held is not None and list(held.dims) == [0]:
+            name, size = node.output[0], onnx.numpy_helper.from_array(np.zeros(1, np.int64))
+            value = onnx.helper.make_tensor("value", held.data_type, [1], [0])
+            node.CopyFrom(onnx.helper.make_node("ConstantOfShape", [f"{name}_size"], [name], value=value))
+            graph.node.insert(place, onnx.helper.make_node("Constant", [], [f"{name}_size"], value=size))
 
 
 def write_openvino(source: Source, folder: Path) -> Path:
@@ -150,17 +178,24 @@ def from_yolo(source: Source, form: str, folder: Path, target: Path) -> None:
 
 
 class quiet(warnings.catch_warnings):  # it is used as a function
-    """Within it, a tracer's warnings on shapes that it keeps as constants are not shown: the answers are compared."""
+    """Within it, a tracer's warnings on shapes that it keeps as constants are not shown: the answers are compared.
+
+    Errors of the exporters' loggers are shown, and all that others say.
+    """
 
     def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore")
         self.out = redirect_stdout(StringIO())
         self.out.__enter__()
-        logging.disable(logging.WARNING)
+        known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in LOUD]
+        self.levels = {one: one.level for one in map(logging.getLogger, [*LOUD, *known])}
+        for one, level in self.levels.items():
+            one.setLevel(max(level, logging.ERROR))
 
     def __exit__(self, *error: Any) -> None:
-        logging.disable(logging.NOTSET)
+        for one, level in self.levels.items():
+            one.setLevel(level)
         self.out.__exit__(*error)
         super().__exit__(*error)
 

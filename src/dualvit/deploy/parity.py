@@ -13,8 +13,8 @@ from dualvit.deploy.sources import Source
 
 LIMIT = 1e-4
 LEAST_SCORES = (0.25, 0.001)  # boxes above the first are matched; if a network has none, those above the second
-MOST_BOXES = 300
 SAME_BOX = 0.99  # IoU of a box and its partner
+SAME_SCORE = 1e-3
 SAME_EDGES = 0.01  # pixels: so are those without an area, which have no IoU
 
 
@@ -96,18 +96,27 @@ def pictures(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def compare(source: Source, run: Run, questions: Sequence[Question], runtime: str, precision: str) -> Parity:
-    """Ask a file, and compare its answers with the network's."""
+    """Ask a file, and compare its answers with the network's.
+
+    Boxes of torchvision's detectors come in the order of their scores, which rounding may change: each is compared with
+    its partner.
+    """
     rows, total, found = [], 0, 0
     for question in questions:
-        answers = run(question.images.numpy())
-        expected = [one.numpy() for one in question.expected]
+        expected = question.expected
+        answers = [torch.from_numpy(np.array(one)) for one in run(question.images.numpy())]
+        listed = source.metadata.head == "torchvision" and len(answers) == len(expected) and answers[0].ndim == 2
         if len(answers) != len(expected):
-            answers = [np.full(1, np.nan)] * len(expected)
-        for name, answer, one in zip(source.metadata.outputs, answers, expected, strict=True):
-            rows.append(compare_output(tuple(question.images.shape), name, answer, one))
-        if source.boxes is not None and [a.shape for a in answers] == [e.shape for e in expected]:
-            more, partners = match(source, question.expected, [torch.from_numpy(np.array(one)) for one in answers])
+            answers = [torch.full((1,), torch.nan)] * len(expected)
+        if source.boxes is not None and (listed or [a.shape for a in answers] == [e.shape for e in expected]):
+            more, partners = match(source, expected, answers)
             total, found = total + more, found + partners
+        if source.boxes is not None and listed:
+            pairs = paired(*(source.boxes(outputs, -1.0)[0] for outputs in (expected, answers)))
+            places = [[pair[side] for pair in pairs] for side in (0, 1)]
+            expected, answers = ([one[places[side]] for one in some] for side, some in enumerate((expected, answers)))
+        for name, answer, one in zip(source.metadata.outputs, answers, expected, strict=True):
+            rows.append(compare_output(tuple(question.images.shape), name, answer.numpy(), one.numpy()))
     return Parity(runtime, precision, tuple(rows), None if source.boxes is None else (total, found))
 
 
@@ -135,7 +144,7 @@ def match(source: Source, expected: list[Tensor], answers: list[Tensor]) -> tupl
     total = found = 0
     for own, other in zip(source.boxes(expected, least), source.boxes(answers, least), strict=True):
         total += max(len(own), len(other))
-        found += partners(own, other)
+        found += len(paired(own, other))
     return total, found
 
 
@@ -154,19 +163,26 @@ def gap_above(scores: Tensor, least: float) -> float:
     return float(lowest[place : place + 2].mean())
 
 
-def partners(own: Tensor, other: Tensor) -> int:
-    """Return how many boxes (N, 6) have one of the same class and place among the others, each taken once."""
+def paired(own: Tensor, other: Tensor) -> list[tuple[int, int]]:
+    """Return the places of boxes (N, 6) and of their partners among the others: of one class, place and score.
+
+    Each is taken once, by the nearest of its score and edges.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 9, 9, 0.8, 0], [0, 0, 9, 9, 0.7999, 0]])
+        >>> paired(boxes, boxes.flip(0))
+        [(0, 1), (1, 0)]
+    """
     if not len(own) or not len(other):
-        return 0
-    same = box_iou(own[:, :4], other[:, :4]) >= SAME_BOX
-    same |= (own[:, None, :4] - other[None, :, :4]).abs().amax(2) <= SAME_EDGES
-    same &= own[:, None, 5] == other[None, :, 5]
-    same &= (own[:, None, 4] - other[None, :, 4]).abs() < 1e-3
-    taken = torch.zeros(len(other), dtype=torch.bool)
-    count = 0
-    for row in same:
-        free = (row & ~taken).nonzero()
-        if len(free):
-            taken[free[0]] = True
-            count += 1
-    return count
+        return []
+    apart = (own[:, None] - other[None]).abs()  # (N, M, 6)
+    same = (box_iou(own[:, :4], other[:, :4]) >= SAME_BOX) | (apart[..., :4].amax(2) <= SAME_EDGES)
+    same &= (apart[..., 4] < SAME_SCORE) & (apart[..., 5] == 0)
+    far = apart[..., :5].sum(2).masked_fill(~same, torch.inf)
+    pairs = []
+    for place, row in enumerate(far):
+        best = int(row.argmin())
+        if row[best] < torch.inf:
+            pairs.append((place, best))
+            far[:, best] = torch.inf
+    return pairs

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
+from dualvit.deploy.metadata import KEY, Metadata
 from dualvit.deploy.quantise import Compiled, Found, Progress, eligible, layers, open_model, search, to_int8
 from dualvit.deploy.runtimes import import_openvino
 from dualvit.deploy.subjects import Subject
@@ -44,12 +45,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shift:
-    """How scores of boxes change.
+    """How scores of boxes change; of a classifier, a picture counts as one box around all of it, of its best class.
 
     Attributes:
         mean: Absolute difference of the scores of matched boxes.
         matched: Boxes of one class with IoU 0.5 or more, at least one with a score of 0.05 or more.
-        lost: Boxes of the first file with a score of 0.25 or more that have no match.
+        lost: Boxes of the first file with a score of 0.25 or more that have no match; all pictures whose class changes.
         new: Likewise of the second file.
     """
 
@@ -65,30 +66,36 @@ class Smaller:
 
     Attributes:
         float_model, model: Of OpenVINO.
-        accuracy: Of the float32 file and of the smaller one, on the validation pictures.
+        measures: Accuracies of the float32 file and of the smaller one on the validation pictures, by their names.
         shift: Of scores, likewise.
         found: Of the search of float layers; None unless the precision is int8.
         floats: Layers that stay in float, as a reader sees them.
         share: Of the multiply-adds of all layers that are int8.
         ran: Layers by the precision in which this CPU computes them, of the float32 file and of the smaller one.
-        metadata: Of the file.
+        metadata: Of the file, as Ultralytics reads it; empty if the file is no YOLO.
+        about: Of the file, as this package reads it.
     """
 
     float_model: Any
     model: Any
-    accuracy: tuple[float, float]
+    measures: Mapping[str, tuple[float, float]]
     shift: Shift
     found: Found | None
     floats: tuple[str, ...]
     share: float
     ran: tuple[dict[str, int], dict[str, int]]
     metadata: dict[str, str]
+    about: Metadata
+
+    @property
+    def worst(self) -> str:
+        """The measure of which the smallest share is kept."""
+        return min(self.measures, key=lambda name: share_kept(*self.measures[name]))
 
     @property
     def kept(self) -> float:
-        """The share of the accuracy that is kept; 1 if there was none."""
-        before, after = self.accuracy
-        return after / before if before else 1.0
+        """The share that is kept of this measure; 1 if there was none."""
+        return share_kept(*self.measures[self.worst])
 
     def plain(self) -> dict[str, Any]:
         """Return the figures as JSON holds them."""
@@ -97,9 +104,15 @@ class Smaller:
             "ranking": self.found.ranking,
         }  # fmt: skip
         return {
-            "accuracy": list(self.accuracy), "kept": self.kept, "shift": asdict(self.shift), "search": found,
-            "float layers": list(self.floats), "int8 share": self.share, "ran": list(self.ran),
+            "accuracy": {name: list(pair) for name, pair in self.measures.items()}, "kept": self.kept,
+            "shift": asdict(self.shift), "search": found, "float layers": list(self.floats), "int8 share": self.share,
+            "ran": list(self.ran),
         }  # fmt: skip
+
+
+def share_kept(before: float, after: float) -> float:
+    """Return the share of an accuracy that is kept; 1 if there was none."""
+    return after / before if before else 1.0
 
 
 def make(
@@ -136,14 +149,20 @@ def smaller(
         floats = [str(one) for one in every if one.name in able and not one.int8]
     runs = Compiled(whole, settings.threads), Compiled(model, settings.threads, HINTS[settings.precision])
     (before, boxes), (after, others) = (subject.score(run) for run in runs)
+    about = Metadata(subject.name, **subject.describe() | {"dynamic": False, "precision": settings.precision})
     return Smaller(
-        whole, model, (before, after), score_shift(boxes, others), found, tuple(floats), share,
-        (runs[0].ran(), runs[1].ran()), metadata,
+        whole, model, {name: (before[name], after[name]) for name in before},
+        score_shift(boxes, others, subject.sure), found, tuple(floats), share, (runs[0].ran(), runs[1].ran()),
+        metadata, about,
     )  # fmt: skip
 
 
-def score_shift(before: Rows, after: Rows) -> Shift:
+def score_shift(before: Rows, after: Rows, sure: float = SURE) -> Shift:
     """Match the boxes of two files in each picture, and compare their scores.
+
+    Args:
+        before, after: Results by picture.
+        sure: The score from which a box counts that has no match.
 
     Example:
         >>> box = {"category_id": 0, "bbox": [0, 0, 10, 10]}
@@ -159,11 +178,11 @@ def score_shift(before: Rows, after: Rows) -> Shift:
             best = max(same, key=lambda other: _iou(row["bbox"], other["bbox"]), default=None)
             if best is not None and _iou(row["bbox"], best["bbox"]) >= MEETS:
                 left.remove(best)
-                if max(row["score"], best["score"]) >= SCORED:
+                if max(row["score"], best["score"]) >= min(SCORED, sure):
                     shifts.append(abs(row["score"] - best["score"]))
             else:
-                lost += row["score"] >= SURE
-        new += sum(row["score"] >= SURE for row in left)
+                lost += row["score"] >= sure
+        new += sum(row["score"] >= sure for row in left)
     return Shift(float(np.mean(shifts)) if shifts else 0.0, len(shifts), lost, new)
 
 
@@ -176,7 +195,7 @@ def _iou(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def write(made: Smaller, place: Path, name: str, precision: str) -> None:
-    """Write the smaller file into a folder that Ultralytics opens: NAME.xml, NAME.bin and metadata.yaml.
+    """Write the smaller file into a folder: NAME.xml, NAME.bin, and of a YOLO Ultralytics' metadata.yaml.
 
     A file for fp16 or bf16 holds its weights in fp16, which halves it, and asks for its precision where it is opened.
 
@@ -187,9 +206,11 @@ def write(made: Smaller, place: Path, name: str, precision: str) -> None:
         precision: Of the file.
     """
     openvino = import_openvino()
-    made.model.set_rt_info(HINTS[precision], ["dualvit", "precision"])
+    made.model.set_rt_info(made.about.to_json(), [KEY])
     with atomic_folder(place) as folder:
         openvino.save_model(made.model, folder / f"{name}.xml", compress_to_fp16=precision != "int8")
+        if not made.metadata:
+            return
         content = {key: _value(text) for key, text in made.metadata.items()}
         (folder / "metadata.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 

@@ -22,7 +22,7 @@ from dualvit.deploy.reading import Answer, read
 from dualvit.deploy.runtimes import EXTRA, missing, open_runtime
 from dualvit.deploy.seeing import See, Seen, seeing
 from dualvit.deploy.stock import InputForm, about_file, form_of
-from dualvit.errors import InputError, MissingExtraError, MissingFileError
+from dualvit.errors import DualViTError, InputError, MissingExtraError, MissingFileError, line_of
 
 Run = Callable[[Tensor], list[Sequence[Tensor]]]  # images (B, 3, H, W) to the outputs of each, without their first axis
 RUNTIMES = ("auto", "eager", "onnxruntime", "openvino")
@@ -165,11 +165,6 @@ def _open_file(file: Path, runtime: str, threads: int) -> Predictor:
         raise InputError(f"{runtime} does not open {file}; give --runtime {fitting[0]}")
     form = form_of(file)
     about = about_file(file, form)
-    if about.head == "torchvision":  # see `dualvit.deploy.export.openers`
-        if runtime == "openvino" or fitting == ("openvino",):
-            raise InputError(f"{file} is a detector of torchvision, which OpenVINO answers wrongly if a picture has no "
-                             "boxes; give its .onnx and leave --runtime out")  # fmt: skip
-        fitting = ("onnxruntime",)
     names = fitting if runtime == "auto" else (runtime,)
     there = [name for name in names if missing(name) is None]
     if not there:
@@ -189,7 +184,20 @@ def _open_file(file: Path, runtime: str, threads: int) -> Predictor:
     best = min(opened, key=lambda name: times.get(name, 0.0))
     why = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in sorted(times.items(), key=lambda t: t[1]))
     computes = about.precision if best == "onnxruntime" or about.precision == "int8" else "fp32"  # pinned in OpenVINO
-    return Predictor(about, see, opened[best], best, computes, why and f"the quickest of {why}", BATCH)
+    predictor = Predictor(about, see, opened[best], best, computes, why and f"the quickest of {why}", BATCH)
+    _require_answer(predictor, file)
+    return predictor
+
+
+def _require_answer(predictor: Predictor, file: Path) -> None:
+    """Ask about one picture: what a file says of its outputs may be of another network."""
+    try:
+        predictor.predict([Image.new("RGB", (64, 48), "gray")])
+    except DualViTError:
+        raise
+    except Exception as error:  # whatever outputs of other shapes lead to
+        line = f"{file} does not answer as a {predictor.task} model with {len(predictor.classes)} classes"
+        raise InputError(f"{line}: {line_of(error, 120)}; export it anew") from None
 
 
 def _runs(runtime: str, file: Path, form: InputForm, about: Metadata, threads: int) -> Run:
@@ -198,7 +206,11 @@ def _runs(runtime: str, file: Path, form: InputForm, about: Metadata, threads: i
     single = not form.dynamic_batch or about.head == "torchvision"
 
     def outputs(images: np.ndarray[Any, Any]) -> list[Tensor]:
-        return [torch.from_numpy(np.ascontiguousarray(value)) for value in network(images)]
+        try:
+            return [torch.from_numpy(np.ascontiguousarray(value)) for value in network(images)]
+        except Exception as error:  # each library has kinds of its own
+            size = "x".join(map(str, images.shape[:1:-1]))
+            raise InputError(f"{file} fails in {runtime} on a picture of {size}: {line_of(error, 160)}") from None
 
     def run(images: Tensor) -> list[Sequence[Tensor]]:
         arrays = images.numpy().astype(form.kind, copy=False)

@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -191,6 +191,28 @@ class Found:
     unasked: int
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How far an int8 model is from the float one, with some layers in float.
+
+    Attributes:
+        loose: The int8 model, of `to_int8`.
+        pictures: That both are asked.
+        expected: The float model's outputs for each.
+        error: Of outputs.
+    """
+
+    loose: Any
+    pictures: Sequence[Array]
+    expected: Sequence[Sequence[Array]]
+    error: Error
+
+    def __call__(self, floats: Sequence[Layer]) -> float:
+        """Return the mean error over the pictures, if these layers compute in float."""
+        answers = _answers(in_float(self.loose, [one.name for one in floats]), self.pictures)
+        return sum(map(self.error, self.expected, answers)) / len(self.pictures)
+
+
 def search(
     model: Any, pictures: Sequence[Array], error: Error, limit: float, seconds: float = 300.0,
     progress: Progress = lambda done, total: None,
@@ -214,52 +236,42 @@ def search(
     compare = Comparison(to_int8(model, pictures, loose=True), asked, _answers(model, asked), error)
     if (whole := compare([])) <= limit:
         return Found((), {0: whole}, {}, True, 0)
-    every, left, start = roles(eligible(model)), dict[str, float](), time.monotonic()
+    every = roles(eligible(model))
+    left = _left_over(every, compare, seconds, progress)
+    ranked = _ranked(every, left, whole)
+    tried = {0: whole}
+    for count in _counts(min(len(ranked), max(1, len(every) // 2))):
+        tried[count] = compare(_first(every, ranked, count))
+        if tried[count] <= limit:
+            break
+    near = limit if tried[count] <= limit else ENOUGH * min(tried.values())
+    best = next(number for number, left_over in tried.items() if left_over <= near)
+    floats = tuple(one.name for one in _first(every, ranked, best))
+    return Found(floats, tried, {role: left[role] for role in ranked}, tried[best] <= limit, len(every) - len(left))
+
+
+def _left_over(
+    every: dict[str, list[Layer]], compare: Comparison, seconds: float, progress: Progress
+) -> dict[str, float]:
+    """The error that is left if the layers of a role alone are in float, for as many roles as there is time for."""
+    left, start = dict[str, float](), time.monotonic()
     for role in reversed(every):
         if time.monotonic() - start > seconds:
             break
         left[role] = compare(every[role])
         progress(len(left), len(every))
-    total = sum(one.work for some in every.values() for one in some)
-
-    def gain(role: str) -> float:
-        """Error that goes away for a share of the work; no layer is quite without cost."""
-        return (whole - left[role]) / (sum(one.work for one in every[role]) / total + FREE)
-
-    def first(count: int) -> list[Layer]:
-        return [one for role in ranked[:count] for one in every[role]]
-
-    ranked, tried = sorted(left, key=gain, reverse=True), {0: whole}
-    for count in _counts(min(len(ranked), max(1, len(every) // 2))):
-        tried[count] = compare(first(count))
-        if tried[count] <= limit:
-            break
-    near = limit if tried[count] <= limit else ENOUGH * min(tried.values())
-    best = next(number for number, left_over in tried.items() if left_over <= near)
-    floats = tuple(one.name for one in first(best))
-    return Found(floats, tried, {role: left[role] for role in ranked}, tried[best] <= limit, len(every) - len(left))
+    return left
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How far an int8 model is from the float one, with some layers in float.
+def _ranked(every: Mapping[str, list[Layer]], left: Mapping[str, float], whole: float) -> list[str]:
+    """Roles by the error that goes away for a share of the work, the most first; no layer is quite without cost."""
+    work = {role: sum(one.work for one in some) for role, some in every.items()}
+    total = sum(work.values())
+    return sorted(left, key=lambda role: (whole - left[role]) / (work[role] / total + FREE), reverse=True)
 
-    Attributes:
-        loose: The int8 model, of `to_int8`.
-        pictures: That both are asked.
-        expected: The float model's outputs for each.
-        error: Of outputs.
-    """
 
-    loose: Any
-    pictures: Sequence[Array]
-    expected: Sequence[Sequence[Array]]
-    error: Error
-
-    def __call__(self, floats: Sequence[Layer]) -> float:
-        """Return the mean error over the pictures, if these layers compute in float."""
-        answers = _answers(in_float(self.loose, [one.name for one in floats]), self.pictures)
-        return sum(map(self.error, self.expected, answers)) / len(self.pictures)
+def _first(every: Mapping[str, list[Layer]], ranked: Sequence[str], count: int) -> list[Layer]:
+    return [one for role in ranked[:count] for one in every[role]]
 
 
 def roles(every: Sequence[Layer]) -> dict[str, list[Layer]]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from dualvit.errors import InputError, MissingExtraError
 
@@ -84,7 +85,8 @@ class OnnxRuntime:
         options.log_severity_level = 3  # errors
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(file.with_suffix(""))
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]  # and no second try, which would print of the first
+        self.session = onnxruntime.InferenceSession(file, options, providers=providers, enable_fallback=0)
         self.name = self.session.get_inputs()[0].name
 
     def __call__(self, image: Array) -> list[Array]:
@@ -205,6 +207,29 @@ def with_matrix_pools(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for name in names:
         network.set_submodule(name, MatrixPool(network.get_submodule(name)))  # type: ignore[arg-type]
+    return network
+
+
+class Spare(nn.Module):
+    """A head of boxes, maps (N, C, H, W) to maps (N, ...), that also computes one more box, of zeros, and drops it.
+
+    ONNX writes group norms with a side that the others leave open, and with no boxes that side is unknown.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.cat([maps, maps.new_zeros(1, *maps.shape[1:])]))
+        return out[:-1]
+
+
+def with_spare_boxes(network: nn.Module) -> nn.Module:
+    """Return the network, of which mask heads of torchvision, in place, answer of no boxes in each runtime."""
+    for module in network.modules():
+        if isinstance(module, RoIHeads) and module.has_mask():
+            module.mask_head, module.mask_predictor = Spare(module.mask_head), Spare(module.mask_predictor)
     return network
 
 

@@ -55,7 +55,8 @@ def _onnx_form(file: Path) -> InputForm:
     kinds = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
     tensor = inputs[0].type.tensor_type if len(inputs) == 1 else None
     free = [not dim.HasField("dim_value") for dim in tensor.shape.dim] if tensor is not None else []
-    if tensor is None or len(free) != 4 or tensor.elem_type not in kinds:
+    channels = tensor.shape.dim[1].dim_value if tensor is not None and len(free) == 4 else 0  # 0: free
+    if tensor is None or len(free) != 4 or channels not in (0, 3) or tensor.elem_type not in kinds:
         raise InputError(f"{file} does not take a batch of pictures (B, 3, H, W); give another file")
     if not free[0] and tensor.shape.dim[0].dim_value != 1:
         raise InputError(f"{file} takes {tensor.shape.dim[0].dim_value} pictures at once; export it for one, or any")
@@ -68,7 +69,8 @@ def _openvino_form(file: Path) -> InputForm:
     shape = model.inputs[0].partial_shape
     kinds = {"f32": "float32", "f16": "float16"}
     kind = model.inputs[0].get_element_type().get_type_name()
-    if len(model.inputs) != 1 or len(shape) != 4 or kind not in kinds:
+    channels = 3 if len(shape) != 4 or shape[1].is_dynamic else shape[1].get_length()
+    if len(model.inputs) != 1 or len(shape) != 4 or channels != 3 or kind not in kinds:
         raise InputError(f"{file} does not take a batch of pictures (B, 3, H, W); give another file")
     if shape[0].is_static and shape[0].get_length() != 1:
         raise InputError(f"{file} takes {shape[0].get_length()} pictures at once; export it for one, or any")

@@ -17,6 +17,7 @@ from dualvit.data.listing import image_files
 from dualvit.errors import DualViTError, MissingFileError, line_of
 from dualvit.explain.choosing import Wanted
 from dualvit.explain.explanation import Explanation, Progress, explain
+from dualvit.explain.reads import reads_arrays, reads_picture
 from dualvit.explain.subject import Subject
 from dualvit.files import LONGEST_NAME, at_limit, cut_name, read_json, write_atomic, write_json
 from dualvit.pictures.differences import encoded
@@ -25,6 +26,7 @@ from dualvit.weights.read import sha256
 
 EVERY, FRAMES = 30, 20  # of a video: the step between frames, and the most of them
 ENDINGS = (".png", ".npz", ".json")
+READS = "-attention"  # ends the name of the picture of who reads where
 SINGLE = ("MPO",)  # formats whose further pictures are no other moments
 FORMAT = 1  # of what is written: explanations of another one are made anew
 
@@ -84,7 +86,7 @@ class Done:
 
 def run(
     subject: Subject, source: Source, out: Path, wanted: Wanted, about: dict[str, Any],
-    say: Callable[[str], None] = print, progress: Progress = lambda done, total, what: None,
+    say: Callable[[str], None] = print, progress: Progress = lambda done, total, what: None, attention: bool = False,
 ) -> Done:  # fmt: skip
     """Explain a picture, each picture of a folder, or frames of a video.
 
@@ -96,13 +98,14 @@ def run(
         about: Says which model it is; explanations of the same pictures, model and wishes are not made again.
         say: Gets the lines of the report, the number of passes first.
         progress: Called with (done, total, what), of the maps of one picture.
+        attention: Write who reads where as well, head by head: NAME-attention.png, and arrays in NAME.npz.
 
     Raises:
         FileNotFoundError: there is no such file, or the folder has no pictures.
         ValueError: a single picture cannot be explained.
     """
     out.mkdir(parents=True, exist_ok=True)
-    settings = _settings(wanted, about)
+    settings = _settings(wanted, about | ({"attention": True} if attention else {}))
     done, announced = Done(), False
     alone = not source.path.is_dir() and not source.video
     for count, one in _ones(source, out, say):
@@ -117,7 +120,8 @@ def run(
                 _announce(subject, one, wanted, count, say)
                 announced = True
             explanation = explain(subject, one.picture, wanted, progress)
-            write(explanation, out, stem, {"picture": one.name, "key": one.key, "settings": settings}, one.notes)
+            about_one = {"picture": one.name, "key": one.key, "settings": settings}
+            write(explanation, out, stem, about_one, one.notes, attention)
             done.written.append(out / f"{stem}.png")
             _report(one, explanation, subject, out / f"{stem}.png", say)
         except (DualViTError, OSError) as error:
@@ -128,12 +132,19 @@ def run(
     return done
 
 
-def write(explanation: Explanation, out: Path, stem: str, about: dict[str, Any], notes: Sequence[str] = ()) -> None:
+def write(
+    explanation: Explanation, out: Path, stem: str, about: dict[str, Any], notes: Sequence[str] = (),
+    attention: bool = False,
+) -> None:  # fmt: skip
     """Write an explanation: its sheet, its maps, and last the JSON, whose presence says that all is there."""
     arrays: dict[str, Any] = {one.key: one.values.numpy() for one in explanation.maps}
     arrays["content"], arrays["size"] = np.array(explanation.view.content), np.array(explanation.picture.size)
     if explanation.stage is not None:
         arrays["regions"] = explanation.regions().numpy().astype(np.uint8)
+    if attention and explanation.stage is not None:
+        arrays |= reads_arrays(explanation.attention)
+        reads = reads_picture(explanation.picture, explanation.view, explanation.attention, explanation.stage)
+        write_atomic(out / f"{stem}{READS}.png", encoded(reads, "PNG"))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(out / f"{stem}.npz", buffer.getvalue())
@@ -194,15 +205,19 @@ def _is_sheet(file: Path, out: Path) -> bool:
     """Whether a picture is the sheet of an earlier explanation."""
     if file.suffix != ".png" or file.resolve().parent != out.resolve():
         return False
-    return "settings" in (read_json(file.with_suffix(".json")) or {}) and file.with_suffix(".npz").is_file()
+    stems = {file.stem, file.stem.removesuffix(READS)}
+    return any(
+        (out / f"{stem}.npz").is_file() and "settings" in (read_json(out / f"{stem}.json") or {}) for stem in stems
+    )
 
 
 def _stem(out: Path, one: One, settings: dict[str, Any]) -> tuple[str, bool]:
     """The name for the files of an explanation: a free one, or that of the same explanation, which is there."""
-    room = LONGEST_NAME - len("-999999.json.part")
+    room = LONGEST_NAME - len(f"-999999{READS}.png.part")
+    endings = (*ENDINGS, f"{READS}.png") if "attention" in settings else ENDINGS
     for number in range(1, 1_000_000):
         stem = cut_name(one.stem, room) + (f"-{number}" if number > 1 else "")
-        if not any((out / f"{stem}{ending}").exists() for ending in ENDINGS):
+        if not any((out / f"{stem}{ending}").exists() for ending in endings):
             return stem, False
         content = read_json(out / f"{stem}.json") or {}
         if content.get("key") == one.key and content.get("settings") == settings:

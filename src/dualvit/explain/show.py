@@ -63,26 +63,26 @@ def boxes_picture(picture: Image.Image, view: View, found: Sequence[Found], clas
     return shown
 
 
-def sheet(parts: Sequence[tuple[str, Image.Image]], columns: int = COLUMNS) -> Image.Image:
-    """Return pictures side by side, each with a line of words above it.
+def sheet(parts: Sequence[tuple[str, Image.Image]], columns: int = COLUMNS, width: int = WIDTH) -> Image.Image:
+    """Return pictures side by side, each of a width and with a line of words above it.
 
     Example:
         >>> sheet([("the picture", Image.new("RGB", (40, 30)))]).size
         (360, 300)
     """
-    smalls = [_fitted(picture) for _, picture in parts]
+    smalls = [_fitted(picture, width) for _, picture in parts]
     height = max(small.height for small in smalls)
     letters, cells = font(15), []
     for (words, _), small in zip(parts, smalls, strict=True):
-        cell = Image.new("RGB", (WIDTH, height + 30), PAPER)
-        ImageDraw.Draw(cell).text((2, 8), fitting(words, letters, WIDTH - 4), fill=INK, font=letters)
+        cell = Image.new("RGB", (width, height + 30), PAPER)
+        ImageDraw.Draw(cell).text((2, 8), fitting(words, letters, width - 4), fill=INK, font=letters)
         cell.paste(small, (0, 30))
         cells.append(cell)
     return contact_sheet(cells, min(columns, len(cells)), 12)
 
 
-def _fitted(picture: Image.Image) -> Image.Image:
+def _fitted(picture: Image.Image, width: int) -> Image.Image:
     """A picture as wide as its place on the sheet, or as tall as that may be."""
-    factor = min(WIDTH / picture.width, TALL / picture.height)
+    factor = min(width / picture.width, TALL / picture.height)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.LANCZOS)

@@ -30,6 +30,7 @@ from dualvit.serve.body import Held, picture_of
 from dualvit.serve.limits import Limits, RefusedError, Source
 from dualvit.serve.metrics import Metrics
 from dualvit.serve.pool import Job, Pool
+from dualvit.serve.process import Local, Start
 from dualvit.serve.worker import Order
 
 GONE = 499  # what is counted of a client that did not wait; it is never sent
@@ -53,9 +54,9 @@ class Server:
         closing: Whether the server ends, and takes no new connections for long.
     """
 
-    def __init__(self, sources: list[Source], limits: Limits, key: bytes | None) -> None:
+    def __init__(self, sources: list[Source], limits: Limits, key: bytes | None, begin: Start = Local) -> None:
         self.limits, self.key, self.metrics, self.closing = limits, key, Metrics(), False
-        self.pools: Mapping[str, Pool] = {source.name: Pool(source, limits, self.metrics) for source in sources}
+        self.pools: Mapping[str, Pool] = {source.name: Pool(source, limits, self.metrics, begin) for source in sources}
         self.held = Held(limits.memory)
         for name, pool in self.pools.items():
             self.metrics.watch(name, lambda pool=pool: len(pool.queue), lambda pool=pool: _up(pool))  # type: ignore[misc]

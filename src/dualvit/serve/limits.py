@@ -32,14 +32,15 @@ class Limits:
         max_bytes: Of a request's body.
         max_pixels: Of a picture; it is refused before it is decoded.
         timeout: Seconds for a body to arrive, and then for its answer.
-        waiting: Requests that may wait for a model; the next one is told to come back.
+        waiting: Requests that may wait for a model; the next one is told to come back. So is one that would not be
+            answered in time.
         memory: Bytes of all bodies that are held at once.
     """
 
     max_bytes: int = 20_000_000
     max_pixels: int = 25_000_000
     timeout: float = 30.0
-    waiting: int = 64
+    waiting: int = 256
     memory: int = 500_000_000
 
     def __post_init__(self) -> None:

@@ -5,26 +5,25 @@ kills workers takes no other request with it.
 """
 
 import asyncio
-import contextlib
 import json
 import threading
 import time
 from collections import deque
 from dataclasses import replace
-from multiprocessing import connection as connections
-from multiprocessing import get_context
 from typing import Any
 
-from dualvit.errors import StateError
+from dualvit.errors import StateError, line_of
 from dualvit.serve.limits import Limits, RefusedError, Source
 from dualvit.serve.metrics import Metrics
-from dualvit.serve.worker import Order, Reply, work
+from dualvit.serve.process import Local, Process, Start
+from dualvit.serve.worker import Order, Reply
 
 IDLE = 0.5  # seconds without work, after which a worker is asked whether it is there
 PONG = 10.0  # seconds in which it must say so
 START = 300.0  # seconds in which a model must be open
 LATEST = 30.0  # seconds between two starts of a worker that does not come up, at the most
 TRIES = 2  # of a request whose worker died
+MEMORY = 0.2  # share that the latest batch has in the time per picture
 
 
 class Job:
@@ -61,19 +60,22 @@ class Pool:
 
     Attributes:
         source: What is served.
+        begin: Starts a process.
         runtime: As asked, and then as the first worker has chosen it.
         generation: Counts the versions that were swapped in.
         workers: Of the version that serves.
         running: All whose threads run, those of a version that comes or goes among them.
+        pace: Seconds per picture, of late; 0 before the first.
     """
 
-    def __init__(self, source: Source, limits: Limits, metrics: Metrics) -> None:
-        self.source, self.limits, self.metrics = source, limits, metrics
+    def __init__(self, source: Source, limits: Limits, metrics: Metrics, begin: Start = Local) -> None:
+        self.source, self.limits, self.metrics, self.begin = source, limits, metrics, begin
         self.queue: deque[Job] = deque()
         self.changed = threading.Condition()
         self.swapping = threading.Lock()
         self.generation, self.closed, self.runtime = 1, False, source.runtime
         self.running: set[Worker] = set()
+        self.pace = 0.0
         self.workers = self._made()
 
     def _made(self) -> list["Worker"]:
@@ -89,14 +91,19 @@ class Pool:
     def submit(self, order: Order, deadline: float) -> Job:
         """Put a request into the queue.
 
+        One that could not be answered in time is refused at once. If it waited, pictures would be computed whose
+        clients have just been told to come back, and a server with too many requests would answer hardly any.
+
         Raises:
             RefusedError: too many wait already, or the server is closing.
         """
         with self.changed:
             if self.closed:
                 raise RefusedError(503, "the server is closing; ask another one", close=True)
-            if len(self.queue) >= self.limits.waiting:
-                raise RefusedError(429, f"{len(self.queue)} requests wait for {self.source.name} already; come back")
+            count = len(self.queue)
+            wait = (count + self.source.batch) * self.pace / len(self.workers)
+            if count >= self.limits.waiting or (count and wait > deadline - time.monotonic()):
+                raise RefusedError(429, f"{count} requests wait for {self.source.name} already; come back")
             job = Job(order, deadline)
             self.queue.append(job)
             self.changed.notify()
@@ -118,6 +125,11 @@ class Pool:
                     if jobs[-1].tries > 1:
                         break
             return jobs
+
+    def keep_pace(self, seconds: float) -> None:
+        """Note how long a picture took."""
+        with self.changed:
+            self.pace += (seconds - self.pace) * (MEMORY if self.pace else 1.0)
 
     def give_back(self, jobs: list[Job]) -> None:
         """Put the requests of a dead worker first in the queue; those that it had for the second time are refused."""
@@ -185,7 +197,9 @@ class Pool:
 
     def watch(self) -> None:
         """Kill workers that are at one batch for longer than allowed; their threads replace them."""
-        for worker in tuple(self.running):
+        with self.changed:
+            workers = tuple(self.running)
+        for worker in workers:
             worker.require_quick()
 
     def close(self) -> None:
@@ -198,8 +212,10 @@ class Pool:
             job.finish((503, json.dumps({"error": "the server is closing; ask another one"}).encode()))
         for worker in workers:
             worker.leave()
+        until = time.monotonic() + self.limits.timeout + PONG
         for worker in workers:
-            worker.join(self.limits.timeout + PONG)
+            worker.join(max(until - time.monotonic(), 0))
+            worker.kill()  # none takes SIGTERM, so that Python would wait for it in the end
 
 
 def wait_all(workers: list["Worker"]) -> None:
@@ -232,17 +248,18 @@ class Worker(threading.Thread):
         super().__init__(name=pool.source.name, daemon=True)
         self.pool, self.first, self.about, self.failure = pool, first, dict[str, Any](), ""
         self.tried, self.serving, self.leaving = threading.Event(), threading.Event(), False
-        self.process: Any = None
-        self.connection: Any = None
+        self.process: Process | None = None
         self.busy_until: float | None = None
 
     def run(self) -> None:
         """Start processes and serve by them, until `leave`."""
-        self.pool.running.add(self)
+        with self.pool.changed:
+            self.pool.running.add(self)
         try:
             self._run()
         finally:
-            self.pool.running.discard(self)
+            with self.pool.changed:
+                self.pool.running.discard(self)
 
     def _run(self) -> None:
         wait, starts = IDLE, 0
@@ -267,45 +284,52 @@ class Worker(threading.Thread):
         """Start a process, and wait for its model."""
         if self.first is not None:
             self.first.tried.wait(START)
-        context = get_context("forkserver")
-        self.connection, theirs = context.Pipe()
-        source = replace(self.pool.source, runtime=self.pool.runtime)
-        arguments = (theirs, source, self.pool.limits.max_pixels)
-        self.process = context.Process(target=work, args=arguments, name=self.name, daemon=True)
-        self.process.start()
-        theirs.close()  # so that the end of the process is the end of the connection
-        self.busy_until = time.monotonic() + START
         try:
-            said = self.connection.recv()
-        except (EOFError, OSError):
-            said = {"fault": f"the worker of {self.pool.source.name} ended while it opened the model"}
+            said = self._start()
+        except Exception as error:  # too many files or processes, or what forks them was killed: it is tried again
+            said = {"fault": f"no process for {self.pool.source.name}: {line_of(error, 200)}"}
         self.busy_until = None
         self.failure = said.get("fault", "")
         self.about = said.get("about", {})
         self.pool.runtime = self.about.get("runtime", self.pool.runtime)  # all workers, and those after them, agree
         return bool(self.about)
 
+    def _start(self) -> dict[str, Any]:
+        """Start a process, and return its first message."""
+        process = self.pool.begin(replace(self.pool.source, runtime=self.pool.runtime), self.pool.limits.max_pixels)
+        self.busy_until = time.monotonic() + START
+        self.process = process
+        if self.leaving:  # `leave` has found no process
+            process.kill()
+        try:
+            return process.begin()
+        except OSError:
+            return {"fault": f"the worker of {self.pool.source.name} ended while it opened the model"}
+
     def _serve(self) -> None:
         while not self.leaving:
             if not self.serving.wait(IDLE):
                 continue
             jobs = self.pool.take(self)
+            start = time.monotonic()
             try:
                 answers = self._ask(jobs)
-            except (EOFError, OSError):  # it is dead, or was too slow
+                for job, reply in zip(jobs, answers, strict=True):
+                    job.finish(reply)
+            except Exception:  # it is dead, was too slow, or says what nobody understands
                 self.about = {}
                 self.pool.give_back(jobs)
                 return
-            for job, reply in zip(jobs, answers, strict=True):
-                job.finish(reply)
+            if jobs:
+                self.pool.keep_pace((time.monotonic() - start) / len(jobs))
 
     def _ask(self, jobs: list[Job]) -> list[Reply]:
         """Send requests to the process and return its replies; without requests, ask whether it is there."""
         limit = self.pool.limits.timeout if jobs else PONG
         self.busy_until = time.monotonic() + limit
         try:
-            self.connection.send([job.order for job in jobs] if jobs else None)
-            answers = self.connection.recv()
+            assert self.process is not None
+            answers = self.process.ask([job.order for job in jobs] if jobs else None)
         finally:
             self.busy_until = None
         if jobs:
@@ -313,41 +337,33 @@ class Worker(threading.Thread):
         return answers or []
 
     def _end(self) -> None:
-        """End the process: a closed connection lets it go, and what does not go is killed."""
         self.about = {}
-        self.connection.close()
-        self.process.join(1)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.process.close()
-        self.process = None
+        process, self.process = self.process, None
+        if process is not None:
+            process.end()
 
     def is_up(self) -> bool:
         """Whether the process has its model open and is alive."""
         process = self.process
-        try:
-            return bool(self.about) and process is not None and not connections.wait([process.sentinel], 0)
-        except (ValueError, OSError):  # it was closed between the two questions
-            return False
+        return bool(self.about) and process is not None and process.is_alive()
 
     def require_quick(self) -> None:
         """Kill the process if it takes longer than it may."""
         until = self.busy_until
         if until is not None and time.monotonic() > until:
-            self._kill()
+            self.kill()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Kill the process, if there is one."""
         process = self.process
-        with contextlib.suppress(ValueError, OSError):  # it ended meanwhile
-            if process is not None:
-                process.kill()
+        if process is not None:
+            process.kill()
 
     def leave(self) -> None:
         """Let the thread end, after the requests that it has."""
         self.leaving = True
         self.serving.set()
         if not self.about:  # nobody waits for a process that is not up yet
-            self._kill()
+            self.kill()
         with self.pool.changed:
             self.pool.changed.notify_all()

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import multiprocessing
+import gc
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -18,14 +17,12 @@ from dualvit.errors import AccessError, StateError
 from dualvit.serve.app import Server, make_app
 from dualvit.serve.limits import Limits, Source
 from dualvit.serve.metrics import Metrics
+from dualvit.serve.process import Local, Start
 
 DRAIN = 1.0  # seconds between the signal to end and the last new connection: balancers read /health meanwhile
 LINGER = 1.0  # seconds that a connection without a request has left when the server listens no more
 TURN = 0.01  # seconds in which the event loop sets up what it has accepted
 CONNECTIONS = 512  # at once; the next one gets 503
-PRELOADED = {  # what a worker of a kind of file needs, imported once for all of them
-    ".ckpt": ("dualvit.recipes.run",), ".pt": ("dualvit.yolo.explained",), ".safetensors": ("dualvit.yolo.explained",),
-}  # fmt: skip
 
 
 class PatientProtocol(H11Protocol):
@@ -157,13 +154,6 @@ def say(line: str) -> None:
     print(f"dualvit serve: {line}", file=sys.stderr, flush=True)
 
 
-def prepare(sources: list[Source]) -> None:
-    """Let workers be forked off a process that has imported all libraries, before any of them is needed."""
-    kinds = {Path(source.path).suffix for source in sources}
-    modules = [name for kind in sorted(kinds) for name in PRELOADED.get(kind, ())]
-    multiprocessing.set_forkserver_preload(["dualvit.serve.worker", *dict.fromkeys(modules)])
-
-
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
@@ -182,7 +172,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(sources: list[Source], limits: Limits, key: bytes | None, host: str, port: int) -> None:
+def run(
+    sources: list[Source], limits: Limits, key: bytes | None, host: str, port: int, begin: Start = Local
+) -> None:  # fmt: skip
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
@@ -190,10 +182,9 @@ def run(sources: list[Source], limits: Limits, key: bytes | None, host: str, por
         RuntimeError: a model does not open; the message says why.
     """
     listening = listen(host, port)
-    prepare(sources)
-    server = Server(sources, limits, key)
+    server = Server(sources, limits, key, begin)
     config = uvicorn.Config(
-        make_app(server), http=protocol_of(server), ws="none", log_level="error", access_log=False,
+        make_app(server), http=protocol_of(server), ws="none", lifespan="on", log_level="error", access_log=False,
         limit_concurrency=CONNECTIONS, timeout_keep_alive=5, server_header=False,
         timeout_graceful_shutdown=int(2 * limits.timeout) + 5,
     )  # fmt: skip
@@ -202,7 +193,13 @@ def run(sources: list[Source], limits: Limits, key: bytes | None, host: str, por
     threading.Thread(
         target=_announce, args=(server, running, host, listening.getsockname()[1], faults), daemon=True
     ).start()
-    running.run([listening])
+    gc.freeze()  # see `dualvit.serve.worker.work`
+    try:
+        running.run([listening])
+    finally:  # whatever ended it
+        for pool in server.pools.values():
+            pool.close()
+        gc.unfreeze()  # so that libraries are taken down as ever, and none complains of leaks
     if faults:
         raise StateError(faults[0])
 

@@ -4,6 +4,7 @@ A decoder or a runtime that crashes takes this process with it, and no other.
 """
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -44,21 +45,28 @@ def work(connection: Connection, source: Source, max_pixels: int) -> None:
     """Answer lists of orders with lists of replies, and None with None; the first message says what was opened."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server ends its workers once they have answered
         signal.signal(number, signal.SIG_IGN)
-    os.environ[MAX_PIXELS] = str(max_pixels)
     with contextlib.redirect_stdout(sys.stderr):
-        try:
-            version = digest(Path(source.path))
-            predictor = open_predictor(source.path, source.runtime, threads=source.threads)
-            predictor.batch = source.batch
-            predictor.predict([Image.new("RGB", (64, 64))])  # what is slow at first is done before anyone waits
-        except Exception as error:
-            connection.send({"fault": line_of(error, 300)})
-            return
-        connection.send({"about": described(predictor, version)})
+        predictor, said = opened(source, max_pixels)
+        gc.freeze()  # what was imported stays: to look through it again takes a fifth of a second, in some request
+        connection.send(said)
         with contextlib.suppress(EOFError, OSError):  # the server is gone
-            while True:
+            while predictor is not None:
                 orders = connection.recv()
                 connection.send(None if orders is None else replies(predictor, orders))
+
+
+def opened(source: Source, max_pixels: int) -> tuple[Predictor | None, dict[str, Any]]:
+    """Open a model; return it with what is said of it, or None with why it does not open."""
+    os.environ[MAX_PIXELS] = str(max_pixels)
+    Image.init()  # else done at the first file of no known kind: what is slow at first is done before anyone waits
+    try:
+        version = digest(Path(source.path))
+        predictor = open_predictor(source.path, source.runtime, threads=source.threads)
+        predictor.batch = source.batch
+        predictor.predict([Image.new("RGB", (64, 64))])
+    except Exception as error:
+        return None, {"fault": line_of(error, 300)}
+    return predictor, {"about": described(predictor, version)}
 
 
 def described(predictor: Predictor, version: str) -> dict[str, Any]:

@@ -10,20 +10,52 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from ultralytics.data.augment import LetterBox
+from ultralytics.data.augment import LetterBox, classify_transforms
+from ultralytics.models import yolo
 
+from dualvit.data.folders import read_folders
 from dualvit.data.images import open_rgb
 from dualvit.errors import InputError
 from dualvit.yolo.checks import read_data, require_data, require_labels
 from dualvit.yolo.data import pairs_of
-from dualvit.yolo.export import export_onnx
+from dualvit.yolo.explained import trained_size
+from dualvit.yolo.export import describe, export_onnx
 from dualvit.yolo.model import YOLO
-from dualvit.yolo.predictions import VALIDATORS, Keeping
+from dualvit.yolo.predictions import VALIDATORS
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Array], list[Array]]
+SURE = 0.25  # score from which a box counts that has no match
 SEEN = 0.05  # score from which a place of the outputs counts
-MEASURES = {"detect": "metrics/mAP50-95(B)", "segment": "metrics/mAP50-95(M)"}
+MASKS = 50  # places whose masks are compared, the surest
+MEASURES = {
+    "detect": {"mAP50-95": "metrics/mAP50-95(B)"},
+    "segment": {"mAP50-95 of masks": "metrics/mAP50-95(M)", "mAP50-95 of boxes": "metrics/mAP50-95(B)"},
+    "classify": {"top-1": "metrics/accuracy_top1"},
+}
+
+
+class ClassificationValidator(yolo.classify.ClassificationValidator):
+    """Ultralytics' classification validator, which keeps the best class of each picture as a box around all of it."""
+
+    results: list[tuple[str, dict[str, Any]]]
+
+    def init_metrics(self, model: Any) -> None:
+        """Begin anew."""
+        super().init_metrics(model)
+        self.results = []
+
+    def update_metrics(self, preds: Tensor, batch: dict[str, Any]) -> None:
+        """Add a batch's results; pictures come in the order of the data set."""
+        super().update_metrics(preds, batch)
+        files = self.dataloader.dataset.samples
+        for scores in preds:
+            best = int(scores.argmax())
+            row = {"category_id": best, "bbox": [0, 0, 1, 1], "score": float(scores[best])}
+            self.results.append((str(files[len(self.results)][0]), row))
+
+
+SCORERS = {**VALIDATORS, "classify": ClassificationValidator}
 
 
 class YoloSubject:
@@ -31,7 +63,7 @@ class YoloSubject:
 
     Args:
         checkpoint: .pt or .safetensors.
-        data: A data.yaml.
+        data: A data.yaml; of a classifier, a folder with train and val.
         image_size: Both sides in pixels; None takes the size that it was trained at.
 
     Raises:
@@ -39,27 +71,46 @@ class YoloSubject:
         ValueError: the model is for another task or for other classes, or the labels cannot be read.
     """
 
-    measure = "mAP50-95"
-
     def __init__(self, checkpoint: Path, data: Path, image_size: int | None) -> None:
         logging.getLogger("ultralytics").setLevel(logging.WARNING)
         self.model, self.data = YOLO(checkpoint), data
         self.task, self.name = str(self.model.task), checkpoint.stem
         if self.task not in MEASURES:
-            raise InputError(f"{checkpoint} is a model for {self.task}; give one of task detect or segment")
-        require_data(data, self.task)
-        self.content = read_data(data)
-        require_labels(data, self.content, "val", self.task, every=True)
-        own, theirs = list(self.model.names.values()), list(self.content["names"].values())
+            raise InputError(f"{checkpoint} is a model for {self.task}; give one of task {', '.join(MEASURES)}")
+        classify = self.task == "classify"
+        self.counted, self.sure = ("pictures", 0.0) if classify else ("boxes", SURE)
+        own = list(self.model.names.values())
+        theirs = self._read_folders() if classify else self._read_labels()
         if own != theirs:
             raise InputError(
                 f"the model knows {', '.join(own[:5])} ({len(own)}), and {data} has {', '.join(theirs[:5])} "
                 f"({len(theirs)}); give the data set that it was trained for"
             )
         self.classes = len(own)
-        self.image_size = image_size or int(self.model.overrides.get("imgsz", 640))
+        self.image_size = image_size or trained_size(self.model, 224 if classify else 640)
         if self.image_size % 32:
             raise InputError(f"image size {self.image_size} is no multiple of 32; give one such as 640")
+
+    def _read_folders(self) -> list[str]:
+        """Read a data set of folders by class; Ultralytics' own check would divide one without train anew."""
+        folders = read_folders(self.data)
+        self.files = {split: sorted(file for file, _ in getattr(folders, split)) for split in ("train", "val")}
+        return list(folders.classes)
+
+    def _read_labels(self) -> list[str]:
+        """Read a data set of labels, each of the validation split."""
+        require_data(self.data, self.task)
+        content = read_data(self.data)
+        require_labels(self.data, content, "val", self.task, every=True)
+        self.files = {
+            split: sorted(Path(picture) for picture, _ in pairs_of(self.data, content, split))
+            for split in ("train", "val")
+        }
+        return list(content["names"].values())
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the file says of itself, as `dualvit.deploy.metadata.Metadata` takes it."""
+        return describe(self.model, self.image_size)
 
     def export(self, file: Path) -> dict[str, str]:
         """Write the network as ONNX for one picture; return the metadata that Ultralytics' formats have."""
@@ -72,23 +123,33 @@ class YoloSubject:
 
     def training_files(self) -> list[Path]:
         """Return the pictures of the training split, in the order of their names."""
-        return sorted(Path(picture) for picture, _ in pairs_of(self.data, self.content, "train"))
+        return self.files["train"]
+
+    def example(self) -> Array:
+        """Return a picture of the validation split, as `picture` does."""
+        return self.picture(self.files["val"][0])
 
     def picture(self, file: Path) -> Array:
-        """Return a picture in a square with grey margins, as the validator has it: (1, 3, H, H), from 0 to 1."""
-        pixels, size = np.asarray(open_rgb(file)), self.image_size
+        """Return a picture as the validator has it, (1, 3, H, H), from 0 to 1: in a square with grey margins.
+
+        Of a classifier it is the centre.
+        """
+        image, size = open_rgb(file), self.image_size
+        if self.task == "classify":
+            return np.asarray(classify_transforms(size)(image)[None].numpy(), dtype=np.float32)
+        pixels = np.asarray(image)
         share = size / max(pixels.shape[:2])
         height, width = (min(size, int(np.ceil(side * share))) for side in pixels.shape[:2])
         scaled = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         square = LetterBox((size, size), auto=False, scaleup=False)(image=scaled)
         return np.ascontiguousarray(square.transpose(2, 0, 1)[None], dtype=np.float32) / 255  # (1, 3, H, H)
 
-    def score(self, run: Run) -> tuple[float, dict[str, list[dict[str, Any]]]]:
-        """Return mAP50-95 of a file on the validation split, and its COCO results by picture."""
-        made: list[Keeping] = []
+    def score(self, run: Run) -> tuple[dict[str, float], dict[str, list[dict[str, Any]]]]:
+        """Return accuracies of a file on the validation split by their names, and its COCO results by picture."""
+        made: list[Any] = []
 
-        def make(args: dict[str, Any], _callbacks: Any) -> Keeping:
-            made.append(VALIDATORS[self.task](args=args, _callbacks=_callbacks))
+        def make(args: dict[str, Any], _callbacks: Any) -> Any:
+            made.append(SCORERS[self.task](args=args, _callbacks=_callbacks))
             return made[0]
 
         network, self.model.model = self.model.model, FileNetwork(run, self.model.model)
@@ -103,24 +164,49 @@ class YoloSubject:
         found: dict[str, list[dict[str, Any]]] = {}
         for file, row in made[0].results:
             found.setdefault(file, []).append(row)
-        return float(made[0].metrics.results_dict[MEASURES[self.task]]), found
+        told = made[0].metrics.results_dict
+        return {name: float(told[key]) for name, key in MEASURES[self.task].items()}, found
 
     def error(self, before: Sequence[Array], after: Sequence[Array]) -> float:
-        """Return the mean error of scores plus that of boxes (1 - IoU), over places where one of both sees something.
+        """Return how far outputs for a picture are from those of another file.
+
+        It is the mean error of scores plus that of boxes and of masks (1 - IoU), over places where one of both sees
+        something; of a classifier, the largest difference of a probability.
 
         Args:
-            before: Outputs of a picture; the first is (1, 4 + classes + ..., places), boxes as centre and size.
+            before: Outputs of a picture; the first is (1, 4 + classes + ..., places), boxes as centre and size, or
+                (1, classes).
             after: Likewise.
         """
+        if self.task == "classify":
+            return float(np.abs(before[0] - after[0]).max())
         boxes, scores = zip(*(self._split(outputs[0][0]) for outputs in (before, after)), strict=True)
-        seen = np.maximum(scores[0].max(0), scores[1].max(0)) >= SEEN
+        most = np.maximum(scores[0].max(0), scores[1].max(0))
+        seen = most >= SEEN
         if not seen.any():
             return 0.0
         shift = np.abs(scores[0] - scores[1]).max(0)[seen]
-        return float((shift + 1 - overlap(boxes[0][:, seen], boxes[1][:, seen])).mean())
+        far = float((shift + 1 - overlap(boxes[0][:, seen], boxes[1][:, seen])).mean())
+        if self.task != "segment":
+            return far
+        surest = np.argsort(-most)[: min(MASKS, seen.sum())]
+        first, second = (self._masks(outputs, surest) for outputs in (before, after))
+        both, either = ((first & second).sum((1, 2)), (first | second).sum((1, 2)))
+        return far + float((1 - (both + (either == 0)) / np.maximum(either, 1)).mean())
 
     def _split(self, output: Array) -> tuple[Array, Array]:
         return output[:4], output[4 : 4 + self.classes]
+
+    def _masks(self, outputs: Sequence[Array], places: Array) -> Array:
+        """The masks of places, within their boxes, of the size of the prototypes: (places, H, W)."""
+        rows, prototypes = outputs[0][0][:, places], outputs[1][0]
+        masks = np.einsum("ck,chw->khw", rows[4 + self.classes :], prototypes) > 0
+        scale = prototypes.shape[-1] / self.image_size
+        for axis, side in ((0, masks.shape[2]), (1, masks.shape[1])):
+            pixel, centre, half = np.arange(side), rows[axis] * scale, rows[axis + 2] * scale / 2
+            inside = np.abs(pixel + 0.5 - centre[:, None]) <= half[:, None]  # (places, side)
+            masks &= inside[:, None, :] if axis == 0 else inside[:, :, None]
+        return np.asarray(masks)
 
 
 def overlap(first: Array, second: Array) -> Array:
