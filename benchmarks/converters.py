@@ -28,7 +28,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms
 
 from dualvit.command import command_line
-from dualvit.deploy.parity import partners
+from dualvit.deploy.parity import paired
 from dualvit.errors import line_of
 from dualvit.files import write_json
 from dualvit.provenance import environment
@@ -65,7 +65,7 @@ def described(file: str) -> dict[str, Any]:
     """Return what a CoreML file says of its outputs: a program whose shapes fit together, and which nobody ran."""
     import coremltools  # type: ignore[import-not-found]
 
-    spec = coremltools.models.MLModel(file, skip_model_load=True).get_spec()
+    spec = coremltools.models.MLModel(str(file), skip_model_load=True).get_spec()
     shapes = {one.name: list(one.type.multiArrayType.shape) for one in spec.description.output}
     return {"ran": False, "outputs": shapes}
 
@@ -97,7 +97,7 @@ def matched(kept: list[tuple[Tensor, Tensor]], classes: int) -> dict[str, Any]:
         pairs = [[nms.non_max_suppression(o.clone(), least, IOU, nc=classes)[0][:, :6] for o in two] for two in kept]
         if total := sum(max(map(len, two)) for two in pairs):
             break
-    return {"least_score": least, "boxes": total, "partners": sum(partners(*two) for two in pairs)}
+    return {"least_score": least, "boxes": total, "partners": sum(len(paired(*two)) for two in pairs)}
 
 
 def seen(picture: Path, side: int) -> Tensor:
@@ -122,7 +122,9 @@ def main() -> None:
     pictures = [one.resolve() for one in sorted(args.pictures.iterdir())[: args.limit]]
     for model, _, name in (one.partition("=") for one in args.models):
         for form in args.forms:
-            row = measure(str(Path(model).resolve()), name or Path(model).stem, form, pictures, args.imgsz, args.evidence)
+            row = measure(
+                str(Path(model).resolve()), name or Path(model).stem, form, pictures, args.imgsz, args.evidence
+            )
             print(json.dumps(row), flush=True)
             if args.out:
                 keep(args.out, row | {"command": command_line(), "environment": environment(cuda=False)})

@@ -14,6 +14,7 @@ KNOWN = {  # that NCNN, CoreML, Paddle and TensorFlow converted and ran; look at
     "_convolution", "add", "cat", "chunk", "contiguous", "div", "expand", "flatten", "layer_norm", "linear", "matmul",
     "mean", "mul", "permute", "relu", "relu_", "reshape", "select", "silu", "silu_", "slice", "softmax", "transpose",
     "unsqueeze", "view",
+    "arange", "clamp", "maximum", "minimum", "sub", "to",  # of numbers alone: shares of means, which converters fold
 }  # fmt: skip
 
 

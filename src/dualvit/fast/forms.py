@@ -40,8 +40,8 @@ class PlainTrace(TorchFunctionMode):
     """Within it, a trace holds no operator that a converter takes wrongly; nothing else changes.
 
     A shape that is read is of numbers, and leaves nothing in the graph. Attention is written out: Paddle's operator of
-    that name takes other axes. So is a Linear without a bias, for which x2paddle adds one. The factors of a product have
-    as many axes each, since Paddle's oneDNN takes no others.
+    that name takes other axes. So is a Linear without a bias, for which x2paddle adds one. The factors of a product
+    have as many axes each, since Paddle's oneDNN takes no others.
 
     Args:
         dynamic: Shapes stay in the graph.
