@@ -22,7 +22,7 @@ from dualvit.explain.evidence import Read, rollout, watch
 BOXES = 20
 STRIDES = (8, 16, 32)
 TASKS = ("detect", "segment", "pose")
-FORMATS = ("onnx", "openvino", "torchscript", "engine", "coreml", "saved_model")
+FORMATS = ("onnx", "openvino", "torchscript", "engine", "coreml")
 OUTPUTS = ("evidence", "anchors")
 
 
