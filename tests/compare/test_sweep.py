@@ -17,7 +17,7 @@ from dualvit.compare import runner as compare
 from dualvit.compare.engine import DataSet, prepare_data
 from dualvit.compare.reading import load, parse
 from dualvit.compare.results import Result, require_different_seeds
-from dualvit.compare.sweep import at_chosen_rates, beyond, choose, held_out, trials
+from dualvit.compare.sweep import Swept, at_chosen_rates, beyond, choose, held_out, trials
 from dualvit.data.yolo_layout import read_pairs
 
 MACHINE = {"versions": {}, "commit": None, "date": "2026-01-01", "hardware": "a machine", "threads": 1}
@@ -83,6 +83,15 @@ def test_trials_cost_a_share_and_one_seed():
     assert stage.settings["data.hold_out"] == 5
     minutes = trials(replace(setting(), epochs=None, minutes=6.0), {"resnet18": [0.1]})
     assert (minutes.epochs, minutes.minutes) == (None, pytest.approx(2.0))
+
+
+def test_a_choice_among_models_that_learned_nothing_is_called_chance():
+    kept = {"rate": 6.25e-5, "failed": {}, "seconds": 1.0}
+    assert Swept("a", scores={"6.25e-05": 0.003, "0.002": 0.001}, **kept).doubt() == (
+        "a learned nothing at any rate of the sweep (best 0.3), so its rate is chance; give the sweep a larger budget, "
+        "or this row its own rate in settings."
+    )
+    assert Swept("a", scores={"6.25e-05": 0.003, "0.002": 0.01}, **kept).doubt() == ""
 
 
 def test_all_rates_failed():

@@ -150,6 +150,7 @@ def summarise(
         sentences.append(visible_sentence(seen))
     if null is not None:
         sentences.append(null_sentence(str(experiment.null_row), null))
+    sentences += [words for one in sweep if (words := one.doubt())]
     machine = Machine(**{f.name: getattr(costs, f.name) for f in fields(Machine)})
     return Report(
         experiment.output.name, experiment.engine, experiment.task, experiment.metric, experiment.mapping(), data,

@@ -323,6 +323,8 @@ def _choose_rates(experiment: Experiment, data: DataSet, slots: list[Slot], cons
         _say(console, str(one))
         for rate, message in one.failed.items():
             _say(console, f"note: {one.label} at {rate} failed: {message}")
+        if words := one.doubt():
+            _say(console, f"note: {words}")
     return swept
 
 

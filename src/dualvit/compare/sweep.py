@@ -21,6 +21,7 @@ from dualvit.errors import StateError
 from dualvit.files import write_atomic
 
 FOLDER = "sweep"  # of the experiment's output
+LEARNED = 0.01  # score below which a choice among rates is chance
 # Trains what an experiment says; returns a result, or the line of what went wrong, for each label.
 Train = Callable[[Experiment, DataSet], Mapping[str, Result | str]]
 
@@ -48,6 +49,16 @@ class Swept:
         tried = [f"{rate} {100 * score:.1f}" for rate, score in self.scores.items()]
         tried += [f"{rate} failed" for rate in self.failed]
         return f"{self.label}: rate {self.rate:g} of {', '.join(tried)}"
+
+    def doubt(self) -> str:
+        """Return a sentence if the rate was chosen among scores of a model that had learned nothing; else nothing."""
+        best = max(self.scores.values())
+        if best >= LEARNED:
+            return ""
+        return (
+            f"{self.label} learned nothing at any rate of the sweep (best {100 * best:.1f}), so its rate is chance; "
+            f"give the sweep a larger budget, or this row its own rate in settings."
+        )
 
 
 def held_out(experiment: Experiment, data: DataSet) -> DataSet:
