@@ -74,6 +74,8 @@ NOT_RUN = {
     "pretrain formulas --student dualvit_n --teacher": "tests/recipes/pretrain trains on formulas",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/starts.py": "trains for an hour",
+    "benchmarks/seen.py": "asks a model that `dualvit demo` leaves, which takes minutes",
+    "benchmarks/evidence.py": "asks a model that a training leaves; tests/yolo/test_evidence_export.py asks one",
     "doctor data.yaml --model": "asks a model that a training leaves; tests/doctor asks one",
     "benchmarks/doctor.py": "trains for half an hour",
     "benchmarks/choices.py": "trains for an hour",

@@ -41,7 +41,7 @@ def test_workflow_has_each_python_and_the_jobs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())
     classified = [line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if "Python :: 3" in line]
     assert workflow["jobs"]["newest"]["strategy"]["matrix"]["python"] == classified
-    assert set(workflow["jobs"]) == {"newest", "unconstrained", "oldest", "core", "docs", "wheel"}
+    assert set(workflow["jobs"]) == {"newest", "unconstrained", "oldest", "core", "docs", "wheel", "audit"}
     for job in workflow["jobs"].values():
         for path in re.findall(r"tests/\w+|\.github/\w+\.py", str(job["steps"])):
             assert (ROOT / path).exists()

@@ -136,7 +136,9 @@ def test_files_whose_outputs_are_others_are_refused_when_they_are_opened(tmp_pat
         open_predictor(onnx_file(tmp_path / "b.onnx", channels=4), "onnxruntime")
     for runtime in ("onnxruntime", "openvino"):
         pytest.importorskip(runtime)
-        with pytest.raises(InputError, match=rf"c\.onnx fails in {runtime} on a picture of 32x32|cannot open"):
+        with pytest.raises(
+            InputError, match=r"c\.onnx (fails in \w+ on a picture of 32x32|does not answer as a classify model)"
+        ):
             open_predictor(onnx_file(tmp_path / "c.onnx", shape=[0, 5]), runtime)
     with pytest.raises(InputError, match=r"d\.onnx does not answer as a detect model with 3 classes"):
         open_predictor(onnx_file(tmp_path / "d.onnx", head="yolo"), "onnxruntime")
