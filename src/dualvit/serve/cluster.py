@@ -12,7 +12,7 @@ from typing import Any
 from dualvit.cluster import open_ray
 from dualvit.errors import InputError, line_of
 from dualvit.serve.limits import Source
-from dualvit.serve.process import Start
+from dualvit.serve.process import GoneError, Start
 from dualvit.serve.worker import Order, Reply, opened, replies
 
 
@@ -61,7 +61,7 @@ class Remote:
             return self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             self.dead = True
-            raise OSError(line_of(error, 200)) from None
+            raise GoneError(line_of(error, 200)) from None
 
     def is_alive(self) -> bool:
         """Whether it answered the last call: an idle one is called twice per second."""

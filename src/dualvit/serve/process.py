@@ -10,6 +10,10 @@ from dualvit.serve.limits import Source
 from dualvit.serve.worker import Order, Reply, work
 
 
+class GoneError(OSError):
+    """A worker that is asked is no more."""
+
+
 class Process(Protocol):
     """A process with a model in it; one thread talks to it, and any thread may kill it."""
 
@@ -70,7 +74,7 @@ class Local:
         try:
             return self.connection.recv()
         except EOFError:
-            raise OSError("the process ended") from None
+            raise GoneError("the process ended") from None
 
     def is_alive(self) -> bool:
         """See `Process`."""
