@@ -1,6 +1,8 @@
 """The command `dualvit app`."""
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,4 +40,16 @@ def app(
     if not is_loopback(host):
         seen = f"these models and see {data or 'the page'}"
         say(f"warning: {host} is reached from other machines; whoever reaches it can use {seen}")
-    serve(offered, host, port, lambda address: say(f"{address}  (Ctrl-C ends it)"))
+    try:
+        serve(offered, host, port, lambda address: say(f"{address}  (Ctrl-C ends it)"))
+    except KeyboardInterrupt:
+        say("stopped")
+        leave(130)
+    leave(0)
+
+
+def leave(status: int) -> None:
+    """End the process at once: else a map in the making, which may take minutes, would hold it until it is made."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

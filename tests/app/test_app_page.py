@@ -166,10 +166,14 @@ def test_no_file_is_given_out(app, checkpoints):
         assert refused.value.code in (403, 404)
 
 
-def test_an_interrupt_ends_it_and_leaves_nothing(app):
+def test_an_interrupt_ends_it_and_leaves_nothing(page, app, drawn):
     assert list(app.folder.glob("dualvit-app-*"))
+    upload(page, drawn)
+    page.locator("#rows-0 label").nth(4).wait_for()
+    choose(page, "Explained by", "drise, 1000 passes")  # which would hold it for minutes
+    page.wait_for_timeout(1500)
     app.process.send_signal(signal.SIGINT)
-    assert app.process.wait(240) == 130
+    assert app.process.wait(30) == 130
     lines = app.out.read_text().splitlines()
     assert (lines[0], lines[-1]) == (f"{app.url}  (Ctrl-C ends it)", "stopped")
     said = app.err.read_text().splitlines()  # a busy machine is told what it waits for
