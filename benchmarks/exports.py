@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--format", dest="forms", action="append", choices=SUFFIXES)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)  # before hours of work, and not after
     results = list((read_json(args.out) or {}).get("results", [])) if args.out else []
     known = {(one["name"], one["format"]) for one in results if "failed" not in one}
     results = [one for one in results if "failed" not in one]
