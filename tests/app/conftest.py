@@ -1,6 +1,7 @@
 """Fixtures of the page's tests: small checkpoints, a drawn picture, and the page in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,11 @@ def refuse(self, address):
 connect = socket.socket.connect
 socket.socket.connect = refuse
 """
+
+
+def interruptible():
+    """Take interrupts, also if the tests run in the background of a shell, which has them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +68,9 @@ def command(tmp_path_factory):
         env = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         line = [sys.executable, "-c", "from dualvit_cli import main; main()", "app", *map(str, arguments)]
         with out.open("w") as o, err.open("w") as e:
-            process = subprocess.Popen(line, stdout=o, stderr=e, stdin=subprocess.DEVNULL, env=env, cwd=folder)
+            process = subprocess.Popen(
+                line, stdout=o, stderr=e, stdin=subprocess.DEVNULL, env=env, cwd=folder, preexec_fn=interruptible
+            )
         started.append(process)
         end = time.monotonic() + wait
         while time.monotonic() < end and process.poll() is None and "http://" not in out.read_text():
