@@ -8,12 +8,15 @@ import torch
 from PIL import Image
 
 from dualvit.data.images import UnreadableError
+from dualvit.deploy.export import export
 from dualvit.deploy.folder import predict_folder
 from dualvit.deploy.metadata import Metadata
 from dualvit.deploy.predictor import Predictor, open_predictor
 from dualvit.deploy.reading import mask_of, read, run_lengths
 from dualvit.deploy.seeing import Seen, seeing
+from dualvit.deploy.sources import open_source
 from dualvit.errors import InputError, MissingFileError, StateError
+from dualvit.models import create_model
 
 
 def boxes(classes=2, task="detect"):
@@ -105,6 +108,29 @@ def test_wrong_requests_are_one_line(tmp_path):
     damaged.write_bytes(b"no network")
     with pytest.raises(InputError, match=r"damaged\.onnx"):
         open_predictor(damaged)
+
+
+@pytest.mark.parametrize("name", ["dualvit_n", "mobilenetv3_small_050"])
+def test_timm_weights_answer_as_their_exported_file(name, tmp_path):
+    """The number of classes is that of the weights, and the picture is cut as timm's configuration says."""
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    torch.save(create_model(name, num_classes=3).state_dict(), tmp_path / "three.pth")
+    eager = open_predictor(name, weights=tmp_path / "three.pth", image_size=64)
+    file = export(open_source(name, str(tmp_path / "three.pth"), 64), "onnx", tmp_path / "three.onnx").files[0]
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8))
+    mine, theirs = (one.predict([picture])[0]["classes"] for one in (eager, open_predictor(file, "onnxruntime")))
+    assert eager.about.crop_pct == create_model(name).pretrained_cfg["crop_pct"]
+    assert [one["label"] for one in mine] == [one["label"] for one in theirs]
+    assert [one["score"] for one in mine] == pytest.approx([one["score"] for one in theirs], abs=2e-5)
+
+
+def test_weights_that_tell_no_classes_apart_are_refused(tmp_path):
+    torch.save(create_model("dualvit_n", num_classes=0).state_dict(), tmp_path / "backbone.pth")
+    with pytest.raises(InputError, match="tells no classes apart"):
+        open_predictor("dualvit_n", weights=tmp_path / "backbone.pth", image_size=64)
+    with pytest.raises(InputError, match="without weights it knows nothing"):
+        open_predictor("dualvit_n", weights="random")
 
 
 def onnx_file(file, outputs=3, channels=3, classes=("red", "green", "blue"), head="logits", shape=None):

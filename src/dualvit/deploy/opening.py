@@ -11,10 +11,9 @@ from dualvit.backbones.maps import moments
 from dualvit.deploy.metadata import Metadata
 from dualvit.deploy.predictor import Run
 from dualvit.deploy.seeing import See, seeing, whole
+from dualvit.deploy.sources import RANDOM, open_name
 from dualvit.errors import InputError
 from dualvit.fast import fuse
-from dualvit.models import create_model
-from dualvit.weights import load_backbone
 
 Opened = tuple[Metadata, See, Run]
 
@@ -109,21 +108,19 @@ def _exported(network: Any) -> nn.Module:
     return fused
 
 
-def open_timm(name: str, weights: Path | None, image_size: int | None = None) -> Opened:
-    """Open a timm classifier with a file of weights.
+def open_timm(name: str, weights: str | None, image_size: int | None = None) -> Opened:
+    """Open a timm classifier with a file of weights, as `dualvit export` opens it.
 
     Raises:
-        ValueError: there are no weights, or they do not fit.
+        ValueError: there are no weights, they do not fit, or they are of a backbone without classes.
     """
-    if weights is None:
+    if weights is None or weights == RANDOM:
         raise InputError(f"{name} is a timm name, and without weights it knows nothing; give --weights FILE")
-    network = create_model(name)
-    load_backbone(network, str(weights), network)
-    mean, std = moments(network)
-    size = image_size or 224
-    classes = tuple(map(str, range(int(network.num_classes))))  # type: ignore[arg-type]
-    about = Metadata(name, "classify", classes, (size, size), _three(mean), _three(std))
-    return about, seeing(about), split(fuse(network.eval().requires_grad_(False)))
+    source, _ = open_name(name, weights, image_size, features=False)
+    if source.metadata.head == "maps":
+        raise InputError(f"{weights} holds a backbone, which tells no classes apart; give weights of a classifier")
+    network = fuse(source.network.eval().float().requires_grad_(False))
+    return source.metadata, seeing(source.metadata), split(network)
 
 
 def split(network: nn.Module) -> Run:

@@ -150,7 +150,7 @@ def _open_eager(model: str, weights: str | Path | None, image_size: int | None, 
     elif suffix in CHECKPOINTS:
         about, see, run = opening.open_yolo(Path(model), image_size)
     else:
-        about, see, run = opening.open_timm(model, None if weights is None else Path(weights), image_size)
+        about, see, run = opening.open_timm(model, None if weights is None else str(weights), image_size)
     torch.set_num_threads(threads)  # after Ultralytics, which sets them when it is imported
     return Predictor(about, see, run, why="eager PyTorch; an exported file is quicker: dualvit export")
 

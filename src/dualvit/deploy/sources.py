@@ -106,15 +106,16 @@ def open_name(name: str, weights: str | None, image_size: int | None, features: 
     file = None if weights == RANDOM else start_file(name) if weights == START else Path(weights)
     if file is not None and not file.is_file():
         raise MissingFileError(f"no weights at {file}; give a file, {START} or {RANDOM}")
+    with on_meta():
+        full = create_model(name)
     state = {} if file is None else read_checkpoint(file)
-    head = state.get("head.weight")
+    heads: Any = full.pretrained_cfg["classifier"]  # type: ignore[index]
+    head = state.get(f"{heads if isinstance(heads, str) else heads[0]}.weight")
     classes = {} if head is None or features else {"num_classes": head.shape[0]}
     if file is not None and head is None and not features and name.startswith("dualvit_"):
         classes = {"num_classes": 0}
     network = create_model(name, features_only=True) if features else create_model(name, **classes)
     if file is not None:
-        with on_meta():
-            full = create_model(name)
         load_backbone(network, file, full if features else network)
     else:
         awaken(network)
