@@ -5,10 +5,8 @@ a folder without it has not begun. Parts never change, so the rows of a part are
 """
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from dualvit.batch.sources import LOST, Item, Source
@@ -182,20 +180,3 @@ def appeared(folder: Path, plan: Plan, source: Source) -> int:
 
     known = set(parquet.read_table(folder / ITEMS, columns=["name"])["name"].to_pylist())
     return sum(item.name not in known for item in source.items([]))
-
-
-def digest_of(model: str, weights: str | None) -> str:
-    """Return a SHA-256 of the files of a model: of a folder all of them; of a timm name its weights."""
-    summed = sha256()
-    for place in filter(None, (model, weights)):
-        path = Path(place)
-        files: Sequence[Path] = sorted(path.rglob("*")) if path.is_dir() else [path]
-        beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
-        for file in (*files, *beside):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    while chunk := opened.read(1 << 20):
-                        summed.update(chunk)
-            else:
-                summed.update(str(place).encode())
-    return summed.hexdigest()

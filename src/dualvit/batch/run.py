@@ -13,6 +13,7 @@ from dualvit.batch.plan import PARTS, Model, Plan, Settings
 from dualvit.batch.results import Counts, join, require_format
 from dualvit.batch.sources import Source
 from dualvit.command import command_line
+from dualvit.deploy.digest import digest_of
 from dualvit.errors import MissingExtraError
 from dualvit.files import cannot, write_json
 from dualvit.locks import only_writer
@@ -76,7 +77,7 @@ def run(
         raise MissingExtraError("dualvit batch needs pyarrow; install dualvit[batch]")
     settings.check()
     begin = time.monotonic()
-    digest = plans.digest_of(settings.model, settings.weights)
+    digest = digest_of(settings.model, settings.weights)
     known = plans.load(folder)
     if known:  # before the model is opened, which takes longer
         plans.require_same(folder, known, settings, digest)

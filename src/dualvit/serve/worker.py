@@ -5,7 +5,6 @@ A decoder or a runtime that crashes takes this process with it, and no other.
 
 import contextlib
 import gc
-import hashlib
 import io
 import json
 import os
@@ -14,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from dualvit.data.images import MAX_PIXELS, UnreadableError, open_rgb
+from dualvit.deploy.digest import digest_of
 from dualvit.deploy.predictor import Predictor, open_predictor
 from dualvit.errors import DualViTError, line_of
 from dualvit.files import at_limit
@@ -60,7 +59,7 @@ def opened(source: Source, max_pixels: int) -> tuple[Predictor | None, dict[str,
     os.environ[MAX_PIXELS] = str(max_pixels)
     Image.init()  # else done at the first file of no known kind: what is slow at first is done before anyone waits
     try:
-        version = digest(Path(source.path))
+        version = digest_of(source.path)[:12]
         predictor = open_predictor(source.path, source.runtime, threads=source.threads)
         predictor.batch = source.batch
         predictor.predict([Image.new("RGB", (64, 64))])
@@ -78,16 +77,6 @@ def described(predictor: Predictor, version: str) -> dict[str, Any]:
         "precision": predictor.precision,
         "version": version,
     }
-
-
-def digest(path: Path) -> str:
-    """Return the first 12 digits of the SHA-256 of a file, or of all files of a folder: the version of a model."""
-    total = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as handle:
-                total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()[:12]
 
 
 def replies(predictor: Predictor, orders: Sequence[Order]) -> list[Reply]:
