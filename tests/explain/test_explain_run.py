@@ -5,12 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from linear import PairDetector, pair_picture
 from PIL import Image
 
 from dualvit.errors import InputError
 from dualvit.explain.choosing import Wanted
-from dualvit.explain.run import Source, run
+from dualvit.explain.explanation import Explanation
+from dualvit.explain.run import Source, run, write
 from dualvit_cli import main
 
 WANTED = Wanted("relevance", number=0)
@@ -41,6 +43,24 @@ def test_a_picture_gives_a_sheet_maps_and_figures(file, tmp_path):
     about = content["objects"][0]["methods"]["relevance"]
     assert about["sum"] == pytest.approx(float(maps["relevance-0"].sum()), rel=1e-4) and about["passes"] == 25
     assert content["objects"][1]["methods"] == {} and content["versions"]["torch"]
+
+
+@pytest.mark.parametrize(("most", "kind"), [(48, np.uint8), (300, np.uint16)])
+def test_regions_of_many_tokens_keep_their_numbers(most, kind, tmp_path):
+    picture = pair_picture()
+    labels = torch.arange(picture.height * picture.width).reshape(picture.height, picture.width) % (most + 1)
+
+    class Regions(Explanation):
+        def regions(self, stage=None):
+            return labels
+
+        def sheet(self):
+            return picture
+
+    subject = PairDetector()
+    write(Regions(picture, subject.view(picture), subject.classes, (), (), stage=0), tmp_path, "a", {})
+    regions = np.load(tmp_path / "a.npz")["regions"]
+    assert regions.dtype == kind and np.array_equal(regions, labels.numpy())
 
 
 def test_what_is_there_is_not_made_again_or_written_over(file, tmp_path):

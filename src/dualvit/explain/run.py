@@ -140,7 +140,8 @@ def write(
     arrays: dict[str, Any] = {one.key: one.values.numpy() for one in explanation.maps}
     arrays["content"], arrays["size"] = np.array(explanation.view.content), np.array(explanation.picture.size)
     if explanation.stage is not None:
-        arrays["regions"] = explanation.regions().numpy().astype(np.uint8)
+        regions = explanation.regions().numpy()
+        arrays["regions"] = regions.astype(np.min_scalar_type(regions.max()))  # a large picture has over 256 tokens
     if attention and explanation.stage is not None:
         arrays |= reads_arrays(explanation.attention)
         reads = reads_picture(explanation.picture, explanation.view, explanation.attention, explanation.stage)
