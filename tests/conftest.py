@@ -18,6 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dualvit.allocator import give_back
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported, by whichever test comes first
 os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="dualvit-settings-")  # not the reader's own settings
@@ -138,6 +140,13 @@ class Golden:
 def golden() -> Golden:
     """`state_dict(name)`, `image(batch, height, width)`, and `folder(name)` with the recorded answers."""
     return Golden()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory():
+    """What a file's tests freed goes back: commands that run in this process have the allocator keep it."""
+    yield
+    give_back()
 
 
 @pytest.fixture(autouse=True)
