@@ -11,7 +11,7 @@ from PIL import Image
 from ultralytics.data import build_yolo_dataset
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
+from ultralytics.utils import DEFAULT_CFG, LOGGER, IterableSimpleNamespace
 
 from dualvit.errors import InputError
 from dualvit.yolo import YOLO
@@ -73,7 +73,7 @@ def test_predicting_goes_on(model, good, tmp_path, monkeypatch, caplog):
     Image.new("RGB", (1, 20000)).save(folder / "thin.png")
     Image.new("1", (14000, 14000)).save(folder / "bomb.png")
     os.mkfifo(folder / "pipe.png")
-    monkeypatch.setattr("ultralytics.utils.LOGGER.propagate", True)
+    monkeypatch.setattr(LOGGER, "handlers", [caplog.handler])
     found = list(model.predict(folder, imgsz=32, save=True, project="out", verbose=False, stream=True))
     assert [result.orig_shape for result in found] == [(40, 60)] * 3 + [(20000, 1)]
     assert BOMB in caplog.text and "pipe.png: it is no file" in caplog.text
