@@ -24,7 +24,11 @@ print(run(Path(sys.argv[2]), Settings(sys.argv[1], sys.argv[3], batch=4), open_i
 
 
 def start(source, out, model, workers, seconds):
-    environment = os.environ | {"STANDIN_SECONDS": str(seconds), "PYTHONPATH": os.pathsep.join(PLACES)}
+    environment = os.environ | {
+        "STANDIN_SECONDS": str(seconds),
+        "PYTHONPATH": os.pathsep.join(PLACES),
+        "RAY_worker_niceness": "0",  # Ray's workers give way to all else: beside other tests they would take minutes
+    }
     command = [sys.executable, "-c", SCRIPT, str(source), str(out), str(model), str(workers)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

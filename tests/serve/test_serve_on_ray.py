@@ -24,7 +24,11 @@ psutil = pytest.importorskip("psutil")
 from dualvit_cli import app  # noqa: E402
 
 NODES = 2
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_worker_niceness": "0",  # Ray's workers give way to all else, and beside other tests a start takes minutes
+}
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def until(condition, seconds=300.0):
     start = time.monotonic()
     while not condition():
         assert time.monotonic() < start + seconds
-        time.sleep(0.02)
+        time.sleep(0.2)  # to look through all processes costs more than it
     return time.monotonic() - start
 
 
