@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.ops import box_iou
 
+from dualvit.data.coco import Picture, decode
 from dualvit.data.images import open_rgb
-from dualvit.data.listing import image_files
+from dualvit.data.yolo_layout import read_yolo
 from dualvit.explain import Wanted, explain, open_subject
 from dualvit.explain.explanation import Explanation
 from dualvit.explain.randomised import networks
@@ -40,10 +41,10 @@ WIDER = 0.25  # of a box's sides, on each side
 OVERLAP = 0.05  # IoU from which two boxes are a pair
 
 
-def pairs(subject: Subject, found: Explanation, shapes: list[Array]) -> Iterator[dict[str, Any]]:
+def pairs(subject: Subject, found: Explanation, labelled: Array) -> Iterator[dict[str, Any]]:
     """Yield, of each pair of found boxes that overlap, IoU, correlation of the maps, and whether it is two objects."""
     maps: dict[int, Array] = {}
-    objects = [object_of(found.view.box_on_picture(one.box), shapes) for one in found.found if one.box is not None]
+    objects = [object_of(found.view.box_on_picture(one.box), labelled) for one in found.found if one.box is not None]
     for places in combinations(range(len(found.found)), 2):
         boxes = torch.tensor([found.found[place].box for place in places])
         if (overlap := float(box_iou(boxes[:1], boxes[1:]))) < OVERLAP:
@@ -59,24 +60,12 @@ def pairs(subject: Subject, found: Explanation, shapes: list[Array]) -> Iterator
         yield {"iou": round(overlap, 3), "r": round(float(r), 3), "two objects": two}
 
 
-def object_of(box: Sequence[float], shapes: list[Array]) -> int | None:
-    """Return which labelled object a box finds: that of the largest IoU, if it is 0.5 or more."""
-    if not shapes:
+def object_of(box: Sequence[float], labelled: Array) -> int | None:
+    """Return which labelled object (N, 4) a box finds: that of the largest IoU, if it is 0.5 or more."""
+    if not len(labelled):
         return None
-    around = torch.tensor(np.array([[*shape.min(0), *shape.max(0)] for shape in shapes]))
-    overlaps = box_iou(around.new_tensor([box]), around)[0]
+    overlaps = box_iou(torch.tensor([box], dtype=torch.float64), torch.from_numpy(labelled).double())[0]
     return int(overlaps.argmax()) if float(overlaps.max()) >= 0.5 else None
-
-
-def outlines(file: Path, size: tuple[int, int]) -> Iterator[Array]:
-    """Yield the outline of each labelled object, (N, 2) in pixels; a box by its corners. YOLO's labels lie beside."""
-    labels = Path(*("labels" if part == "images" else part for part in file.with_suffix(".txt").parts))
-    for line in labels.read_text().splitlines() if labels.is_file() else ():
-        values = np.array(line.split()[1:], float)
-        if len(values) == 4:
-            (x, y), (w, h) = values.reshape(2, 2)
-            values = np.array([x - w / 2, y - h / 2, x + w / 2, y - h / 2, x + w / 2, y + h / 2, x - w / 2, y + h / 2])
-        yield values.reshape(-1, 2) * size
 
 
 def object_in(crop: Array) -> Array:
@@ -92,50 +81,49 @@ def iou(one: Array, two: Array) -> float:
     return float((one & two).sum() / max(1, (one | two).sum()))
 
 
-def carved(picture: Image.Image, regions: Array, shapes: list[Array]) -> Iterator[tuple[float, float]]:
+def carved(picture: Image.Image, regions: Array, labelled: Picture) -> Iterator[tuple[float, float]]:
     """Yield, per object, the IoU of what stands out within its outline with the best region, and with its box."""
     whole, limit = np.asarray(picture), np.array(picture.size)
-    for shape in shapes:
-        corner, end = shape.min(0), shape.max(0)
+    for box, segment in zip(labelled.boxes, labelled.segments, strict=True):
+        corner, end = box[:2], box[2:]
         wide = (end - corner) * WIDER
         (left, top), (right, bottom) = ((edge.clip(0, limit)).astype(int) for edge in (corner - wide, end + wide + 1))
-        rows, columns = slice(top, bottom), slice(left, right)
-        within = np.zeros(regions.shape, np.uint8)
-        cv2.fillPoly(within, [shape.round().astype(np.int32)], 1)
-        seen = object_in(whole[rows, columns]) & (within[rows, columns] > 0)
+        crop = slice(top, bottom), slice(left, right)
         frame = np.zeros(regions.shape, np.uint8)
         cv2.rectangle(frame, corner.astype(int).tolist(), end.astype(int).tolist(), 1, cv2.FILLED)
-        near = regions[rows, columns]
-        yield max(iou(near == token, seen) for token in np.unique(near)), iou(frame[rows, columns] > 0, seen)
+        within = frame if segment is None else decode(segment, *regions.shape)
+        seen, near = object_in(whole[crop]) & (within[crop] > 0), regions[crop]
+        yield max(iou(near == token, seen) for token in np.unique(near)), iou(frame[crop] > 0, seen)
 
 
 def main() -> None:
     """Measure, print, and write the JSON; what it holds of other data stays."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a checkpoint of a detector on a Dual-ViT")
-    parser.add_argument("data", type=Path, help="data.yaml, whose pictures lie in images/val beside it")
+    parser.add_argument("data", type=Path, help="data.yaml, whose validation pictures are asked about")
     parser.add_argument("--pictures", type=int, default=40)
     parser.add_argument("--json", type=Path, default=OUT)
     args = parser.parse_args()
     subject = open_subject(args.model)
     unlearned = next(networks(subject, 1, 0))[1]
-    files = image_files([args.data.parent / "images" / "val"])[: args.pictures]
+    pictures = read_yolo(args.data, "val").pictures[: args.pictures]
     found_pairs: list[dict[str, Any]] = []
     best: dict[str, list[tuple[float, float]]] = {"learned": [], "new weights": []}
     with working(args.data.parent.name) as progress:
-        for number, file in enumerate(files):
-            progress(number, len(files))
-            picture = open_rgb(file)
-            shapes = list(outlines(file, picture.size))
+        for number, labelled in enumerate(pictures):
+            progress(number, len(pictures))
+            picture = open_rgb(labelled.file)
             for name, network in (("learned", subject), ("new weights", unlearned)):
                 try:
                     explained = explain(network, picture, Wanted("layercam", most=1))
                 except ValueError:  # nothing was found, and so nothing is explained
                     continue
                 if network is subject:
-                    found_pairs += [{"picture": file.name} | one for one in pairs(subject, explained, shapes)]
-                best[name] += carved(picture, explained.regions().numpy(), shapes)
-    row: dict[str, Any] = {"pictures": len(files), "pairs": found_pairs}
+                    found_pairs += [
+                        {"picture": labelled.file.name} | one for one in pairs(subject, explained, labelled.boxes)
+                    ]
+                best[name] += carved(picture, explained.regions().numpy(), labelled)
+    row: dict[str, Any] = {"pictures": len(pictures), "pairs": found_pairs}
     for name, two in (("pairs of two objects", True), ("pairs of one object, or of none", False)):
         values = [one["r"] for one in found_pairs if one["two objects"] is two]
         row[name] = {"pairs": len(values), "below 0.6": sum(r < 0.6 for r in values)}

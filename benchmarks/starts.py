@@ -4,8 +4,7 @@
 
 Each student learns from the training pictures without their labels. `dualvit compare` then chooses the learning rate
 of each row on a part of the training pictures, trains it on all of them with three seeds, and scores it on the
-validation pictures, which nothing was chosen on. With `--fractions 10 25 50`, the rows train on a share of the labels
-too, as many steps at the same rate. `--at "dualvit_n noise=5e-4"` takes a rate that was found before.
+validation pictures, which nothing was chosen on. `--at "dualvit_n noise=5e-4"` takes a rate that was found before.
 
 All of it is runs of `dualvit pretrain` and `dualvit compare` in OUT, so the same command goes on where it stopped. The
 table goes to docs/results/starts-NAME.json.
@@ -13,7 +12,6 @@ table goes to docs/results/starts-NAME.json.
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +19,7 @@ from typing import Any
 
 import yaml
 
-from dualvit.data.yolo_layout import read_pairs
-from dualvit.files import read_yaml, write_json
+from dualvit.files import write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 SUFFIX = {"detect": "", "segment": "-seg"}
@@ -74,19 +71,6 @@ def compare(args: argparse.Namespace, name: str, data: Path, models: list[Any], 
     return json.loads((args.out / name / "results.json").read_text())
 
 
-def fraction(data: Path, percent: int, out: Path) -> Path:
-    """Write a list of a share of the training pictures, the larger shares holding the smaller, and its data.yaml."""
-    names, pairs = read_pairs(data, "train")
-    files = [str(picture.resolve()) for picture, _ in pairs]
-    random.Random(0).shuffle(files)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "train.txt").write_text("\n".join(files[: max(1, round(len(files) * percent / 100))]) + "\n")
-    validation = str((data.parent / read_yaml(data)["val"]).resolve())
-    content = {"path": str(out.resolve()), "train": "train.txt", "val": validation, "names": dict(enumerate(names))}
-    (out / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return out / "data.yaml"
-
-
 def without_places(value: Any) -> Any:
     """Return nested values with the names of files alone: where they lie says nothing."""
     if isinstance(value, dict):
@@ -111,7 +95,6 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--at", nargs="*", default=[], metavar="LABEL=RATE", help="rates known before, with no sweep")
-    parser.add_argument("--fractions", type=int, nargs="*", default=[], help="percent of the labels, besides all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--name", help="the table is docs/results/starts-NAME.json")
@@ -120,12 +103,6 @@ def main() -> None:
     known = {label: float(rate) for label, _, rate in (text.rpartition("=") for text in args.at)}
     models = [one | ({"settings": {"lr0": known[one["label"]]}} if one["label"] in known else {}) for one in rows(args)]
     table = compare(args, f"all-{args.task}", args.data, models, sweep=True)
-    models = table["config"]["models"]  # now with the chosen rates
-    table["fractions"] = {}
-    for percent in args.fractions:
-        data, epochs = fraction(args.data, percent, args.out / f"labels-{percent}"), round(100 * args.epochs / percent)
-        found = compare(args, f"{percent}-{args.task}", data, models, epochs=epochs)
-        table["fractions"][percent] = {"epochs": epochs, "rows": found["rows"], "cells": found["cells"]}
     table["pretraining"] = {"minutes": args.minutes, "teacher": args.teacher_name}
     write_json(RESULTS / f"starts-{args.name or args.data.parent.name}.json", without_places(table))
 

@@ -74,6 +74,7 @@ NOT_RUN = {
     "pretrain formulas --student dualvit_n --teacher": "tests/recipes/pretrain trains on formulas",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
     "benchmarks/starts.py": "trains for an hour",
+    "benchmarks/fewer_labels.py": "trains for an hour",
     "benchmarks/exports.py": "exports five networks at full size; tests/deploy/test_exports.py exports",
     "benchmarks/load.py": "takes half an hour; tests/serve has a short form",
     "benchmarks/seen.py": "asks a model that `dualvit demo` leaves, which takes minutes",
