@@ -57,7 +57,7 @@ class Swept:
             return ""
         return (
             f"{self.label} learned nothing at any rate of the sweep (best {100 * best:.1f}), so its rate is chance; "
-            f"give the sweep a larger budget, or this row its own rate in settings."
+            "give the sweep a larger budget, or this row its own rate in settings."
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]
 
 from dualvit.data.folders import read_split
 from dualvit.data.images import open_rgb, pictures_in
@@ -72,7 +73,7 @@ class ClassifierSubject:
         found: dict[str, list[dict[str, Any]]] = {}
         right = 0
         for file, label in self.samples:
-            shares = softmax(run(self.picture(file))[0][0])
+            shares = softmax(run(self.picture(file))[0][0].astype(np.float64))
             best = int(shares.argmax())
             right += best == label
             found[str(file)] = [{"category_id": best, "bbox": [0, 0, 1, 1], "score": float(shares[best])}]
@@ -80,16 +81,5 @@ class ClassifierSubject:
 
     def error(self, before: Sequence[Array], after: Sequence[Array]) -> float:
         """Return the largest difference of a class's probability."""
-        return float(np.abs(softmax(before[0][0]) - softmax(after[0][0])).max())
-
-
-def softmax(logits: Array) -> Array:
-    """Return the probabilities (classes,) of logits.
-
-    Example:
-        >>> softmax(np.array([0.0, np.log(3.0)])).round(2).tolist()
-        [0.25, 0.75]
-    """
-    raised = np.exp(logits.astype(np.float64) - logits.max())
-    shares: Array = raised / raised.sum()
-    return shares
+        one, other = (softmax(logits[0][0].astype(np.float64)) for logits in (before, after))
+        return float(np.abs(one - other).max())
