@@ -349,6 +349,6 @@ def test_one_place_opens_pictures():
         "read_image("
     ]  # which asks the door, and then Ultralytics
     assert found.pop("drawn/dataset.py") == [".rglob("]  # it counts what it wrote itself
-    for name in ("app/offer.py", "batch/plan.py", "serve/worker.py"):
+    for name in ("app/offer.py", "deploy/digest.py"):
         assert found.pop(name) == [".rglob("]  # they look for checkpoints, and add up the files of a model
     assert not found
