@@ -6,7 +6,8 @@
 Each row keeps the learning rate that the comparison chose with all labels, its seeds, and its number of steps: with a
 quarter of the pictures it sees each four times as often. Larger parts hold the smaller ones. The rows are those of
 `--rows`, or the reference alone. All of it is runs of `dualvit compare` beside that of all labels, so the same command
-goes on where it stopped. The table goes to docs/results/fewer-labels-NAME.json, with the rows of all labels.
+goes on where it stopped. The table goes to docs/results/fewer-labels-NAME.json, with the rows of all labels, and how
+far each of them is above the part, with intervals that hold for all of them at once.
 """
 
 import argparse
@@ -19,9 +20,11 @@ from typing import Any
 
 import yaml
 
+from dualvit.compare.statistics import against
 from dualvit.data.yolo_layout import read_pairs
 from dualvit.files import read_yaml, write_atomic, write_json
 
+PART = "this part"
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 
@@ -48,6 +51,14 @@ def compared(experiment: dict[str, Any], file: Path) -> Any:
     return json.loads((Path(experiment["output"]) / "results.json").read_text())
 
 
+def scores(cells: list[Any]) -> dict[str, dict[int, float]]:
+    """Return the last score of each row's seeds."""
+    found: dict[str, dict[int, float]] = {}
+    for cell in cells:
+        found.setdefault(cell["label"], {})[cell["seed"]] = cell["last"]
+    return found
+
+
 def main() -> None:
     """Make the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,7 +78,18 @@ def main() -> None:
         data, epochs = part(Path(experiment["data"]), percent, place / "data"), experiment["epochs"] * 100 // percent
         settings = own | {"data": str(data), "models": models, "epochs": epochs, "output": str(place / "compare")}
         found = compared(settings, place / "compare.yaml")
-        table[str(percent)] = {"epochs": epochs, "rows": found["rows"], "cells": found["cells"]}
+        whole_rows = scores(every["cells"])
+        gains = {
+            label: {other: str(one) for other, one in against(whole_rows | {PART: values}, PART, fixed=True).items()}
+            for label, values in scores(found["cells"]).items()
+        }
+        table[str(percent)] = {
+            "epochs": epochs,
+            "rows": found["rows"],
+            "all labels above": gains,
+            "cells": found["cells"],
+        }
+        print(f"{percent} %:", json.dumps(gains, indent=1))
     write_json(RESULTS / f"fewer-labels-{whole.name}.json", table)
 
 
