@@ -21,8 +21,9 @@ from typing import Any
 import yaml
 
 from dualvit.compare.statistics import against
+from dualvit.compare.sweep import write_lists
 from dualvit.data.yolo_layout import read_pairs
-from dualvit.files import read_yaml, write_atomic, write_json
+from dualvit.files import read_yaml, write_json
 
 PART = "this part"
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -35,12 +36,7 @@ def part(data: Path, percent: int, out: Path) -> Path:
     random.Random(0).shuffle(files)
     kept = files[: max(1, round(len(files) * percent / 100))]
     held_out = [str(picture.resolve()) for picture, _ in read_pairs(data, "val")[1]]
-    out.mkdir(parents=True, exist_ok=True)
-    for split, listed in (("train", kept), ("val", held_out)):
-        write_atomic(out / f"{split}.txt", "\n".join(listed) + "\n")
-    content = {"path": str(out.resolve()), "train": "train.txt", "val": "val.txt", "names": dict(enumerate(names))}
-    write_atomic(out / "data.yaml", yaml.safe_dump(content, sort_keys=False))
-    return out / "data.yaml"
+    return write_lists({"train": kept, "val": held_out}, names, out)
 
 
 def compared(experiment: dict[str, Any], file: Path) -> Any:
@@ -73,12 +69,12 @@ def main() -> None:
     models = [one for one in every["config"]["models"] if one["label"] in wanted]  # now with their rates
     own = {key: value for key, value in experiment.items() if key not in ("sweep", "reference", "null_row")}
     table: dict[str, Any] = {"100": {"epochs": experiment["epochs"], "rows": every["rows"]}}
+    whole_rows = scores(every["cells"])
     for percent in args.percent:
         place = whole.with_name(f"{whole.name}-{percent}")
         data, epochs = part(Path(experiment["data"]), percent, place / "data"), experiment["epochs"] * 100 // percent
         settings = own | {"data": str(data), "models": models, "epochs": epochs, "output": str(place / "compare")}
         found = compared(settings, place / "compare.yaml")
-        whole_rows = scores(every["cells"])
         gains = {
             label: {other: str(one) for other, one in against(whole_rows | {PART: values}, PART, fixed=True).items()}
             for label, values in scores(found["cells"]).items()

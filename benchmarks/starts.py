@@ -11,13 +11,12 @@ table goes to docs/results/starts-NAME.json.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fewer_labels import compared
 
 from dualvit.files import write_json
 
@@ -64,11 +63,7 @@ def compare(args: argparse.Namespace, name: str, data: Path, models: list[Any], 
         "image_size": args.image_size, "batch": 16, "seeds": args.seeds, "jobs": args.jobs, "workers": 0,
         "device": "cpu", "output": str(args.out / name), **more,
     }  # fmt: skip
-    file = args.out / f"{name}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(settings, sort_keys=False))
-    dualvit("compare", file)
-    return json.loads((args.out / name / "results.json").read_text())
+    return compared(settings, args.out / f"{name}.yaml")
 
 
 def without_places(value: Any) -> Any:

@@ -149,4 +149,4 @@ def test_a_port_in_use_and_a_foreign_host_are_one_line_each():
 
 def test_the_time_is_that_of_a_pass(file):
     seen = look(Boxes(), Image.open(file), 0.25)
-    assert 0 < seen.milliseconds < 20_000 and seen.view.size == (1000, 1000)
+    assert 0 < seen.milliseconds < 1000 and seen.view.size == (1000, 1000)

@@ -129,10 +129,10 @@ def test_minutes_end_in_the_midst_of_an_epoch_with_a_validation(place):
     timed = cell(place, minutes=1.05 / 60, models=slow)
     begin = time.monotonic()
     rows = timed.train(place / "run", lambda *news: seen.append(news))
-    assert 1.05 <= rows[-1]["seconds"] < 20
+    assert 1.05 <= rows[-1]["seconds"] < 3
     assert len(rows) >= 2 and len({row["epoch"] for row in rows}) == len(rows)
     assert seen[-1][0] == 1.0 and seen[-1][2] == rows
-    assert time.monotonic() - begin < 120
+    assert time.monotonic() - begin < 20
     assert timed.train(place / "run", ignore) == rows  # nothing is left to train
 
 

@@ -116,7 +116,7 @@ def files(source):
 
 @pytest.fixture(scope="module")
 def serving(source):
-    with served([source], Limits(timeout=4.0, max_bytes=200_000, max_pixels=1_000_000)) as found:
+    with served([source], Limits(timeout=1.5, max_bytes=200_000, max_pixels=1_000_000)) as found:
         _, server, _ = found
         assert not server.ready()  # no worker can be up yet
         until(server.ready)
@@ -177,13 +177,13 @@ def test_a_dead_worker_is_seen_replaced_and_costs_no_request(serving, load, file
 
     def kill():
         os.kill(process, signal.SIGKILL)
-        seen.append(until(lambda: not server.ready(), 30))
+        seen.append(until(lambda: not server.ready(), 2))
 
     out = asyncio.run(load["paced"](port, "colours", files, 1.0, 30, events=[(0.3, kill)]))
     until(server.ready)
-    assert seen
+    assert seen[0] < 2
     assert out.wrong == []
-    assert set(out.statuses) <= {200, 503}  # 503 only if the machine takes over 4 s for a new worker
+    assert set(out.statuses) <= {200, 503}  # 503 only if the machine takes over 1.5 s for a new worker
     assert pool.workers[0].process.process.pid != process
     status, health = asked(load, port, get("/health"))
     assert (status, health["ready"]) == (200, True)

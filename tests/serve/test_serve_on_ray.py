@@ -105,7 +105,7 @@ def test_workers_on_a_cluster(cluster, files, tmp_path):  # noqa: F811
         assert set(out.statuses) == {200}
 
         seats()[0].kill()
-        until(lambda: not healthy(port), 60)
+        assert until(lambda: not healthy(port), 5) < 2
         until(lambda: healthy(port))
 
         server.send_signal(signal.SIGHUP)

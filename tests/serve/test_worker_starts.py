@@ -104,5 +104,5 @@ def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once(pool):
         return len(jobs), await asyncio.wait_for(asyncio.gather(*(job.reply for job in jobs)), 60)
 
     count, answers = asyncio.run(ask())
-    assert 0 < count < 40  # a tenth of a second each, on two workers, in 1.5 s
+    assert 4 < count < 40  # a tenth of a second each, on two workers, in 1.5 s
     assert answers == [(200, b"b")] * count

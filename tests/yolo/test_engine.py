@@ -134,7 +134,7 @@ def test_a_time_budget_holds_across_a_resumed_run(digits, tmp_path):
         go(tmp_path, digits, None, after_one_epoch, seconds=12)
     epochs = go(tmp_path, digits, None, seconds=12)
     assert len(epochs) >= 2
-    assert 10 < epochs[-1]["seconds"] < 60
+    assert 10 < epochs[-1]["seconds"] < 20
 
 
 def test_a_damaged_state_starts_anew_and_another_one_is_an_error(tmp_path):

@@ -6,7 +6,7 @@ The validation pictures have no part in it. While a model's best rate stands at 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,9 +79,14 @@ def write_part(data: Path, every: int, folder: Path) -> Path:
     """Write a data.yaml whose validation pictures are each `every`-th of the training pictures of another one."""
     names, pairs = read_pairs(data, "train")
     files = [str(picture.absolute()) for picture, _ in pairs]
+    return write_lists({split: parts.held_out(files, every, split) for split in ("train", "val")}, names, folder)
+
+
+def write_lists(files: Mapping[str, Sequence[str]], names: Sequence[str], folder: Path) -> Path:
+    """Write a data.yaml with a list of pictures for train and for val."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "val"):
-        write_atomic(folder / f"{split}.txt", "\n".join(parts.held_out(files, every, split)) + "\n")
+    for split, listed in files.items():
+        write_atomic(folder / f"{split}.txt", "\n".join(listed) + "\n")
     content = {"path": str(folder.absolute()), "train": "train.txt", "val": "val.txt", "names": dict(enumerate(names))}
     write_atomic(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False))
     return folder / "data.yaml"

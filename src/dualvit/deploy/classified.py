@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.special import softmax  # type: ignore[import-untyped]
+import torch
+from torch import Tensor
 
 from dualvit.data.folders import read_split
 from dualvit.data.images import open_rgb, pictures_in
@@ -73,7 +73,7 @@ class ClassifierSubject:
         found: dict[str, list[dict[str, Any]]] = {}
         right = 0
         for file, label in self.samples:
-            shares = softmax(run(self.picture(file))[0][0].astype(np.float64))
+            shares = _shares(run(self.picture(file)))
             best = int(shares.argmax())
             right += best == label
             found[str(file)] = [{"category_id": best, "bbox": [0, 0, 1, 1], "score": float(shares[best])}]
@@ -81,5 +81,9 @@ class ClassifierSubject:
 
     def error(self, before: Sequence[Array], after: Sequence[Array]) -> float:
         """Return the largest difference of a class's probability."""
-        one, other = (softmax(logits[0][0].astype(np.float64)) for logits in (before, after))
-        return float(np.abs(one - other).max())
+        return float((_shares(before) - _shares(after)).abs().max())
+
+
+def _shares(outputs: Sequence[Array]) -> Tensor:
+    """The probabilities (classes,) of the first picture's logits."""
+    return torch.from_numpy(outputs[0][0]).double().softmax(0)

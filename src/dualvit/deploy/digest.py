@@ -1,6 +1,6 @@
 """Which model it is: one sum over the files that a predictor opens, for the server's versions and a batch's plan."""
 
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 
@@ -18,8 +18,7 @@ def digest_of(model: str | Path, weights: str | Path | None = None) -> str:
         for file in (*(sorted(path.rglob("*")) if path.is_dir() else [path]), *beside):
             if file.is_file():
                 with file.open("rb") as opened:
-                    while chunk := opened.read(1 << 20):
-                        summed.update(chunk)
+                    file_digest(opened, lambda: summed)
             else:
                 summed.update(str(place).encode())
     return summed.hexdigest()

@@ -107,9 +107,9 @@ def open_name(name: str, weights: str | None, image_size: int | None, features: 
     if file is not None and not file.is_file():
         raise MissingFileError(f"no weights at {file}; give a file, {START} or {RANDOM}")
     with on_meta():
-        full = create_model(name)
+        full: Any = create_model(name)
     state = {} if file is None else read_checkpoint(file)
-    heads: Any = full.pretrained_cfg["classifier"]  # type: ignore[index]
+    heads = full.pretrained_cfg.get("classifier") or ""  # two names if there is an auxiliary head
     head = state.get(f"{heads if isinstance(heads, str) else heads[0]}.weight")
     classes = {} if head is None or features else {"num_classes": head.shape[0]}
     if file is not None and head is None and not features and name.startswith("dualvit_"):
