@@ -1,6 +1,7 @@
 """Dual-ViT: a vision transformer with a semantic and a pixel pathway, for timm and YOLO.
 
-Importing this package registers its models with timm. It imports torch and timm alone.
+Importing this package registers its models with timm, and keeps onnxruntime from sending what it does to a server.
+It imports torch and timm alone.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,12 @@ from dualvit.errors import DualViTError
 from dualvit.fast import fuse
 from dualvit.models import create_model, dual_vit, dual_vit_small, pvt, pyramid, region_vit
 from dualvit.models.dual_vit import DualViT, DualViTConfig
+from dualvit.telemetry import refuse_telemetry
 
 if TYPE_CHECKING:
     from dualvit.yolo import YOLO
+
+refuse_telemetry()
 
 __version__ = "0.1.0"
 __all__ = ["YOLO", "DualViT", "DualViTConfig", "DualViTError", "__version__", "create_model", "fuse", "list_models"]

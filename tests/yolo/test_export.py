@@ -1,5 +1,10 @@
 """Exported models answer as the eager one does."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -40,3 +45,27 @@ def test_torchscript(model):
         out = traced(x)
     out = out[0] if isinstance(out, tuple | list) else out
     torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-3)
+
+
+QUIET = """
+import sys
+import numpy
+from dualvit.yolo import YOLO
+folder = YOLO(sys.argv[1]).export(format="openvino", imgsz=64, device="cpu")
+YOLO(folder, task="detect").predict(numpy.zeros((64, 64, 3), "uint8"), imgsz=64, device="cpu", verbose=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_runtime_of_ultralytics_tells_nobody(model, tmp_path):
+    pytest.importorskip("openvino")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    kept.pop("CI", None)  # there, OpenVINO would be silent by itself
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(model, tmp_path / "n.safetensors")
+    subprocess.run(
+        [sys.executable, "-c", QUIET, "n.safetensors"], cwd=tmp_path, env={**kept, "HOME": str(home)}, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert [str(file.relative_to(home)) for file in home.rglob("*") if file.is_file()] == []

@@ -20,8 +20,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from dualvit.deploy.runtimes import Array, import_openvino, missing, without_telemetry
+from dualvit.deploy.runtimes import Array, import_openvino, missing
 from dualvit.errors import InputError, MissingExtraError, line_of
+from dualvit.telemetry import without_telemetry
 
 EXTRA = "quantise"
 LEAST = 8  # pictures to calibrate on

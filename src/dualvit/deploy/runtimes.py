@@ -9,9 +9,7 @@ Both compute in float32, as the network was scored. Left to itself, OpenVINO tak
 
 import copy
 import importlib.util
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from dualvit.errors import InputError, MissingExtraError
+from dualvit.telemetry import without_telemetry
 
 Array = NDArray[Any]
 Run = Callable[[Array], list[Array]]
@@ -121,21 +120,6 @@ def import_openvino() -> Any:
         openvino = importlib.import_module("openvino")
         importlib.import_module("openvino.properties.hint")
     return openvino
-
-
-@contextmanager
-def without_telemetry() -> Iterator[None]:
-    """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
-    name, nothing = "openvino_telemetry", object()
-    before = sys.modules.get(name, nothing)
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if before is nothing:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before  # type: ignore[assignment]
 
 
 _OPEN: Mapping[str, Callable[[Path, int, bool], Run]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}

@@ -11,6 +11,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from dualvit.errors import InputError, OptionError
 from dualvit.files import read_yaml
+from dualvit.telemetry import without_telemetry
 from dualvit.yolo import predict, trainers
 from dualvit.yolo.bundle import fill, read_bundle, write_bundle
 from dualvit.yolo.checks import (
@@ -279,7 +280,7 @@ class YOLO(ultralytics.YOLO):
         """
         settings = {**self.overrides, **kwargs}
         require_converter(settings)
-        with traced_for(settings):
+        with traced_for(settings), without_telemetry():
             if evidence is False or evidence is None:
                 return super().export(**kwargs)
             boxes = BOXES if evidence is True else int(evidence)

@@ -56,6 +56,7 @@ from dualvit.fast import fuse
 from dualvit.fast.forms import plain
 from dualvit.meta import on_meta
 from dualvit.models import unknown_name
+from dualvit.telemetry import without_telemetry
 from dualvit.yolo import data, pictures
 from dualvit.yolo.stock import MODELS, derive, installed
 from dualvit.yolo.yaml import OPTIONS, fill_rows, with_options
@@ -342,10 +343,11 @@ def _check_settings(
 
 @contextmanager
 def runs_here() -> Iterator[None]:
-    """Within it, a run that begins goes to the working directory."""
+    """Within it, a run that begins goes to the working directory, and a runtime that it opens tells no server."""
     token = _runs_here.set(True)
     try:
-        yield
+        with without_telemetry():
+            yield
     finally:
         _runs_here.reset(token)
 

@@ -1,0 +1,30 @@
+"""What other packages would tell a server unasked: nothing."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def refuse_telemetry() -> None:
+    """Let onnxruntime tell nobody, unless the environment says otherwise.
+
+    By itself it notes what it does in the home folder and sends it to a server. It asks for this variable once, when
+    it is first imported, by whichever package.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
+    name, nothing = "openvino_telemetry", object()
+    before = sys.modules.get(name, nothing)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if before is nothing:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before  # type: ignore[assignment]
