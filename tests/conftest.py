@@ -1,13 +1,16 @@
 """Fixtures of all tests: the shared files, the golden filler, and a network that is out of reach."""
 
 import atexit
+import contextlib
 import importlib.util
 import ipaddress
 import json
 import os
 import runpy
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -38,6 +41,17 @@ def pytest_collection_modifyitems(items):
     tests = Counter(item.path for item in items)
     # The path keeps a file's tests together, and the sort is stable: a file's own order stays.
     items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node, error):
+    """Say how a worker died: it cannot say so itself, and the run ends with it."""
+    if error:
+        with contextlib.suppress(AttributeError, subprocess.TimeoutExpired):
+            code = node.gateway._io.popen.wait(20)
+            how = signal.Signals(-code).name if code < 0 else f"code {code}"
+            terminal = node.config.pluginmanager.getplugin("terminalreporter")
+            terminal.write_line(f"{node.gateway.id}, process {node.gateway._io.popen.pid}, ended with {how}")
 
 
 class NetworkTouched(RuntimeError):

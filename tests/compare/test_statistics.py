@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from dualvit.compare.statistics import against, mean_and_spread, paired, pareto, sentence, visible
+from dualvit.compare.statistics import against, mean_and_spread, mean_ranks, paired, pareto, sentence, visible
+from dualvit.errors import InputError
 
 
 def test_spread_is_the_sample_standard_deviation():
@@ -96,3 +97,40 @@ def test_the_smallest_difference_that_is_seen():
 def test_pareto():
     points = {"dear": (9, 0.9), "cheap": (1, 0.5), "beaten": (2, 0.5), "middle": (3, 0.7), "worse": (10, 0.8)}
     assert pareto(points) == ["cheap", "middle", "dear"]
+
+
+def test_mean_ranks_by_hand():
+    """Places 1, 2, 3 and 2, 1, 3: the means are 1.5, 1.5 and 3; the third is last in every draw."""
+    first = {"a": {0: 0.9, 1: 0.8}, "b": {0: 0.6, 1: 0.7}, "c": {0: 0.1, 1: 0.2}}
+    second = {"a": {0: 0.6, 1: 0.5}, "b": {0: 0.8, 1: 0.9}, "c": {0: 0.1, 1: 0.1}}
+    ranks = mean_ranks({"first": first, "second": second})
+    assert [ranks[label].mean for label in "abc"] == [1.5, 1.5, 3.0]
+    assert (ranks["c"].low, ranks["c"].high) == (3.0, 3.0)
+    assert (ranks["a"].low, ranks["a"].high) == (1.0, 2.0)  # one set drawn twice, a quarter of the draws each
+    assert mean_ranks({"first": {"a": {0: 0.5}, "b": {0: 0.5}}})["b"].mean == 1.5  # equals share their places
+
+
+def test_more_sets_narrow_the_interval():
+    """Two models that win in turn: a mean rank of 1.5, whose interval is 1.96 / sqrt(sets) wide, and 1 at most."""
+
+    def width(count):
+        sets = {str(one): {"a": {0: one % 2}, "b": {0: (one + 1) % 2}} for one in range(count)}
+        rank = mean_ranks(sets)["a"]
+        assert rank.mean == 1.5
+        return rank.high - rank.low
+
+    assert width(4) == 1.0
+    assert width(100) == pytest.approx(0.196, abs=0.015)
+
+
+def test_seeds_count():
+    """On one set with seeds that disagree, the interval is of the seeds."""
+    rank = mean_ranks({"one": {"a": {0: 0.9, 1: 0.1}, "b": {0: 0.4, 1: 0.4}}})["a"]
+    assert (rank.mean, rank.low, rank.high) == (1.0, 1.0, 2.0)
+
+
+def test_what_cannot_be_ranked_is_one_line():
+    with pytest.raises(InputError, match=r"^trees has no row 'b'; rank models that all sets have$"):
+        mean_ranks({"cells": {"a": {0: 1.0}, "b": {0: 2.0}}, "trees": {"a": {0: 1.0}}})
+    with pytest.raises(InputError, match=r"^the rows of cells share no seed; run them with the same seeds$"):
+        mean_ranks({"cells": {"a": {0: 1.0}, "b": {1: 2.0}}})
