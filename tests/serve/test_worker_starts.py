@@ -89,7 +89,14 @@ def test_an_answer_that_cannot_be_read_costs_the_process_and_no_request(pool, mo
     assert once == []
 
 
-def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once(pool):
+def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once(pool, monkeypatch):
+    keep, late = pools.Pool.keep_pace, [0.3]
+
+    def slow(pool, seconds):
+        time.sleep(late.pop() if late else 0)  # no reply overtakes the pace, by which the next request is judged
+        keep(pool, seconds)
+
+    monkeypatch.setattr(pools.Pool, "keep_pace", slow)
     pool.start()
     until(pool.ready)
 
@@ -106,3 +113,18 @@ def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once(pool):
     count, answers = asyncio.run(ask())
     assert 4 < count < 40  # a tenth of a second each, on two workers, in 1.5 s
     assert answers == [(200, b"b")] * count
+
+
+def test_a_reply_to_a_loop_that_is_gone_costs_no_worker(pool):
+    pool.start()
+    until(pool.ready)
+
+    async def leave():
+        return pool.submit(Order(b"a", 0.5), time.monotonic() + 60)
+
+    job = asyncio.run(leave())
+    until(lambda: pool.pace)
+    job.finish((200, b"a"))
+    assert not job.reply.done()
+    assert pool.ready()
+    assert pool.metrics.restarts.labels("echo")._value.get() == 0

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -51,8 +52,9 @@ class Job:
         return not self.left and time.monotonic() < self.deadline
 
     def finish(self, reply: Reply) -> None:
-        """Give the reply, from any thread."""
-        self.loop.call_soon_threadsafe(lambda: None if self.reply.done() else self.reply.set_result(reply))
+        """Give the reply, from any thread; nobody waits any more if the loop is closed."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(lambda: None if self.reply.done() else self.reply.set_result(reply))
 
 
 class Pool:
@@ -314,14 +316,14 @@ class Worker(threading.Thread):
             start = time.monotonic()
             try:
                 answers = self._ask(jobs)
+                if jobs:  # before the first client knows: what it sends next is judged by it
+                    self.pool.keep_pace((time.monotonic() - start) / len(jobs))
                 for job, reply in zip(jobs, answers, strict=True):
                     job.finish(reply)
             except Exception:  # it is dead, was too slow, or says what nobody understands
                 self.about = {}
                 self.pool.give_back(jobs)
                 return
-            if jobs:
-                self.pool.keep_pace((time.monotonic() - start) / len(jobs))
 
     def _ask(self, jobs: list[Job]) -> list[Reply]:
         """Send requests to the process and return its replies; without requests, ask whether it is there."""
