@@ -43,15 +43,25 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
 
 
+LOST = 75  # exit status of a run that lost a worker, and with it tests that never ran: `make test` runs it once more
+lost: list[str] = []
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_testnodedown(node, error):
-    """Say how a worker died: it cannot say so itself, and the run ends with it."""
+    """Say how a worker died, which it cannot say itself; the run ends with it."""
     if error:
-        with contextlib.suppress(AttributeError, subprocess.TimeoutExpired):
+        lost.append(node.gateway.id)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             code = node.gateway._io.popen.wait(20)
-            how = signal.Signals(-code).name if code < 0 else f"code {code}"
-            terminal = node.config.pluginmanager.getplugin("terminalreporter")
-            terminal.write_line(f"{node.gateway.id}, process {node.gateway._io.popen.pid}, ended with {how}")
+            how = signal.Signals(-code).name if code < 0 else f"status {code}"
+            node.config.pluginmanager.getplugin("terminalreporter").write_line(f"{node.gateway.id} ended with {how}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if lost:
+        session.exitstatus = LOST
 
 
 class NetworkTouched(RuntimeError):
