@@ -16,7 +16,9 @@ def pretrain(
     teacher: Annotated[str, typer.Option(help="The network whose maps it learns: any timm model with maps.")] = "",
     weights: Annotated[Path | None, typer.Option(help="File of the teacher's weights; none are downloaded.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length of the run by the clock; 15 if left out.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Length of the run by the pictures, in place of minutes.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Length in epochs of at least 1,000 pictures: fewer come several times.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of the teacher's weights; written into the student's file.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/pretrain/STUDENT if left out.")] = None,
     report: Annotated[bool, typer.Option(help="End in report.html in the run's folder.")] = True,

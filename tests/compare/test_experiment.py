@@ -118,6 +118,15 @@ def test_1e_3_is_a_number(tmp_path):
     ("change", "words"),
     [
         ({"epoch": 3}, "unknown setting 'epoch'; did you mean epochs?"),
+        (
+            {"models": [{"name": "dualvit_n", "start": True}]},
+            "model 'dualvit_n start=True' has start, which is YOLO's; in a recipe it is a setting: "
+            "settings: {network.weights: start}",
+        ),
+        (
+            {"models": [{"name": "dualvit_n", "label": "m", "weights": "a.pth"}]},
+            "model 'm' has weights, which is YOLO's; in a recipe it is a setting: settings: {network.weights: a.pth}",
+        ),
         ({"models": None}, "models is missing"),
         ({"data": None}, "data is missing"),
         ({"task": "detection"}, "task is 'detection'; give classify, detect, semantic, segment"),

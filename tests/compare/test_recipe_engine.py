@@ -49,6 +49,24 @@ def ignore(share, seconds, rows):
     pass
 
 
+def test_one_answer_for_everything(place):
+    """Four of six pictures are dark; of 2x10 labelled pixels 14 are background, 6 a disc, and none a square."""
+    for number in (2, 3):
+        (place / "data" / "val" / "light" / f"{number}.png").unlink()
+    assert cell(place).constant("val") == pytest.approx(4 / 6)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (place / "set" / kind / split).mkdir(parents=True)
+        for number in range(2):
+            mask = np.zeros((4, 5), np.uint8)
+            mask[0, :3], mask[1:3] = 1, 255  # 3 of a disc, 7 of background, 10 of no class
+            Image.fromarray(mask).save(place / "set" / "masks" / split / f"{number}.png")
+            Image.new("RGB", (5, 4)).save(place / "set" / "images" / split / f"{number}.png")
+    (place / "set" / "classes.txt").write_text("background\ndisc\nsquare\n")
+    masks = parse({"task": "semantic", "data": str(place / "set"), "models": ["resnet18"], "epochs": 1})
+    assert engine(masks, masks.models[0], str(place / "set")).constant("val") == pytest.approx(14 / 20 / 2)
+
+
 def test_a_resumed_run_equals_a_straight_one(place):
     rows = cell(place).train(place / "straight", ignore)
     calls = []

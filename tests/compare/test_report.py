@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dualvit.compare.engine import DataSet
 from dualvit.compare.reading import parse
-from dualvit.compare.report import Failure, facts, html, markdown, summarise, write_report
+from dualvit.compare.report import Failure, facts, html, markdown, summarise, table_rows, unlearned, write_report
 from dualvit.compare.results import Cost, Costs, Latency, Result
 
 pytest.importorskip("matplotlib", reason="needs dualvit[recipes]")
@@ -58,6 +58,23 @@ def test_a_report_is_readable(summary):
     assert slow.startswith("slow      81.0 ± 1.0  85.0  reference")
     assert fast.startswith("fast <1>  71.0 ± 1.0") and "-10.0 (" in fast
     assert lines == summary.sentences
+
+
+def test_what_one_answer_for_everything_scores_is_said(summary):
+    assert unlearned(summary.rows[1], 0.65) == ""
+    assert unlearned(summary.rows[1], 0.705) == (
+        "fast <1> learned nothing that counts (71.0, and one answer for everything scores 70.5): "
+        "say nothing of its differences."
+    )
+    nothing = replace(summary.rows[1], accuracy=0.002)
+    assert unlearned(nothing, 0.0) == "fast <1> learned nothing that counts (0.2): say nothing of its differences."
+
+
+def test_the_null_row_differs_from_the_model_that_it_is(summary):
+    again = replace(summary.rows[1], label="fast <1> (again)", against="fast <1>")
+    heads, rows = table_rows(replace(summary, rows=[*summary.rows, again]))
+    column = [row[heads.index("difference")] for row in rows]
+    assert column[2].endswith("), to fast <1>") and "to fast" not in column[1]
 
 
 def test_markdown(summary):

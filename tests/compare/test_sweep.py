@@ -129,7 +129,7 @@ def test_held_out_pictures_of_yolo(tmp_path, layout, every):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"sweep": {"rates": [1e-3, 2e-3]}}, "sweep.rates is"),
+        ({"sweep": {"rates": [1e-3, 2e-3]}}, "sweep.rates is [0.001, 0.002]: give at least 3"),
         ({"sweep": {"every": 1}}, "sweep.every is 1"),
         ({"sweep": {"ratse": [1]}}, "unknown setting 'ratse'; did you mean rates"),
         ({"sweep": 3}, "sweep is 3"),
@@ -144,8 +144,51 @@ def test_mistakes_are_one_line(keys, words):
 
 def test_too_few_pictures_to_hold_out(experiment):
     found = load(experiment(sweep={"every": 25}))
-    with pytest.raises(ValueError, match=r"hold_out is 25, and there are 24 samples to train on"):
+    words = r"^one of 25 pictures to train on is held out \(hold_out; sweep.every of a comparison\), and there are 24; "
+    with pytest.raises(ValueError, match=words + "give at most 24$"):
         held_out(found, DataSet(found.data, 2, 24, 8))
+
+
+def test_held_out_pictures_without_an_object(tmp_path, layout):
+    pytest.importorskip("ultralytics", reason="needs dualvit[yolo]")
+    (layout / "labels" / "train" / "b.txt").write_text("")  # the one of two that is held out
+    found = parse(
+        {"engine": "yolo", "task": "detect", "data": str(layout / "data.yaml"), "models": ["yolov8n.yaml"],
+         "epochs": 3, "sweep": {"every": 2}, "output": str(tmp_path / "out")}
+    )  # fmt: skip
+    words = r"^the sweep holds out one of 2 training pictures, and these do: .*; or give another sweep.every$"
+    with pytest.raises(ValueError, match=words):
+        held_out(found, prepare_data(found))
+
+
+def test_what_one_answer_for_everything_scores_is_nothing_learned():
+    swept = Swept("a", 1e-3, {"0.001": 0.318, "0.002": 0.31}, {}, 60.0, constant=0.316)
+    assert swept.doubt() == (
+        "a learned nothing at any rate of the sweep (best 31.8, and one answer for everything 31.6), so its rate is "
+        "chance; give the sweep a larger budget, or this row its own rate in settings."
+    )
+    assert replace(swept, constant=0.25).doubt() == ""
+
+
+def test_a_best_rate_at_the_end_is_said():
+    swept = Swept("a", 2e-3, {"0.0005": 0.3, "0.001": 0.4, "0.002": 0.5}, {}, 60.0, most=3)
+    words = "a is best at the highest of its 3 rates, and one beyond may be better: give other sweep.rates, or a larger"
+    assert swept.doubt() == f"{words} sweep.most."
+    assert replace(swept, rate=5e-4).doubt().startswith("a is best at the lowest of its 3 rates")
+    assert replace(swept, rate=1e-3).doubt() == replace(swept, most=4).doubt() == ""
+
+
+def test_other_rates_are_refused_before_one_is_trained(experiment, place):
+    path = experiment(models=["tiny_test"], epochs=1, seeds=[0], sweep={"rates": [1e-3, 2e-3, 4e-3], "most": 3})
+    out = place / "out"
+    (out / "cells" / "tiny_test-s0").mkdir(parents=True)
+    (out / "cells" / "tiny_test-s0" / "log.txt").touch()
+    found = load(path)
+    compare.same_settings(found, prepare_data(found))
+    changed = experiment(models=["tiny_test"], epochs=1, seeds=[0], sweep={"rates": [1e-2, 2e-2, 4e-2], "most": 3})
+    with pytest.raises(ValueError, match=r"are of other settings \(sweep was "):
+        compare.run(changed, Console(file=io.StringIO()))
+    assert not (out / "sweep").exists() or not list((out / "sweep").glob("cells/*"))
 
 
 @pytest.mark.slow

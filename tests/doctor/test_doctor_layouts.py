@@ -10,6 +10,7 @@ from PIL import Image
 
 pytest.importorskip("imagehash", reason="needs `pip install dualvit[doctor]`")
 
+from dualvit.doctor.layouts import open_set
 from dualvit.doctor.run import MaskSettings, examine
 from dualvit.doctor.settings import settings_of
 from dualvit.errors import InputError, MissingFileError
@@ -98,6 +99,25 @@ def test_other_names_of_coco_are_settings(tmp_path):
     names, masks = settings_of(tmp_path, None, [f"data.{key}={value}" for key, value in pairs.items()])
     assert (names, masks) == ({"train": ("l.json", "left"), "val": ("r.json", "right")}, None)
     assert kinds(tmp_path, names=names) == {}
+
+
+def test_coco_whose_json_says_of_no_part(tmp_path):
+    """One json and one folder of pictures: what to do is said, and the settings for other names are taken."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(InputError) as error:
+        open_set(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} has images/ and annotations.json, and does not say of which part they are; name the files with "
+        "`--set data.train_json=annotations.json --set data.train_images=images`, and those of val; or let "
+        f"`dualvit data convert {tmp_path}/annotations.json OUT --to yolo --val 0.2` make a data set of it"
+    )
+    with pytest.raises(InputError, match=r"annotations.json is no data set; .*; or let `dualvit data convert"):
+        open_set(tmp_path / "annotations.json")
+    changes = ["data.train_json=annotations.json", "data.train_images=images"]
+    names, masks = settings_of(tmp_path, None, changes)
+    assert names["train"] == ("annotations.json", "images") and masks is None
+    assert open_set(tmp_path, names).layout == "coco"
 
 
 def test_json_that_is_none_cannot_be_read(tmp_path):

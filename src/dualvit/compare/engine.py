@@ -63,6 +63,9 @@ class Engine(Protocol):
             ValueError: such modules are not exported, and why.
         """
 
+    def constant(self, split: str) -> float:
+        """Return what one answer for everything, the most frequent one, scores on val or test; 0 of detectors."""
+
     def tests(self) -> int:
         """Return how many pictures the test split has.
 
@@ -110,6 +113,7 @@ class DataSet:
         classes, train, val: The numbers of classes, of pictures to train on, and to validate on.
         notes: What its reader says of it, a line each.
         test: The number of pictures that are scored in the end, if they are not those to validate on.
+        constant: What one answer for everything scores on the pictures to validate on, if it was looked at.
     """
 
     path: str
@@ -118,6 +122,7 @@ class DataSet:
     val: int
     notes: list[str] = field(default_factory=list)
     test: int = 0
+    constant: float = 0.0
 
 
 @dataclass(frozen=True)

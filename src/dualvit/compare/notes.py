@@ -15,8 +15,8 @@ NOTES = (
 
 ONE_RATE = (
     "Models without settings of their own have one learning rate. A difference says as much of which model that "
-    "rate suits as of the models: give `sweep: true`, and each has its own. In YOLO, dualvit's own backbones take 8 "
-    "times the rate from scratch."
+    "rate suits as of the models: give `sweep: true`, and each has its own. In YOLO, dualvit's pyramids and C2f blocks "
+    "take 8 times the rate from scratch."
 )
 SWEPT = (
     "Each model's learning rate is the best of those tried, with one seed, on a part of the training pictures; the "

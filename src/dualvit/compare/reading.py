@@ -196,6 +196,14 @@ def _check(experiment: Experiment) -> None:
         raise InputError(f"image_size is {experiment.image_size}; YOLO needs a multiple of 32, such as {nearest}")
     if not re.fullmatch(r"auto|cpu|cuda|\d+(,\d+)*", experiment.device):
         raise InputError(f'device is {experiment.device!r}; give auto, cpu, cuda, or numbers of GPUs such as "0,1"')
+    for entry in experiment.models if experiment.engine == "recipe" else ():
+        for key in ("start", "weights"):
+            if key in entry.options:
+                value = "start" if key == "start" else entry.options[key]
+                raise InputError(
+                    f"model {entry.label!r} has {key}, which is YOLO's; in a recipe it is a setting: "
+                    f"settings: {{network.weights: {value}}}"
+                )
     labels = [entry.label for entry in experiment.models]
     if experiment.reference is not None and experiment.reference not in labels:
         raise InputError(f"reference is {experiment.reference!r}, no label of a model; give one of {', '.join(labels)}")

@@ -91,6 +91,10 @@ class RecipeEngine:
         self.digests = {"weights": digest(task.network.state_dict()), "batch": clock(task.trainer).first_batch}
         return clock(task.trainer).rows(task.history)
 
+    def constant(self, split: str) -> float:
+        """Return what the most frequent class, as the answer for everything, scores on a split; 0 of detectors."""
+        return float(self._data(split).constant())
+
     def tests(self) -> int:
         """Return how many pictures the test split has.
 

@@ -21,7 +21,7 @@ from dualvit.compare.predictions import COCO_HEADS
 from dualvit.compare.results import Cost, Costs, Machine, Result, count
 from dualvit.compare.scenes import View
 from dualvit.compare.statistics import Difference, against, mean_and_spread, paired, pareto, sentence, visible
-from dualvit.compare.sweep import Swept
+from dualvit.compare.sweep import LEARNED, Swept
 from dualvit.files import write_atomic, write_json
 from dualvit.names import shortened
 from dualvit.report.page import Command, Facts, Figure, Figures, Page, Part, Section, Table, Words
@@ -48,6 +48,7 @@ class Row:
         peak_memory: Bytes, the most of all seeds.
         reference: Whether it is the reference.
         difference: From the reference; None for the reference itself, and without a common seed.
+        against: From what else the difference is: the null row's is from the model that it is.
         pareto_macs, pareto_latency: Whether nothing that costs less is better.
         runtimes: Latency in each runtime.
         coco, coco_spread: COCO's AP of YOLO's predictions, and its sample standard deviation; None without them.
@@ -71,6 +72,7 @@ class Row:
     runtimes: dict[str, Timing] = field(default_factory=dict)
     coco: float | None = None
     coco_spread: float | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,12 @@ class Report:
 
 def summarise(
     experiment: Experiment, data: DataSet, results: Sequence[Result], costs: Costs, failed: Sequence[Failure] = (),
-    sweep: Sequence[Swept] = (),
+    sweep: Sequence[Swept] = (), constant: float = 0.0,
 ) -> Report:  # fmt: skip
-    """Return everything that a report says, from the results of cells and the costs of models."""
+    """Return everything that a report says, from the results of cells and the costs of models.
+
+    `constant` is what one answer for everything scores on the same pictures.
+    """
     last: dict[str, dict[int, float]] = {}
     for entry in experiment.rows:
         if of_model := {r.seed: r.last for r in results if r.label == entry.label}:
@@ -142,6 +147,7 @@ def summarise(
         rows[index] = replace(
             row, reference=row.label == reference,
             difference=null if row.label == experiment.null_label else differences.get(row.label),
+            against=experiment.null_row if row.label == experiment.null_label else None,
             pareto_macs=row.label in by_macs, pareto_latency=row.label in by_latency,
             runtimes=timings(costs.models[row.label], None if row.label == reference else costs.models[reference]),
         )  # fmt: skip
@@ -150,7 +156,9 @@ def summarise(
         sentences.append(visible_sentence(seen))
     if null is not None:
         sentences.append(null_sentence(str(experiment.null_row), null))
+    sentences += [words for row in rows if (words := unlearned(row, constant))]
     sentences += [words for one in sweep if (words := one.doubt())]
+    sentences += [f"{one.label} at {rate} failed: {words}" for one in sweep for rate, words in one.failed.items()]
     machine = Machine(**{f.name: getattr(costs, f.name) for f in fields(Machine)})
     return Report(
         experiment.output.name, experiment.engine, experiment.task, experiment.metric, experiment.mapping(), data,
@@ -172,6 +180,14 @@ def visible_sentence(seen: float) -> str:
     if seen >= 1:
         return "With so few seeds, any true difference would mostly go unseen."
     return f"A true difference of less than {100 * seen:.1f} points would mostly go unseen (80 % power)."
+
+
+def unlearned(row: Row, constant: float) -> str:
+    """Return a sentence if a model scores no more than one answer for everything; else nothing."""
+    if row.accuracy >= constant + LEARNED:
+        return ""
+    plain = f", and one answer for everything scores {100 * constant:.1f}" if constant else ""
+    return f"{row.label} learned nothing that counts ({100 * row.accuracy:.1f}{plain}): say nothing of its differences."
 
 
 def null_sentence(label: str, difference: Difference) -> str:
@@ -229,13 +245,20 @@ def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
             row.label, percent(row.accuracy, row.spread),
             *(["" if row.coco is None else percent(row.coco, row.coco_spread)] if coco else []),
             f"{100 * row.best:.1f}",
-            "reference" if row.reference else str(row.difference or ""), str(len(row.seeds)), count(row.parameters),
+            _difference(row, report.reference), str(len(row.seeds)), count(row.parameters),
             count(row.macs), f"{row.latency.median:.1f} ms", *others, f"{row.peak_memory / 2**20:.0f} MiB",
             f"{row.seconds / 60:.1f} min",
         ]
         for row, others in zip(ranked, medians, strict=True)
     ]  # fmt: skip
     return heads, rows
+
+
+def _difference(row: Row, reference: str) -> str:
+    if row.reference:
+        return "reference"
+    beside = f", to {row.against}" if row.against and row.against != reference else ""
+    return f"{row.difference}{beside}" if row.difference else ""
 
 
 def latency_rows(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dualvit.compare.cost import is_current
-from dualvit.compare.engine import MODULES, DataSet, check_models, import_modules, prepare_data, require
+from dualvit.compare.engine import MODULES, DataSet, check_models, engine, import_modules, prepare_data, require
 from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.processes import failure, preload, spawn, stop
 from dualvit.compare.reading import load
@@ -35,6 +35,7 @@ from dualvit.progress import LIBRARIES, working
 from dualvit.provenance import cores
 
 POLL = 0.25  # seconds
+SHOWN = 5  # settings that changed, named in an error
 
 
 @dataclass
@@ -174,10 +175,11 @@ def find_slots(experiment: Experiment) -> list[Slot]:
     return [Slot(names[number], threads) for _ in range(experiment.jobs) for number in numbers]
 
 
-def same_settings(experiment: Experiment, data: DataSet) -> None:
+def same_settings(experiment: Experiment, data: DataSet, keep: bool = True) -> None:
     """Keep the settings beside the results, and refuse to mix results of different ones.
 
-    Models and seeds may be added, left out and put in another order.
+    Models and seeds may be added, left out and put in another order. Without `keep`, models are not looked at: before
+    the sweep they have no rates.
 
     Raises:
         ValueError: naming what changed, and the ways out.
@@ -196,14 +198,17 @@ def same_settings(experiment: Experiment, data: DataSet) -> None:
         changes += [
             f"model {label!r} was {old.models[label]}"
             for label, model in models.items()
-            if old.models.get(label, model) != model
+            if keep and old.models.get(label, model) != model
         ]
         if changes:
+            more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
             raise InputError(
-                f"the results in {experiment.output} are of other settings ({'; '.join(changes)}); "
+                f"the results in {experiment.output} are of other settings ({'; '.join(changes[:SHOWN])}{more}); "
                 "set them back, name another `output`, or delete that folder"
             )
         models = {**old.models, **models}
+    if not keep:
+        return
     experiment.output.mkdir(parents=True, exist_ok=True)
     write_json(file, {"settings": settings, "models": models})
 
@@ -280,6 +285,7 @@ def run(path: Path, console: Console, changes: Iterable[str] = ()) -> bool:
         swept: list[Swept] = []
         try:
             if experiment.sweep is not None:
+                same_settings(experiment, data, keep=False)
                 swept = _choose_rates(experiment, data, slots, console)
                 experiment = at_chosen_rates(experiment, swept)
             runner = _train(experiment, data, slots, console)
@@ -340,4 +346,5 @@ def _report(experiment: Experiment, data: DataSet, runner: Runner, console: Cons
     labels = [e.label for e in experiment.rows if any(r.label == e.label for r in results)]
     costs = measure_cost(experiment, data, labels, runner.slots[0])
     failures = [Failure(cell.name, cell.message) for cell in runner.cells if cell.state == "failed"]
-    report_all(experiment, data, summarise(experiment, data, results, costs, failures, swept), console)
+    constant = engine(experiment, experiment.models[0], data.path).constant(experiment.score)
+    report_all(experiment, data, summarise(experiment, data, results, costs, failures, swept, constant), console)

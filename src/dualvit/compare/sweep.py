@@ -17,7 +17,7 @@ from dualvit.compare.experiment import Entry, Experiment
 from dualvit.compare.results import Result
 from dualvit.data import parts
 from dualvit.data.yolo_layout import read_pairs
-from dualvit.errors import StateError
+from dualvit.errors import InputError, StateError
 from dualvit.files import write_atomic
 
 FOLDER = "sweep"  # of the experiment's output
@@ -36,6 +36,8 @@ class Swept:
         scores: For each rate, the score on the held-out training pictures.
         failed: For each rate without a score, why.
         seconds: Of training.
+        constant: What one answer for everything scores on the same pictures.
+        most: Rates that might be tried.
     """
 
     label: str
@@ -43,6 +45,8 @@ class Swept:
     scores: dict[str, float]
     failed: dict[str, str]
     seconds: float
+    constant: float = 0.0
+    most: int | None = None
 
     def __str__(self) -> str:
         """Return the rates with their scores in a line."""
@@ -51,13 +55,20 @@ class Swept:
         return f"{self.label}: rate {self.rate:g} of {', '.join(tried)}"
 
     def doubt(self) -> str:
-        """Return a sentence if the rate was chosen among scores of a model that had learned nothing; else nothing."""
-        best = max(self.scores.values())
-        if best >= LEARNED:
+        """Return a sentence if the model had learned nothing at any rate, or if the best one is the last; else none."""
+        best, rates = max(self.scores.values()), sorted(map(float, (*self.scores, *self.failed)))
+        if best < self.constant + LEARNED:
+            plain = f", and one answer for everything {100 * self.constant:.1f}" if self.constant else ""
+            return (
+                f"{self.label} learned nothing at any rate of the sweep (best {100 * best:.1f}{plain}), so its rate is "
+                "chance; give the sweep a larger budget, or this row its own rate in settings."
+            )
+        place = {rates[0]: "lowest", rates[-1]: "highest"}.get(float(f"{self.rate:g}"))
+        if place is None or self.most is None or len(rates) < self.most:
             return ""
         return (
-            f"{self.label} learned nothing at any rate of the sweep (best {100 * best:.1f}), so its rate is chance; "
-            "give the sweep a larger budget, or this row its own rate in settings."
+            f"{self.label} is best at the {place} of its {len(rates)} rates, and one beyond may be better: give other "
+            "sweep.rates, or a larger sweep.most."
         )
 
 
@@ -72,7 +83,15 @@ def held_out(experiment: Experiment, data: DataSet) -> DataSet:
     if experiment.engine == "yolo":
         path = str(write_part(Path(data.path), every, experiment.output / FOLDER / "data"))
     stage = trials(experiment, {experiment.models[0].label: [1.0]})
-    return DataSet(path, *engine(stage, stage.models[0], path).counts())
+    reader = engine(stage, stage.models[0], path)
+    try:
+        return DataSet(path, *reader.counts(), constant=reader.constant("val"))
+    except InputError as error:
+        if experiment.engine == "recipe":
+            raise
+        raise InputError(
+            f"the sweep holds out one of {every} training pictures, and these do: {error}; or give another sweep.every"
+        ) from None
 
 
 def write_part(data: Path, every: int, folder: Path) -> Path:
@@ -132,7 +151,7 @@ def choose(experiment: Experiment, data: DataSet, train: Train) -> list[Swept]:
         for label, these in todo.items():
             tried[label] |= {rate: found[f"{label} at {rate:g}"] for rate in these}
         todo = {label: more for label, known in tried.items() if (more := beyond(known, experiment.sweep.most))}
-    return [_swept(label, known) for label, known in tried.items()]
+    return [_swept(label, known, data.constant, experiment.sweep.most) for label, known in tried.items()]
 
 
 def own_rate(experiment: Experiment, entry: Entry) -> float | None:
@@ -178,7 +197,7 @@ def _rounded(rate: float) -> float:
     return round(rate, 8 - math.floor(math.log10(rate)))
 
 
-def _swept(label: str, known: Mapping[float, Result | str]) -> Swept:
+def _swept(label: str, known: Mapping[float, Result | str], constant: float, most: int) -> Swept:
     tried = {rate: known[rate] for rate in sorted(known)}
     scores = {rate: one.last for rate, one in tried.items() if isinstance(one, Result)}
     failed = {f"{rate:g}": one for rate, one in tried.items() if not isinstance(one, Result)}
@@ -186,7 +205,8 @@ def _swept(label: str, known: Mapping[float, Result | str]) -> Swept:
         first = next(iter(failed.values()))
         raise StateError(f"{label}: none of its {len(tried)} learning rates could be trained: {first}")
     seconds = sum(one.seconds for one in tried.values() if isinstance(one, Result))
-    return Swept(label, best_of(scores), {f"{rate:g}": score for rate, score in scores.items()}, failed, seconds)
+    by_name = {f"{rate:g}": score for rate, score in scores.items()}
+    return Swept(label, best_of(scores), by_name, failed, seconds, constant, most)
 
 
 def at_chosen_rates(experiment: Experiment, chosen: list[Swept]) -> Experiment:

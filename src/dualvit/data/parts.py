@@ -19,6 +19,10 @@ def held_out(samples: Sequence[Sample], every: int, split: str) -> tuple[Sample,
         (('a', 'c', 'e'), ('b', 'd'))
     """
     if len(samples) < every:
-        raise InputError(f"hold_out is {every}, and there are {len(samples)} samples to train on; give fewer")
+        remedy = f"at most {len(samples)}" if len(samples) > 1 else "more pictures"
+        raise InputError(
+            f"one of {every} pictures to train on is held out (hold_out; sweep.every of a comparison), and there "
+            f"{'is' if len(samples) == 1 else 'are'} {len(samples)}; give {remedy}"
+        )
     validates = split == "val"
     return tuple(sample for index, sample in enumerate(samples, 1) if (index % every == 0) == validates)

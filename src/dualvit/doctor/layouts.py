@@ -35,11 +35,18 @@ def open_set(place: Path, names: dict[str, tuple[str, str]] | None = None, class
     if (described := find_yaml(place)) is not None:
         return read_yolo_set(described)
     if not place.is_dir():
-        raise InputError(f"{place} is no data set; name a data.yaml, or the folder of a data set")
+        raise InputError(f"{place} is no data set; name a data.yaml, or the folder of a data set{_convert(place)}")
     found = dict(coco_files(place, names or {}))
     if found:
         return read_coco_set(place, found)
     if (place / "images").is_dir():
+        beside = sorted((*place.glob("*.json"), *place.glob("annotations/*.json")))
+        if beside and not any((place / folder).is_dir() for folder in ("masks", "annotations/training")):
+            name = beside[0].relative_to(place)
+            raise InputError(
+                f"{place} has images/ and {name}, and does not say of which part they are; name the files with `--set "
+                f"data.train_json={name} --set data.train_images=images`, and those of val{_convert(beside[0])}"
+            )
         return read_mask_set(place, classes)
     if any((place / split).is_dir() for split in ("train", "val")):
         return read_folder_set(place)
@@ -47,6 +54,13 @@ def open_set(place: Path, names: dict[str, tuple[str, str]] | None = None, class
         f"{place} has no data.yaml, no annotations/*.json, no images/ with masks/, and no train/CLASS/ with "
         "val/CLASS/; docs/own-data.md shows the layouts"
     )
+
+
+def _convert(file: Path) -> str:
+    """What else can be done with labels of COCO; nothing of other files."""
+    if file.suffix.lower() != ".json":
+        return ""
+    return f"; or let `dualvit data convert {file} OUT --to yolo --val 0.2` make a data set of it"
 
 
 def left_out(items: Iterable[Item]) -> Iterator[Finding]:

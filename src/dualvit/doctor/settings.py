@@ -28,7 +28,8 @@ def settings_of(
         return None, None
     from dualvit.recipes.config import load_recipe
 
-    masks = (place / "images").is_dir() and find_yaml(place) is None
+    coco = any(change.partition("=")[0].endswith(("_json", "_images")) for change in changes)
+    masks = (place / "images").is_dir() and find_yaml(place) is None and not coco
     loaded = load_recipe(recipe or recipe_of("semantic" if masks else "detect"), (f"data.root={place}", *changes))
     data: Any = loaded.data  # of the type of the recipe's task
     if loaded.task == "detect":

@@ -266,6 +266,8 @@ def _mistake(kind: type[Any], error: Any) -> str:
     if error["type"] == "dataclass_type":
         return f"{place} is {shown}, and has settings of its own; give them as {place}.NAME=VALUE"
     words = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "too_short":
+        words = f"give at least {error['ctx']['min_length']}"
     if isinstance(value, Mapping):  # of settings that exclude each other; the message names them
         return f"{place}: {words}" if place else words
     return f"{place} is {shown}: {words[:1].lower()}{words[1:]}"

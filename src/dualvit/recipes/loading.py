@@ -163,6 +163,10 @@ class TaskData(lightning.LightningDataModule):
         """The pictures of `val_data`, in its order."""
         raise NotImplementedError
 
+    def constant(self) -> float:
+        """What one answer for everything, the most frequent one, scores on `val_data`."""
+        return 0.0
+
     def use_tests(self) -> None:
         """Validate on the test split from now on.
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dualvit.backbones.recompute import recompute_blocks
@@ -22,6 +23,16 @@ def weights_file(network: Network) -> str | None:
     return str(start_file(network.name)) if network.weights == START else network.weights
 
 
+def load_weights(model: nn.Module, file: str, full: nn.Module) -> None:
+    """Load weights into a network, and say in a line how many entries came from which file.
+
+    Raises:
+        ValueError: an unusable file, or weights of another network.
+    """
+    report = load_backbone(model, file, full)
+    rank_zero_only(print)(f"weights: {report}", flush=True)
+
+
 def build_network(network: Network, **kwargs: Any) -> nn.Module:
     """A timm network as a recipe describes it; no weights are downloaded.
 
@@ -36,6 +47,6 @@ def build_network(network: Network, **kwargs: Any) -> nn.Module:
     except TypeError as error:  # of an argument that the network does not have
         raise InputError(f"{network.name} does not take network.options {dict(network.options)}: {error}") from None
     if (weights := weights_file(network)) is not None:
-        load_backbone(model, weights, model)
+        load_weights(model, weights, model)
     recompute_blocks(model, network.grad_checkpointing)
     return model

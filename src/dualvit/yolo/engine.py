@@ -5,6 +5,7 @@ folder of results may come from elsewhere. Checkpoints of an earlier process are
 """
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from ultralytics.utils import LOGGER
 
 from dualvit import archives
 from dualvit.data.coco import Coco
@@ -94,6 +96,10 @@ class YoloEngine:
             raise InputError(f"{data} has no test split, and score is test; give it `test:`, or score: val")
         require_labels(data, found, "test", self.task, every=True)
         return len(pairs_of(data, found, "test"))
+
+    def constant(self, split: str) -> float:
+        """Return what one answer for every picture scores: nothing."""
+        return 0.0
 
     def network(self, classes: int) -> nn.Module:
         """Build the module that training would build for a data set of so many classes."""
@@ -202,8 +208,16 @@ def _first_batch(trainer: Any) -> dict[str, str]:
 
 
 def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> nn.Module:
-    """Build the module that training would build for a data set of so many classes."""
-    model = open_model(name, options, task).model
+    """Build the module that training would build for a data set of so many classes.
+
+    What it was filled with is not told: that is of the YAML's own number of classes.
+    """
+    level = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        model = open_model(name, options, task).model
+    finally:
+        LOGGER.setLevel(level)
     built: nn.Module = type(model)({**model.yaml, "nc": classes}, verbose=False)
     return built
 

@@ -130,12 +130,15 @@ def test_options_reach_the_backbone():
         Segmenter(Network("dualvit_nn"), SMALL, 3)
 
 
-def test_checkpoints_of_the_backbone(tmp_path):
-    """All keys, or an error: nothing is left as it was at random."""
+def test_checkpoints_of_the_backbone(tmp_path, capsys):
+    """All keys, or an error: nothing is left as it was at random; a line says what was loaded."""
     whole = create_model("dualvit_n")
     save_file(whole.state_dict(), tmp_path / "n.safetensors")
     network = Segmenter(Network("dualvit_n", weights=str(tmp_path / "n.safetensors")), SMALL, 3)
     features = network.upernet.encoder.model
+    count = len(features.state_dict())
+    said = f"weights: {count} of {count} loaded from {tmp_path / 'n.safetensors'}"
+    assert capsys.readouterr().out.startswith(said)
     names = full_names(features, whole)
     assert all(torch.equal(value, whole.state_dict()[names[name]]) for name, value in features.state_dict().items())
     state = whole.state_dict()

@@ -1,5 +1,6 @@
 """Pictures for classification: folders `train/CLASS/` and `val/CLASS/`, or shards; with label maps where asked for."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,10 @@ class ClassifyData(TaskData):
 
     def val_files(self) -> list[Path]:
         return [file for file, _ in self.split.val]
+
+    def constant(self) -> float:
+        labels = Counter(label for _, label in self._samples("val"))
+        return max(labels.values()) / labels.total()
 
     def use_tests(self) -> None:
         folder = Path(self.recipe.data.root) / "test"

@@ -9,8 +9,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dualvit.recipes.config import Network
-from dualvit.recipes.network import build_network, weights_file
-from dualvit.weights import CheckpointError, load_backbone
+from dualvit.recipes.network import build_network, load_weights, weights_file
+from dualvit.weights import CheckpointError
 from dualvit.weights.read import left_out_of
 
 
@@ -37,14 +37,14 @@ def begin_with(model: Any, path: str) -> str:
         CheckpointError: an unusable file, or anything but the head does not match.
     """
     try:
-        load_backbone(model, path, model)
+        load_weights(model, path, model)
         new = sorted({name.partition(".")[0] for name in left_out_of(path) & set(model.state_dict())})
         return f"{path} has no weights of {', '.join(new)}: they are new; all else is loaded" if new else ""
     except CheckpointError as error:
         headless = copy.deepcopy(model)
         headless.reset_classifier(0)
         try:
-            load_backbone(headless, path, model)
+            load_weights(headless, path, model)
         except CheckpointError:
             raise error from None
     with torch.no_grad():

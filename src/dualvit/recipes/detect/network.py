@@ -17,8 +17,7 @@ from dualvit.backbones.recompute import recompute_blocks
 from dualvit.backbones.timm_model import BackbonePlan, as_maps, layer_ids, never_decayed, plan_backbone
 from dualvit.recipes.config import Network
 from dualvit.recipes.detect.config import DetectRecipe, Head
-from dualvit.recipes.network import weights_file
-from dualvit.weights import load_backbone
+from dualvit.recipes.network import load_weights, weights_file
 
 GROUPS = 32
 RATIOS = (0.5, 1.0, 2.0)
@@ -45,7 +44,7 @@ class FeatureMaps(nn.Module):
         self.plan: BackbonePlan = plan_backbone(network.name, options, strides)
         self.body = self.plan.build()
         if (weights := weights_file(network)) is not None:
-            load_backbone(self.body, weights, self.plan.full_network())
+            load_weights(self.body, weights, self.plan.full_network())
         recompute_blocks(self.body, network.grad_checkpointing)
         self.fpn = FeaturePyramidNetwork(self.plan.channels, channels, coarser(self.plan.channels[-1]), norm)
         self.out_channels = channels

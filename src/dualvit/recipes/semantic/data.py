@@ -1,6 +1,7 @@
 """Images and masks for semantic segmentation: random scale, crop, mirror and colours, the mask along with the image."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dualvit.data.masks import (
 from dualvit.data.parts import held_out
 from dualvit.data.yolo_labels import Pair
 from dualvit.errors import InputError
-from dualvit.recipes.loading import TaskData
+from dualvit.recipes.loading import TaskData, UnreadableError
 from dualvit.recipes.semantic.config import SemanticAugment, SemanticRecipe, SemanticSettings
 
 MEAN_COLOUR = [round(255 * value) for value in IMAGENET_DEFAULT_MEAN]  # about 0 for the network
@@ -96,6 +97,15 @@ class SemanticData(TaskData):
 
     def val_files(self) -> list[Path]:
         return [file for file, _ in self._samples("val")]
+
+    def constant(self) -> float:
+        settings, pixels = self.recipe.data, torch.zeros(len(self.classes), dtype=torch.int64)
+        samples = MaskedImages(self.masks, self._samples("val"), settings, lambda image, mask: (image, mask))
+        for index in range(len(samples)):
+            with suppress(UnreadableError):  # left out of the score, too
+                mask = samples[index][1]
+                pixels += torch.bincount(mask[mask != settings.ignore_index], minlength=len(pixels))
+        return float(pixels.max() / pixels.sum().clamp(min=1) / (pixels > 0).sum().clamp(min=1))
 
     def use_tests(self) -> None:
         self.masks = with_tests(self.masks, self.recipe.data.root)

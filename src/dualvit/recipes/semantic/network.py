@@ -14,9 +14,8 @@ from dualvit.errors import InputError
 from dualvit.meta import on_meta
 from dualvit.models import create_model
 from dualvit.recipes.config import Network
-from dualvit.recipes.network import weights_file
+from dualvit.recipes.network import load_weights, weights_file
 from dualvit.recipes.semantic.config import Decoder
-from dualvit.weights import load_backbone
 
 REDUCTIONS = [4, 8, 16, 32]
 
@@ -46,7 +45,7 @@ class Segmenter(nn.Module):
         )
         features = self.upernet.encoder.model
         if (weights := weights_file(network)) is not None:
-            load_backbone(features, weights, full)
+            load_weights(features, weights, full)
         recompute_blocks(features, network.grad_checkpointing)
         self.dropout = nn.Dropout2d(decoder.dropout)
         self.auxiliary = auxiliary_head(info.channels()[-2], decoder, classes) if decoder.auxiliary else None
