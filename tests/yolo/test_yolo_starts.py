@@ -129,6 +129,8 @@ def test_a_start_of_another_version_is_one_line(starts, tmp_path, monkeypatch):
 def test_a_word_that_is_no_switch_is_one_line(tmp_path):
     with pytest.raises(InputError, match="start='digits' is neither True nor False; weights=FILE is for a file"):
         YOLO("yolov8n-dualvit.yaml", start="digits")
+    with pytest.raises(InputError, match=r"^weights is 'start', which is a recipe's word; in YOLO give start=True$"):
+        YOLO("yolov8n-dualvit.yaml", weights="start")
 
 
 def test_the_command_line_takes_true_and_false():

@@ -40,7 +40,7 @@ def paragraphs(engine: str, task: str, tests: bool, coco: bool, swept: bool, tim
     """
     first, *others = NOTES
     if tests:
-        first = first.replace("on the validation pictures", "on the test split")
+        first = first.replace("on the validation pictures", "on the test split").replace("`best`", "`best on val`")
         first = first.replace("chosen on the same pictures and so flatters every model", "of the validation split")
     rates = SWEPT if swept else ONE_RATE
     return [first, *coco_notes(engine, task, coco), *others, rates, *([NOTE] if timed else [])]

@@ -29,6 +29,7 @@ from dualvit.data.images import why_refused
 from dualvit.errors import DualViTError, InputError
 from dualvit.fast import is_fused
 from dualvit.finite import NonFiniteLossError, first_non_finite
+from dualvit.names import START
 from dualvit.weights import load_backbone
 from dualvit.yolo.bundle import read_bundle
 from dualvit.yolo.checks import OUTLINES, labels_of, one_line, require_data, require_labels, require_readable
@@ -43,6 +44,8 @@ def load_backbone_weights(model: nn.Module, path: str | Path) -> str:
     backbone = backbone_of(model)
     if backbone is None:
         raise InputError("weights is given, but the model YAML has no TimmBackbone row")
+    if Path(path).name == START and not Path(path).exists():
+        raise InputError("weights is 'start', which is a recipe's word; in YOLO give start=True")
     report = load_backbone(backbone.model, path, backbone.full_network())
     LOGGER.info(f"backbone weights: {report}")
     return str(report)
