@@ -63,11 +63,11 @@ def test_a_report_is_readable(summary):
 def test_what_one_answer_for_everything_scores_is_said(summary):
     assert unlearned(summary.rows[1], 0.65) == ""
     assert unlearned(summary.rows[1], 0.705) == (
-        "fast <1> learned nothing that counts (71.0, and one answer for everything scores 70.5): "
-        "say nothing of its differences."
+        "fast <1> learned nothing that counts (71.0, and one answer for everything scores 70.5), "
+        "so its differences say nothing."
     )
     nothing = replace(summary.rows[1], accuracy=0.002)
-    assert unlearned(nothing, 0.0) == "fast <1> learned nothing that counts (0.2): say nothing of its differences."
+    assert unlearned(nothing, 0.0) == "fast <1> learned nothing that counts (0.2), so its differences say nothing."
 
 
 def test_the_null_row_differs_from_the_model_that_it_is(summary):

@@ -187,7 +187,7 @@ def unlearned(row: Row, constant: float) -> str:
     if row.accuracy >= constant + LEARNED:
         return ""
     plain = f", and one answer for everything scores {100 * constant:.1f}" if constant else ""
-    return f"{row.label} learned nothing that counts ({100 * row.accuracy:.1f}{plain}): say nothing of its differences."
+    return f"{row.label} learned nothing that counts ({100 * row.accuracy:.1f}{plain}), so its differences say nothing."
 
 
 def null_sentence(label: str, difference: Difference) -> str:
