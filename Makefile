@@ -28,9 +28,8 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=10 src
 
-# Status 75: a worker of the tests died, out of memory, say, and its tests did not run. The second run decides.
 test: .venv/installed .venv/oldest lint
-	$(BIN)/python -m pytest || { test $$? = 75 && $(BIN)/python -m pytest; }
+	$(BIN)/python -m pytest
 
 # Nothing is fetched; a link or an anchor that leads nowhere is an error.
 docs: .venv/installed

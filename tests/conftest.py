@@ -43,25 +43,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
 
 
-LOST = 75  # exit status of a run that lost a worker, and with it tests that never ran: `make test` runs it once more
-lost: list[str] = []
-
-
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_testnodedown(node, error):
     """Say how a worker died, which it cannot say itself; the run ends with it."""
     if error:
-        lost.append(node.gateway.id)
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = node.gateway._io.popen.wait(20)
             how = signal.Signals(-code).name if code < 0 else f"status {code}"
             node.config.pluginmanager.getplugin("terminalreporter").write_line(f"{node.gateway.id} ended with {how}")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session):
-    if lost:
-        session.exitstatus = LOST
 
 
 class NetworkTouched(RuntimeError):

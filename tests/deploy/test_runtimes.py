@@ -124,6 +124,29 @@ def test_runtimes_tell_nobody(pyramid, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+FREED = """
+import signal, subprocess, sys, threading
+from pathlib import Path
+import numpy
+from dualvit.deploy.runtimes import open_runtime
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch does, once it loads data in processes
+held = [open_runtime("openvino", Path(sys.argv[1]), 1)]
+held[0](numpy.zeros((1, 3, 20, 28), "float32"))
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+subprocess.run(["true"])
+print("alive")
+"""
+
+
+def test_a_model_of_openvino_may_be_freed_by_another_thread(pyramid):
+    if missing("openvino"):
+        pytest.skip("needs dualvit[export]")
+    done = subprocess.run([sys.executable, "-c", FREED, str(pyramid[2])], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 @pytest.mark.parametrize("name", INSTALLED)
 def test_a_file_that_is_no_onnx_is_one_line(tmp_path, name):
     file = tmp_path / "broken.onnx"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dualvit.deploy.runtimes import import_openvino
 from dualvit.errors import InputError
 from dualvit.yolo import YOLO
 from dualvit.yolo.evidence import evidenced, surest
@@ -72,7 +73,8 @@ def test_onnx_with_dynamic_batch_and_size(stored, expected, tmp_path):
 
 @pytest.mark.slow
 def test_openvino(stored, expected, tmp_path):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
+    openvino = import_openvino()
     own = Path(shutil.copy(stored, tmp_path))
     folder = YOLO(own).export(format="openvino", imgsz=64, dynamic=True, device="cpu", evidence=7)
     assert sorted(file.suffix for file in Path(folder).iterdir()) == [".bin", ".xml", ".yaml"]

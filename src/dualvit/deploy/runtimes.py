@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from dualvit.cores import keep_cores
 from dualvit.errors import InputError, MissingExtraError
 from dualvit.telemetry import without_telemetry
 
@@ -115,10 +116,11 @@ class OpenVino:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry: unasked, it would write to the home folder and call a server."""
+    """Import OpenVINO without its telemetry, which would write to the home folder and call a server; see `cores`."""
     with without_telemetry():
         openvino = importlib.import_module("openvino")
         importlib.import_module("openvino.properties.hint")
+    keep_cores()
     return openvino
 
 

@@ -51,6 +51,7 @@ from torch import nn
 from ultralytics.utils import LOGGER, SETTINGS
 
 from dualvit.command import COMMAND_ENV, command_line
+from dualvit.cores import keep_cores
 from dualvit.errors import InputError, MissingFileError, StateError
 from dualvit.fast import fuse
 from dualvit.fast.forms import plain
@@ -349,6 +350,7 @@ def runs_here() -> Iterator[None]:
         with without_telemetry():
             yield
     finally:
+        keep_cores()
         _runs_here.reset(token)
 
 
