@@ -1,7 +1,7 @@
 """The mean rank of models over several comparisons, one per data set, with its interval.
 
-    python benchmarks/ranks.py docs/results/first-{raccoon,trees,nuclei}.json \
-      --models "yolov8n noise" "yolov8n-dualvit noise"
+    python benchmarks/ranks.py docs/results/first-raccoon.json docs/results/first-trees.json \
+      docs/results/first-nuclei.json --models "yolov8n noise" "yolov8n-dualvit noise"
 
 A comparison is a results.json of `dualvit compare`. Masks count as detectors do: yolov8n-seg is yolov8n here. If a
 comparison has the same model at a rate of its own, as "yolov8n noise at 0.008", the better one counts. Ranks are taken

@@ -73,6 +73,7 @@ NOT_RUN = {
     "--student yolov8n.yaml": "tests/yolo/test_yolo_pretrain.py trains it",
     "pretrain formulas --student dualvit_n --teacher": "tests/recipes/pretrain trains on formulas",
     "--fuse --rounds 8": "six networks at full size; the first block of docs/speed.md is of the same kind",
+    "benchmarks/ranks.py": "reads and writes docs/results; tests/compare/test_statistics.py ranks",
     "benchmarks/starts.py": "trains for an hour",
     "benchmarks/fewer_labels.py": "trains for an hour",
     "benchmarks/exports.py": "exports five networks at full size; tests/deploy/test_exports.py exports",
