@@ -45,12 +45,13 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+", help="results.json of comparisons")
     parser.add_argument("--models", nargs="+", required=True, help="labels")
     args = parser.parse_args()
-    found: dict[str, Any] = {"models": args.models, "sets": [file.stem for file in args.results]}
+    results = {file.stem: json.loads(file.read_text()) for file in args.results}
+    found: dict[str, Any] = {"models": args.models, "sets": list(results)}
     for name, measure in MEASURES.items():
         sets = {}
-        for file in args.results:
-            have = scores(json.loads(file.read_text()), measure)
-            sets[file.stem] = {label: have[label] for label in args.models if label in have}
+        for one, cells in results.items():
+            have = scores(cells, measure)
+            sets[one] = {label: have[label] for label in args.models if label in have}
         ranks = mean_ranks(sets)
         found[name] = {"scores": sets, "ranks": {label: str(one) for label, one in ranks.items()}}
         print(f"{name}:", "; ".join(f"{label} {one}" for label, one in ranks.items()))

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def refuse_telemetry() -> None:
@@ -18,13 +19,14 @@ def refuse_telemetry() -> None:
 @contextmanager
 def without_telemetry() -> Iterator[None]:
     """Within it, OpenVINO's telemetry is as if it were not installed: what is imported here takes a stub for good."""
+    modules: dict[str, Any] = sys.modules  # None in it stands for what cannot be imported
     name, nothing = "openvino_telemetry", object()
-    before = sys.modules.get(name, nothing)
-    sys.modules[name] = None  # type: ignore[assignment]
+    before = modules.get(name, nothing)
+    modules[name] = None
     try:
         yield
     finally:
         if before is nothing:
-            del sys.modules[name]
+            del modules[name]
         else:
-            sys.modules[name] = before  # type: ignore[assignment]
+            modules[name] = before

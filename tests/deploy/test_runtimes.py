@@ -140,9 +140,8 @@ print("alive")
 """
 
 
+@pytest.mark.skipif("openvino" not in INSTALLED, reason="needs dualvit[export]")
 def test_a_model_of_openvino_may_be_freed_by_another_thread(pyramid):
-    if missing("openvino"):
-        pytest.skip("needs dualvit[export]")
     done = subprocess.run([sys.executable, "-c", FREED, str(pyramid[2])], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 

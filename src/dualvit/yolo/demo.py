@@ -3,11 +3,8 @@
 Both trainings have the same pictures, epochs and settings, so that the two rows show what the start is worth here.
 """
 
-import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torchvision.transforms.v2.functional import to_pil_image
-from ultralytics.utils import LOGGER
 
 from dualvit.data.masks import read_rgb
 from dualvit.drawn.digits import write_digits
 from dualvit.pictures import boxes
 from dualvit.pictures.captions import contact_sheet
 from dualvit.progress import shown
-from dualvit.yolo.model import YOLO
+from dualvit.yolo.model import YOLO, quiet
 
 MODEL = "yolov8n-dualvit.yaml"
 IMAGES, IMAGE_SIZE, EPOCHS = 400, 192, 10
@@ -101,17 +97,6 @@ def draw(model: YOLO, file: Path) -> Image.Image:
     detected = model.predict(to_pil_image(image), imgsz=IMAGE_SIZE, conf=0.4, device="cpu", verbose=False)[0].boxes
     objects = {"boxes": detected.xyxy, "labels": detected.cls.long(), "scores": detected.conf}
     return boxes.draw(image, objects, [model.names[index] for index in range(len(model.names))])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Ultralytics' own lines off the screen, its warnings excepted."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
 
 
 def use_all_cores(_: Any) -> None:

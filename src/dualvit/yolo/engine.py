@@ -5,7 +5,6 @@ folder of results may come from elsewhere. Checkpoints of an earlier process are
 """
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.utils import LOGGER
 
 from dualvit import archives
 from dualvit.data.coco import Coco
@@ -30,7 +28,7 @@ from dualvit.yolo.checks import require_data, require_labels
 from dualvit.yolo.data import pairs_of
 from dualvit.yolo.export import export_onnx
 from dualvit.yolo.groups import unwrap
-from dualvit.yolo.model import YOLO
+from dualvit.yolo.model import YOLO, quiet
 from dualvit.yolo.predictions import content_of, truth_of, validated
 from dualvit.yolo.report import epochs_of
 
@@ -212,12 +210,8 @@ def network(name: str, options: Mapping[str, Any], task: str, classes: int) -> n
 
     What it was filled with is not told: that is of the YAML's own number of classes.
     """
-    level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
-    try:
+    with quiet():
         model = open_model(name, options, task).model
-    finally:
-        LOGGER.setLevel(level)
     built: nn.Module = type(model)({**model.yaml, "nc": classes}, verbose=False)
     return built
 

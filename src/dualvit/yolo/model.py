@@ -1,5 +1,6 @@
 """`YOLO`, as Ultralytics users know it, with Dual-ViT models and their options."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import ultralytics
 from torch import nn
-from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from dualvit.errors import InputError, OptionError
 from dualvit.files import read_yaml
@@ -35,6 +36,17 @@ from dualvit.yolo.trainers import load_backbone_weights, require_ours
 from dualvit.yolo.yaml import OPTIONS, RENAMED, with_options
 
 TRAINING_OPTIONS = ("backbone_lr", "layer_decay", "drop_path_rate")  # also for a checkpoint
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ultralytics' own lines off the screen, its warnings excepted."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 class YOLO(ultralytics.YOLO):
